@@ -1,0 +1,178 @@
+//! Bounds of every key, reported all together.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use super::Config;
+
+/// One thing that is wrong with a configuration.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    /// The file, empty if the configuration did not come from one.
+    pub file: String,
+    /// The line, from 1; `None` if nothing of the key is written down.
+    pub line: Option<usize>,
+    /// The dotted key, empty for a syntax error.
+    pub key: String,
+    /// What was found and what was expected.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+/// Collects problems.
+#[derive(Default)]
+struct Report(Vec<Problem>);
+
+impl Report {
+    fn add(&mut self, key: &str, message: String) {
+        let key = key.to_owned();
+        self.0.push(Problem { file: String::new(), line: None, key, message });
+    }
+
+    fn within<T: PartialOrd + fmt::Display + fmt::Debug>(
+        &mut self,
+        key: &str,
+        value: T,
+        range: RangeInclusive<T>,
+    ) {
+        if !range.contains(&value) {
+            self.add(key, format!("{value} is outside {range:?}"));
+        }
+    }
+
+    fn at_most<T: PartialOrd + fmt::Display>(
+        &mut self,
+        key: &str,
+        value: T,
+        other: &str,
+        bound: T,
+    ) {
+        if value > bound {
+            self.add(key, format!("{value} must be at most {other} ({bound})"));
+        }
+    }
+
+    fn unique<'a>(&mut self, keys: impl Iterator<Item = (String, &'a str)>) {
+        let mut seen = BTreeSet::new();
+        for (key, name) in keys {
+            if name.is_empty() {
+                self.add(&key, "must not be empty".into());
+            } else if !seen.insert(name) {
+                self.add(&key, format!("`{name}` is used twice"));
+            }
+        }
+    }
+}
+
+impl Config {
+    /// Every value that is out of its bounds; without file and line.
+    #[must_use]
+    pub fn check(&self) -> Vec<Problem> {
+        let mut report = Report::default();
+        report.within("sensor.workers", self.sensor.workers, 0..=64);
+        self.check_inputs(&mut report);
+        self.check_netflow(&mut report);
+        self.check_flow(&mut report);
+        self.check_output(&mut report);
+        self.check_places(&mut report);
+        report.0
+    }
+
+    fn check_inputs(&self, report: &mut Report) {
+        let netflow = &self.input.netflow;
+        let key = "input.netflow.receive_buffer_bytes";
+        report.within(key, netflow.receive_buffer_bytes, 65_536..=1 << 30);
+        let Some(capture) = &self.input.capture else { return };
+        if capture.interface.is_empty() {
+            report.add("input.capture.interface", "must name an interface".into());
+        }
+        report.within("input.capture.snaplen", capture.snaplen, 96..=65_535);
+        report.within("input.capture.buffer_bytes", capture.buffer_bytes, 1 << 20..=1 << 30);
+    }
+
+    fn check_netflow(&self, report: &mut Report) {
+        let n = &self.netflow;
+        report.within("netflow.template_lifetime_s", n.template_lifetime_s, 60..=604_800);
+        report.within("netflow.exporters_max", n.exporters_max, 1..=1_000_000);
+        let key = "netflow.templates_per_exporter_max";
+        report.within(key, n.templates_per_exporter_max, 1..=65_280);
+        report.at_most(key, n.templates_per_exporter_max, "netflow.templates_max", n.templates_max);
+        report.within("netflow.templates_max", n.templates_max, 1..=10_000_000);
+        let key = "netflow.waiting_per_exporter_bytes_max";
+        let (each, all) = (n.waiting_per_exporter_bytes_max, n.waiting_bytes_max);
+        report.at_most(key, each, "netflow.waiting_bytes_max", all);
+        report.within("netflow.waiting_bytes_max", all, 0..=16 << 30);
+        report.within("netflow.reorder_window", n.reorder_window, 0..=1_024);
+        report.within("netflow.time_window_s", n.time_window_s, 60..=2_592_000);
+    }
+
+    fn check_flow(&self, report: &mut Report) {
+        let flow = &self.flow;
+        report.within("flow.entries_max", flow.entries_max, 64..=100_000_000);
+        let packets = (flow.packets.idle_timeout_s, flow.packets.active_timeout_s);
+        let netflow = (flow.netflow.idle_timeout_s, flow.netflow.active_timeout_s);
+        for (table, (idle_s, active_s)) in [("packets", packets), ("netflow", netflow)] {
+            let idle = format!("flow.{table}.idle_timeout_s");
+            let active = format!("flow.{table}.active_timeout_s");
+            report.within(&idle, idle_s, 1..=86_400);
+            report.within(&active, active_s, 1..=86_400);
+            report.at_most(&idle, idle_s, &active, active_s);
+        }
+        report.within("flow.linger_s", flow.linger_s, 0..=60);
+        report.within("flow.tunnel_depth_max", flow.tunnel_depth_max, 1..=8);
+        report.within("flow.fragments_max", flow.fragments_max, 64..=16_777_216);
+    }
+
+    fn check_output(&self, report: &mut Report) {
+        for (index, files) in self.output.files.iter().enumerate() {
+            let key = |name: &str| format!("output.files[{index}].{name}");
+            report.within(&key("rotate_s"), files.rotate_s, 1..=86_400);
+            report.within(&key("rotate_bytes"), files.rotate_bytes, 65_536..=1 << 40);
+            let queue = files.queue_records_max;
+            report.within(&key("queue_records_max"), queue, 1_024..=10_000_000);
+            if cfg!(not(feature = "parquet")) && files.format == super::Format::Parquet {
+                report.add(&key("format"), "this build has no feature `parquet`".into());
+            }
+        }
+        let names = self.output.files.iter().enumerate();
+        report.unique(names.map(|(i, f)| (format!("output.files[{i}].name"), f.name.as_str())));
+    }
+
+    fn check_places(&self, report: &mut Report) {
+        let default = std::iter::once((String::new(), "default"));
+        let names = self.site.iter().enumerate();
+        let names = names.map(|(i, site)| (format!("site[{i}].name"), site.name.as_str()));
+        report.unique(default.chain(names));
+        let mut seen = BTreeSet::new();
+        for (index, exporter) in self.exporter.iter().enumerate() {
+            let key = |name: &str| format!("exporter[{index}].{name}");
+            if exporter.address == crate::net::Addr::UNSPECIFIED {
+                report.add(&key("address"), "must name an exporter's address".into());
+            } else if !seen.insert(exporter.address) {
+                report.add(&key("address"), format!("`{}` is used twice", exporter.address));
+            }
+            if exporter.sampling_interval == Some(0) {
+                report.add(&key("sampling_interval"), "0 is outside 1..".into());
+            }
+            for interface in exporter.interfaces.keys() {
+                if interface.parse::<u32>().is_err() {
+                    let message = format!("`{interface}` is not an interface index");
+                    report.add(&key(&format!("interfaces.{interface}")), message);
+                }
+            }
+        }
+    }
+}

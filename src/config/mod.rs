@@ -1,0 +1,411 @@
+//! The configuration: plain data with defaults and checks. Nothing here reads a file.
+//!
+//! One struct per table; the default of each key stands in `Default`, its meaning, unit and bound
+//! in its doc, and `config/weir.toml` shows every key.
+
+mod check;
+mod parse;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use check::Problem;
+pub use parse::parse;
+
+use crate::net::{Addr, Cidr};
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `[sensor]`.
+    pub sensor: Sensor,
+    /// `[input.*]`.
+    pub input: Input,
+    /// `[netflow]`.
+    pub netflow: Netflow,
+    /// `[flow]`.
+    pub flow: Flow,
+    /// `[networks]`.
+    pub networks: Networks,
+    /// `[rules]`.
+    pub rules: Rules,
+    /// `[output.*]`.
+    pub output: Output,
+    /// `[admin]`.
+    pub admin: Admin,
+    /// `[[site]]`: networks of exporters that form a site of their own.
+    pub site: Vec<Site>,
+    /// `[[exporter]]`: what the configuration knows of exporters.
+    pub exporter: Vec<Exporter>,
+}
+
+/// `[sensor]`: this host's part.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sensor {
+    /// Name of this sensor.
+    pub name: String,
+    /// Worker threads: 1 to 64; 0 is one per core but one, at least one.
+    pub workers: usize,
+    /// Pin each worker to a core.
+    pub pin: bool,
+    /// Directory for templates and other state that outlives a restart.
+    pub state_directory: PathBuf,
+}
+
+impl Default for Sensor {
+    fn default() -> Self {
+        Self { name: "weir".into(), workers: 0, pin: true, state_directory: "/var/lib/weir".into() }
+    }
+}
+
+/// `[input]`: where bytes come from. Live inputs only; `weir replay` names its files itself.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Input {
+    /// `[input.netflow]`.
+    pub netflow: NetflowInput,
+    /// `[input.capture]`: absent means no live capture.
+    pub capture: Option<Capture>,
+}
+
+/// `[input.netflow]`: UDP sockets for NetFlow and IPFIX.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetflowInput {
+    /// Addresses to bind. Not used for sockets that systemd passes. Empty: no NetFlow.
+    pub listen: Vec<SocketAddr>,
+    /// Socket receive buffer in octets, 64 KiB to 1 GiB; more than the kernel allows is warned of.
+    pub receive_buffer_bytes: usize,
+    /// Networks whose exporters are accepted; empty accepts all.
+    pub allow: Vec<Cidr>,
+}
+
+impl Default for NetflowInput {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([0, 0, 0, 0], 2055))],
+            receive_buffer_bytes: 32 << 20,
+            allow: Vec::new(),
+        }
+    }
+}
+
+/// `[input.capture]`: packets from an interface.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Capture {
+    /// The interface's name.
+    pub interface: String,
+    /// BPF filter expression; empty takes everything.
+    pub filter: String,
+    /// Octets of each packet that are captured: 96 to 65,535.
+    pub snaplen: u32,
+    /// Put the interface into promiscuous mode.
+    pub promiscuous: bool,
+    /// Kernel buffer in octets: 1 MiB to 1 GiB.
+    pub buffer_bytes: usize,
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Self {
+            interface: String::new(),
+            filter: String::new(),
+            snaplen: 256,
+            promiscuous: true,
+            buffer_bytes: 64 << 20,
+        }
+    }
+}
+
+/// `[netflow]`: templates, exporters and their bounds.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Netflow {
+    /// Seconds after which a template that was not sent again expires: 60 to 604,800.
+    pub template_lifetime_s: u32,
+    /// Exporters (address, port) with state, at most: 1 to 1,000,000.
+    pub exporters_max: usize,
+    /// Templates of one exporter, at most: 1 to 65,280.
+    pub templates_per_exporter_max: usize,
+    /// Templates of all exporters, at most.
+    pub templates_max: usize,
+    /// Octets of data sets that wait for a template, of one exporter.
+    pub waiting_per_exporter_bytes_max: usize,
+    /// Octets of data sets that wait for a template, of all exporters.
+    pub waiting_bytes_max: usize,
+    /// Datagrams that may come late and still fill a gap in the sequence: 0 to 1,024.
+    pub reorder_window: u32,
+    /// A flow time further than this from the arrival is clamped, in seconds: 60 to 2,592,000.
+    pub time_window_s: u32,
+}
+
+impl Default for Netflow {
+    fn default() -> Self {
+        Self {
+            template_lifetime_s: 1_800,
+            exporters_max: 10_000,
+            templates_per_exporter_max: 1_024,
+            templates_max: 100_000,
+            waiting_per_exporter_bytes_max: 1 << 20,
+            waiting_bytes_max: 64 << 20,
+            reorder_window: 64,
+            time_window_s: 86_400,
+        }
+    }
+}
+
+/// `[flow]`: how long a flow may stay in the table, and how many may.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Flow {
+    /// Flows in the table, at most, over all shards: 64 to 100,000,000.
+    pub entries_max: usize,
+    /// `[flow.packets]`: timeouts of flows built from packets.
+    pub packets: Timeouts<60, 120>,
+    /// `[flow.netflow]`: timeouts of flows built from export records and CSV.
+    pub netflow: Timeouts<130, 300>,
+    /// Seconds that a flow stays after FIN or RST, so that late ACKs open no new one: 0 to 60.
+    pub linger_s: u32,
+    /// What becomes of records of an observation point that does not own the direction.
+    pub dedup: Dedup,
+    /// Whether the VLAN id is a part of the flow key.
+    pub vlan_in_key: bool,
+    /// Open tunnels and meter the innermost flow.
+    pub tunnels: bool,
+    /// Tunnels opened one inside the other, at most: 1 to 8.
+    pub tunnel_depth_max: u8,
+    /// Datagrams whose first fragment is remembered, at most, over all shards.
+    pub fragments_max: usize,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self {
+            entries_max: 1_000_000,
+            packets: Timeouts::default(),
+            netflow: Timeouts::default(),
+            linger_s: 5,
+            dedup: Dedup::Owner,
+            vlan_in_key: false,
+            tunnels: true,
+            tunnel_depth_max: 4,
+            fragments_max: 65_536,
+        }
+    }
+}
+
+/// Idle and active timeout, with the defaults `IDLE` and `ACTIVE`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts<const IDLE: u32, const ACTIVE: u32> {
+    /// Silence after which a flow ends, in seconds: 1 to 86,400. At most the active timeout.
+    pub idle_timeout_s: u32,
+    /// Age after which a slice of a flow is cut, in seconds: 1 to 86,400.
+    pub active_timeout_s: u32,
+}
+
+impl<const IDLE: u32, const ACTIVE: u32> Default for Timeouts<IDLE, ACTIVE> {
+    fn default() -> Self {
+        Self { idle_timeout_s: IDLE, active_timeout_s: ACTIVE }
+    }
+}
+
+/// Deduplication of flows that several observation points report.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dedup {
+    /// One observation point owns each direction; the records of others are counted only.
+    #[default]
+    Owner,
+    /// Every record is merged.
+    Off,
+}
+
+/// `[networks]`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Networks {
+    /// Home networks: they decide a flow's direction.
+    pub home: Vec<Cidr>,
+}
+
+impl Default for Networks {
+    fn default() -> Self {
+        let home = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+        Self { home: home.iter().map(|n| n.parse().expect("a constant network")).collect() }
+    }
+}
+
+/// `[rules]`: Sigma rules.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rules {
+    /// Directories that are searched, recursively, for `*.yml` and `*.yaml`.
+    pub directories: Vec<PathBuf>,
+    /// Log sources that are taken as flows besides network_connection, firewall, netflow and
+    /// zeek conn.
+    pub logsource: Vec<Logsource>,
+    /// Ids of rules that are enabled although an item under `not` names a field that flows lack.
+    pub enable: Vec<String>,
+    /// Ids of rules that are not loaded.
+    pub disable: Vec<String>,
+}
+
+/// A Sigma log source; what is absent matches anything.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "the names are Sigma's")]
+pub struct Logsource {
+    pub category: Option<String>,
+    pub product: Option<String>,
+    pub service: Option<String>,
+}
+
+/// `[output]`: where tagged slices and alerts go.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Output {
+    /// `[[output.files]]`: rotating files.
+    pub files: Vec<Files>,
+}
+
+/// `[[output.files]]`: one set of rotating files.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Files {
+    /// Name of the sink, in metrics and ledgers; unique.
+    pub name: String,
+    /// Directory; made if absent.
+    pub directory: PathBuf,
+    /// What is written.
+    pub select: Select,
+    /// How it is written.
+    pub format: Format,
+    /// Seconds after which a file is closed: 1 to 86,400.
+    pub rotate_s: u32,
+    /// Octets after which a file is closed: 64 KiB to 1 TiB.
+    pub rotate_bytes: u64,
+    /// Records that may wait for this sink, at most: 1,024 to 10,000,000. More are shed.
+    pub queue_records_max: usize,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self {
+            name: "files".into(),
+            directory: "/var/lib/weir/flows".into(),
+            select: Select::Slices,
+            format: Format::Ndjson,
+            rotate_s: 300,
+            rotate_bytes: 256 << 20,
+            queue_records_max: 262_144,
+        }
+    }
+}
+
+/// What a sink takes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Select {
+    /// Every slice.
+    #[default]
+    Slices,
+    /// Slices on which a rule fired.
+    Tagged,
+    /// Alerts.
+    Alerts,
+}
+
+impl Select {
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Slices => "slices",
+            Self::Tagged => "tagged",
+            Self::Alerts => "alerts",
+        }
+    }
+}
+
+/// Encodings of slices and alerts.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// One JSON object a line.
+    #[default]
+    Ndjson,
+    /// RFC 4180 with a header line.
+    Csv,
+    /// Apache Parquet with zstd.
+    Parquet,
+}
+
+impl Format {
+    /// The usual file name extension.
+    #[must_use]
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Ndjson => "ndjson",
+            Self::Csv => "csv",
+            Self::Parquet => "parquet",
+        }
+    }
+}
+
+/// `[admin]`: metrics, health and exporters over HTTP.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Address to bind; loopback by default. No TLS, no login: keep it local.
+    pub listen: Option<SocketAddr>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 9477))) }
+    }
+}
+
+/// `[[site]]`: flows of different sites never meet, even if their addresses overlap.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Site {
+    /// Name of the site; unique, not `default`.
+    pub name: String,
+    /// Networks of its exporters; the longest match wins.
+    pub exporters: Vec<Cidr>,
+}
+
+/// `[[exporter]]`: static knowledge of one exporter.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Exporter {
+    /// Its address; required.
+    pub address: Addr,
+    /// Its name.
+    pub name: Option<String>,
+    /// Sampling interval where it does not export one: at least 1 (unsampled).
+    pub sampling_interval: Option<u32>,
+    /// Names of its interfaces by ifIndex.
+    pub interfaces: BTreeMap<String, String>,
+    /// What its IE 23 and 24 mean.
+    pub profile: Profile,
+}
+
+/// How an exporter uses IE 23 (postOctetDeltaCount) and 24 (postPacketDeltaCount).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// As IANA says: counters after a middlebox; they add nothing to a flow.
+    #[default]
+    Iana,
+    /// As nProbe does: counters of the reverse direction.
+    Nprobe,
+}

@@ -1,0 +1,131 @@
+//! TOML text to a checked [`Config`]; every problem with its file, line and key.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{Config, Problem};
+
+/// Parses and checks a configuration. `file` names it in the problems.
+///
+/// # Errors
+/// One problem if the text is no TOML, or a key is unknown or of a wrong type; else every value
+/// that is out of its bounds.
+pub fn parse(file: &str, text: &str) -> Result<Config, Vec<Problem>> {
+    let at = |offset: usize| line_of(text, offset);
+    let one = |line, key: String, message: String| {
+        vec![Problem { file: file.to_owned(), line, key, message }]
+    };
+    let table = DeTable::parse(text).map_err(|error| {
+        let line = error.span().map(|span| at(span.start));
+        one(line, String::new(), error.message().to_owned())
+    })?;
+    let deserializer = toml::Deserializer::from(table.clone());
+    let config: Result<Config, _> = serde_path_to_error::deserialize(deserializer);
+    let config = config.map_err(|error| {
+        let key = error.path().to_string();
+        let inner = error.inner();
+        let span = inner.span().map(|span| at(span.start));
+        let line = span.or_else(|| line_of_key(table.get_ref(), &key).map(at));
+        one(line, key, inner.message().trim().to_owned())
+    })?;
+    let mut problems = config.check();
+    for problem in &mut problems {
+        file.clone_into(&mut problem.file);
+        problem.line = line_of_key(table.get_ref(), &problem.key).map(at);
+    }
+    if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.as_bytes()[..offset.min(text.len())].iter().filter(|&&b| b == b'\n').count() + 1
+}
+
+/// The offset of `key` (dotted, with `[index]` for arrays) in the parsed text; where the key
+/// stands by default, that of the innermost table that is written down.
+fn line_of_key(table: &DeTable<'_>, key: &str) -> Option<usize> {
+    let mut found = None;
+    let mut place = Some(Place::Table(table));
+    for step in key.split(['.', '[']).map(|step| step.trim_end_matches(']')) {
+        let value: Option<&Spanned<DeValue<'_>>> = match place {
+            Some(Place::Table(table)) => {
+                let entry = table.iter().find(|(name, _)| name.get_ref() == step);
+                found = entry.map(|(name, _)| name.span().start).or(found);
+                entry.map(|(_, value)| value)
+            }
+            Some(Place::Array(values)) => {
+                let value = step.parse::<usize>().ok().and_then(|index| values.get(index));
+                found = value.map(|value| value.span().start).or(found);
+                value
+            }
+            None => None,
+        };
+        place = match value.map(Spanned::get_ref) {
+            Some(DeValue::Table(table)) => Some(Place::Table(table)),
+            Some(DeValue::Array(values)) => Some(Place::Array(values)),
+            _ => None,
+        };
+    }
+    found
+}
+
+enum Place<'a, 'b> {
+    Table(&'a DeTable<'b>),
+    Array(&'a toml::de::DeArray<'b>),
+}
+
+impl Config {
+    /// The configuration as TOML, every key written out.
+    ///
+    /// # Panics
+    /// Never: every field has a TOML form.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("every field has a TOML form")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, want: &[&str]) {
+        let problems = parse("weir.toml", text).err().unwrap_or_default();
+        let got: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(got.len(), want.len(), "{got:?}");
+        for (got, want) in got.iter().zip(want) {
+            assert!(got.starts_with(want), "\n got {got}\nwant {want}");
+        }
+    }
+
+    #[test]
+    fn problems_name_file_line_key_and_bound() {
+        check("", &[]);
+        check("[flow]\n\nidel = 3\n", &["weir.toml:3: flow.idel: unknown field `idel`"]);
+        check("[flow]\nlinger_s = \"x\"\n", &["weir.toml:2: flow.linger_s: invalid type"]);
+        check("[flow\n", &["weir.toml:1: "]);
+        check(
+            "[sensor]\nworkers = 65\n[flow]\nlinger_s = 61\n",
+            &[
+                "weir.toml:2: sensor.workers: 65 is outside 0..=64",
+                "weir.toml:4: flow.linger_s: 61 is outside 0..=60",
+            ],
+        );
+        check(
+            "[flow.packets]\nidle_timeout_s = 300\nactive_timeout_s = 120\n",
+            &["weir.toml:2: flow.packets.idle_timeout_s: 300 must be at most \
+               flow.packets.active_timeout_s (120)"],
+        );
+        check(
+            "[[output.files]]\nname = \"a\"\n[[output.files]]\nname = \"a\"\n",
+            &["weir.toml:4: output.files[1].name: `a` is used twice"],
+        );
+        check("[[exporter]]\naddress = \"10.0.0\"\n", &["weir.toml:2: exporter"]);
+    }
+
+    #[test]
+    fn the_default_is_valid_and_round_trips() {
+        let config = Config::default();
+        assert_eq!(parse("default", &config.to_toml()), Ok(config));
+    }
+}

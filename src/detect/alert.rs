@@ -1,0 +1,110 @@
+//! What detection hands to the output: alerts, and slices with their tags.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::flow::{Biflow, FlowId, Slice};
+use crate::time::Micros;
+
+/// Sigma's `level`.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are Sigma's")]
+pub enum Level {
+    Informational,
+    Low,
+    #[default]
+    Medium,
+    High,
+    Critical,
+}
+
+impl Level {
+    /// The word in Sigma.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Informational => "informational",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// An ATT&CK technique that a rule's tags name.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Technique {
+    /// For example `T1071.001`.
+    pub id: String,
+    /// Its name where known.
+    pub name: Option<String>,
+}
+
+/// What travels with every match of a rule; the licence of SigmaHQ's rules (DRL 1.1) asks for
+/// author and id or link on each.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct RuleMeta {
+    /// Interned id, stable over reloads within a process. Not written out.
+    #[serde(skip)]
+    pub uid: u32,
+    /// The rule's id; its title's hash where it has none.
+    pub id: String,
+    /// The rule's title.
+    pub title: String,
+    /// Its level; Sigma's default is medium.
+    pub level: Level,
+    /// Its author.
+    pub author: Option<String>,
+    /// Its first reference.
+    pub link: Option<String>,
+    /// Its tags, as written.
+    pub tags: Vec<String>,
+    /// ATT&CK tactics of its tags, for example `command-and-control`.
+    pub tactics: Vec<String>,
+    /// ATT&CK techniques of its tags.
+    pub techniques: Vec<Technique>,
+    /// Where it stands.
+    pub file: String,
+    /// Its first line there, from 1.
+    pub line: u32,
+}
+
+/// One predicate that made a rule fire.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Evidence {
+    /// The field as the rule names it.
+    pub field: String,
+    /// The predicate, as text: `cidr 10.0.0.0/8`, `> 1000`, `one of 23, 2323`.
+    pub predicate: String,
+    /// The flow's value.
+    pub value: String,
+}
+
+/// A match of a rule on a flow: a record of its own in the stream `alerts`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alert {
+    /// Hash of (rule id, flow id): the same input gives the same id.
+    pub id: u128,
+    /// The input clock when the rule's truth became final.
+    pub time: Micros,
+    /// The rule.
+    pub rule: Arc<RuleMeta>,
+    /// The predicates that held.
+    pub evidence: Vec<Evidence>,
+    /// The flow's identity.
+    pub flow_id: FlowId,
+    /// The flow so far, counters cumulated.
+    pub flow: Biflow,
+}
+
+/// A slice with the rules that fired over its flow so far: what sinks get.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TaggedSlice {
+    /// The slice; its `fired` holds the same rules as interned ids.
+    pub slice: Slice,
+    /// The rules, in the order of firing.
+    pub rules: Vec<Arc<RuleMeta>>,
+}

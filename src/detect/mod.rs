@@ -1,0 +1,5 @@
+//! Detection on flows: Sigma rules, later the sequence model. Pure: rules come as text.
+
+pub mod alert;
+
+pub use alert::{Alert, Evidence, Level, RuleMeta, TaggedSlice, Technique};

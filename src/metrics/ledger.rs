@@ -1,0 +1,241 @@
+//! The five ledgers: every datagram, packet, data set, record and slice is accounted for.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// A count per reason. Reasons are a closed set of constants, so this stays small.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Counts(BTreeMap<&'static str, u64>);
+
+impl Counts {
+    /// Counts one more for `reason`.
+    pub fn one(&mut self, reason: &'static str) {
+        self.add(reason, 1);
+    }
+
+    /// Counts `n` more for `reason`; nothing if `n` is 0.
+    pub fn add(&mut self, reason: &'static str, n: u64) {
+        if n > 0 {
+            *self.0.entry(reason).or_default() += n;
+        }
+    }
+
+    /// The count of `reason`.
+    #[must_use]
+    pub fn of(&self, reason: &str) -> u64 {
+        self.0.get(reason).copied().unwrap_or(0)
+    }
+
+    /// The sum over all reasons.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Reasons and counts, in the order of the reasons' names.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.0.iter().map(|(&reason, &n)| (reason, n))
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (reason, n) in other.iter() {
+            self.add(reason, n);
+        }
+    }
+}
+
+/// `received = decoded + rejected`. A datagram is decoded if its header was read and every set in
+/// it was accounted for; kernel drops never reached us and stand beside.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the names are the ledger's lines")]
+pub struct Datagrams {
+    pub received: u64,
+    pub decoded: u64,
+    pub rejected: Counts,
+    pub kernel_drops: u64,
+}
+
+/// `read = metered + excepted`.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the names are the ledger's lines")]
+pub struct Packets {
+    pub read: u64,
+    pub metered: u64,
+    pub excepted: Counts,
+    pub kernel_drops: u64,
+}
+
+/// `seen = decoded + waiting + dropped`, in sets and in octets. Template and options template sets
+/// are not data sets. v5 and v7 carry no sets and do not count here.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the names are the ledger's lines")]
+pub struct DataSets {
+    pub seen: u64,
+    pub decoded: u64,
+    /// Held now, for want of a template; falls when they are decoded or dropped.
+    pub waiting: u64,
+    pub dropped: Counts,
+    pub seen_octets: u64,
+    pub decoded_octets: u64,
+    pub waiting_octets: u64,
+    pub dropped_octets: Counts,
+}
+
+/// `decoded = merged + duplicate + not_a_flow + dropped`. A metered packet is one record.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the names are the ledger's lines")]
+pub struct Records {
+    pub decoded: u64,
+    /// Merged into a flow.
+    pub merged: u64,
+    /// Seen by an observation point that does not own the direction.
+    pub duplicate: u64,
+    /// Options and events, by kind.
+    pub not_a_flow: Counts,
+    pub dropped: Counts,
+}
+
+/// `opened = shipped + held`; `records`, of shipped and held slices together, is
+/// [`Records::merged`].
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the names are the ledger's lines")]
+pub struct Slices {
+    pub opened: u64,
+    /// Cut and handed to the output.
+    pub shipped: u64,
+    /// Open now.
+    pub held: u64,
+    /// Records merged into shipped slices.
+    pub shipped_records: u64,
+    /// Records merged into open slices.
+    pub held_records: u64,
+}
+
+/// Per sink: `selected = acknowledged + spooled + shed`.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the names are the ledger's lines")]
+pub struct Sink {
+    pub selected: u64,
+    pub acknowledged: u64,
+    /// Accepted, not yet acknowledged.
+    pub spooled: u64,
+    pub shed: Counts,
+}
+
+/// All ledgers of one thread, or the sum of several.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the names are the ledgers'")]
+pub struct Ledgers {
+    pub datagrams: Datagrams,
+    pub packets: Packets,
+    pub data_sets: DataSets,
+    pub records: Records,
+    pub slices: Slices,
+    pub sinks: BTreeMap<String, Sink>,
+}
+
+impl Ledgers {
+    /// Adds `other`, line by line.
+    pub fn merge(&mut self, other: &Self) {
+        let (d, o) = (&mut self.datagrams, &other.datagrams);
+        d.received += o.received;
+        d.decoded += o.decoded;
+        d.rejected.merge(&o.rejected);
+        d.kernel_drops += o.kernel_drops;
+        let (p, o) = (&mut self.packets, &other.packets);
+        p.read += o.read;
+        p.metered += o.metered;
+        p.excepted.merge(&o.excepted);
+        p.kernel_drops += o.kernel_drops;
+        let (s, o) = (&mut self.data_sets, &other.data_sets);
+        s.seen += o.seen;
+        s.decoded += o.decoded;
+        s.waiting += o.waiting;
+        s.dropped.merge(&o.dropped);
+        s.seen_octets += o.seen_octets;
+        s.decoded_octets += o.decoded_octets;
+        s.waiting_octets += o.waiting_octets;
+        s.dropped_octets.merge(&o.dropped_octets);
+        let (r, o) = (&mut self.records, &other.records);
+        r.decoded += o.decoded;
+        r.merged += o.merged;
+        r.duplicate += o.duplicate;
+        r.not_a_flow.merge(&o.not_a_flow);
+        r.dropped.merge(&o.dropped);
+        let (s, o) = (&mut self.slices, &other.slices);
+        s.opened += o.opened;
+        s.shipped += o.shipped;
+        s.held += o.held;
+        s.shipped_records += o.shipped_records;
+        s.held_records += o.held_records;
+        for (name, o) in &other.sinks {
+            let s = self.sinks.entry(name.clone()).or_default();
+            s.selected += o.selected;
+            s.acknowledged += o.acknowledged;
+            s.spooled += o.spooled;
+            s.shed.merge(&o.shed);
+        }
+    }
+
+    /// Every equation that does not hold, as text; empty if all ledgers balance.
+    #[must_use]
+    pub fn imbalances(&self) -> Vec<String> {
+        let (d, p, s) = (&self.datagrams, &self.packets, &self.data_sets);
+        let (r, c) = (&self.records, &self.slices);
+        let mut equations = vec![
+            ("datagrams".to_owned(), d.received, d.decoded + d.rejected.total()),
+            ("packets".to_owned(), p.read, p.metered + p.excepted.total()),
+            ("data_sets".to_owned(), s.seen, s.decoded + s.waiting + s.dropped.total()),
+            (
+                "data_sets octets".to_owned(),
+                s.seen_octets,
+                s.decoded_octets + s.waiting_octets + s.dropped_octets.total(),
+            ),
+            (
+                "records".to_owned(),
+                r.decoded,
+                r.merged + r.duplicate + r.not_a_flow.total() + r.dropped.total(),
+            ),
+            ("slices".to_owned(), c.opened, c.shipped + c.held),
+            ("slices records".to_owned(), r.merged, c.shipped_records + c.held_records),
+        ];
+        for (name, sink) in &self.sinks {
+            let right = sink.acknowledged + sink.spooled + sink.shed.total();
+            equations.push((format!("sink {name}"), sink.selected, right));
+        }
+        equations.retain(|(_, left, right)| left != right);
+        equations.into_iter().map(|(name, l, r)| format!("{name}: {l} is not {r}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_imbalance_is_named() {
+        let mut ledgers = Ledgers::default();
+        assert_eq!(ledgers.imbalances(), Vec::<String>::new());
+        ledgers.datagrams.received = 2;
+        ledgers.datagrams.decoded = 1;
+        assert_eq!(ledgers.imbalances(), ["datagrams: 2 is not 1"]);
+        ledgers.datagrams.rejected.one("truncated");
+        assert_eq!(ledgers.imbalances(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn balanced_ledgers_sum_to_balanced_ledgers() {
+        let mut one = Ledgers::default();
+        one.packets.read = 3;
+        one.packets.metered = 2;
+        one.packets.excepted.one("not_ip");
+        one.sinks.insert("files".into(), Sink { selected: 1, spooled: 1, ..Sink::default() });
+        let mut sum = one.clone();
+        sum.merge(&one);
+        assert_eq!(sum.packets.excepted.of("not_ip"), 2);
+        assert_eq!(sum.sinks["files"].spooled, 2);
+        assert_eq!(sum.imbalances(), Vec::<String>::new());
+    }
+}
