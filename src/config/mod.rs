@@ -167,9 +167,9 @@ pub struct Flow {
     /// Flows in the table, at most, over all shards: 64 to 100,000,000.
     pub entries_max: usize,
     /// `[flow.packets]`: timeouts of flows built from packets.
-    pub packets: Timeouts<60, 120>,
+    pub packets: PacketTimeouts,
     /// `[flow.netflow]`: timeouts of flows built from export records and CSV.
-    pub netflow: Timeouts<130, 300>,
+    pub netflow: NetflowTimeouts,
     /// Seconds that a flow stays after FIN or RST, so that late ACKs open no new one: 0 to 60.
     pub linger_s: u32,
     /// What becomes of records of an observation point that does not own the direction.
@@ -188,8 +188,8 @@ impl Default for Flow {
     fn default() -> Self {
         Self {
             entries_max: 1_000_000,
-            packets: Timeouts::default(),
-            netflow: Timeouts::default(),
+            packets: PacketTimeouts::default(),
+            netflow: NetflowTimeouts::default(),
             linger_s: 5,
             dedup: Dedup::Owner,
             vlan_in_key: false,
@@ -200,19 +200,35 @@ impl Default for Flow {
     }
 }
 
-/// Idle and active timeout, with the defaults `IDLE` and `ACTIVE`.
+/// `[flow.packets]`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Timeouts<const IDLE: u32, const ACTIVE: u32> {
+pub struct PacketTimeouts {
     /// Silence after which a flow ends, in seconds: 1 to 86,400. At most the active timeout.
     pub idle_timeout_s: u32,
     /// Age after which a slice of a flow is cut, in seconds: 1 to 86,400.
     pub active_timeout_s: u32,
 }
 
-impl<const IDLE: u32, const ACTIVE: u32> Default for Timeouts<IDLE, ACTIVE> {
+impl Default for PacketTimeouts {
     fn default() -> Self {
-        Self { idle_timeout_s: IDLE, active_timeout_s: ACTIVE }
+        Self { idle_timeout_s: 60, active_timeout_s: 120 }
+    }
+}
+
+/// `[flow.netflow]`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetflowTimeouts {
+    /// Silence after which a flow ends, in seconds: 1 to 86,400. At most the active timeout.
+    pub idle_timeout_s: u32,
+    /// Age after which a slice of a flow is cut, in seconds: 1 to 86,400.
+    pub active_timeout_s: u32,
+}
+
+impl Default for NetflowTimeouts {
+    fn default() -> Self {
+        Self { idle_timeout_s: 130, active_timeout_s: 300 }
     }
 }
 
