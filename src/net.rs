@@ -209,7 +209,6 @@ pub const fn pair_hash(site: u16, a: Addr, b: Addr) -> u64 {
 
 /// The shard that owns the pair: a value below [`SHARDS`].
 #[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "six bits are kept")]
 pub const fn shard_of(pair_hash: u64) -> usize {
     (pair_hash >> 58) as usize % SHARDS
 }

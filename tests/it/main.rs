@@ -1,1 +1,4 @@
 //! Integration tests: one binary, one module a subject.
+
+#[allow(dead_code, reason = "used by the modules that need vectors")]
+mod support;
