@@ -11,4 +11,6 @@ pub mod metrics;
 
 pub mod flow;
 
+pub mod decode;
+
 pub mod detect;
