@@ -14,3 +14,7 @@ pub mod flow;
 pub mod decode;
 
 pub mod detect;
+
+pub mod input;
+
+pub mod service;

@@ -124,6 +124,13 @@ pub struct Sink {
     pub shed: Counts,
 }
 
+/// Alerts by level: not a ledger, as nothing has to balance, but counted beside them.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the name says it")]
+pub struct Detections {
+    pub alerts: Counts,
+}
+
 /// All ledgers of one thread, or the sum of several.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the names are the ledgers'")]
@@ -133,6 +140,7 @@ pub struct Ledgers {
     pub data_sets: DataSets,
     pub records: Records,
     pub slices: Slices,
+    pub detections: Detections,
     pub sinks: BTreeMap<String, Sink>,
 }
 
@@ -170,6 +178,7 @@ impl Ledgers {
         s.held += o.held;
         s.shipped_records += o.shipped_records;
         s.held_records += o.held_records;
+        self.detections.alerts.merge(&other.detections.alerts);
         for (name, o) in &other.sinks {
             let s = self.sinks.entry(name.clone()).or_default();
             s.selected += o.selected;

@@ -3,6 +3,9 @@
 //! Counters are single-writer: each thread owns a [`Ledgers`], and publishes it whole at batch
 //! boundaries. Each thread's ledgers balance on their own, so any sum of published ones does too.
 
+pub mod board;
 pub mod ledger;
+pub mod table;
 
+pub use board::{Board, Slot};
 pub use ledger::{Counts, Ledgers};

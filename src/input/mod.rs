@@ -1,0 +1,3 @@
+//! Where bytes come from: sockets, interfaces, files.
+
+pub mod udp;

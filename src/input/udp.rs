@@ -1,0 +1,301 @@
+//! NetFlow over UDP: batches of datagrams by `recvmmsg`, with the kernel's drop counter.
+
+#![expect(unsafe_code, reason = "recvmmsg and its control messages have no safe form in std")]
+
+use std::io;
+use std::mem;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::net::Addr;
+
+/// Datagrams taken with one system call, at most.
+pub const BATCH: usize = 64;
+/// The largest UDP payload: no datagram is ever cut.
+const DATAGRAM_OCTETS: usize = 65_535;
+/// Room for the control messages of one datagram: SO_RXQ_OVFL's 32-bit counter.
+const CONTROL_OCTETS: usize = 64;
+
+/// A bound socket: its receive buffer, and what the kernel gave of what was asked for.
+#[derive(Debug)]
+pub struct Bound {
+    /// The socket.
+    pub socket: UdpSocket,
+    /// Octets of receive buffer that the kernel granted, as it accounts for them.
+    pub receive_buffer_bytes: usize,
+}
+
+/// Binds `address` with a receive buffer of `receive_buffer_bytes`, by force where allowed.
+///
+/// # Errors
+/// The operating system's, with the address.
+pub fn bind(address: SocketAddr, receive_buffer_bytes: usize) -> io::Result<Bound> {
+    let named = |error: io::Error| {
+        io::Error::new(error.kind(), format!("cannot bind UDP {address}: {error}"))
+    };
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP));
+    let socket = socket.map_err(named)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false).map_err(named)?;
+    }
+    socket.bind(&address.into()).map_err(named)?;
+    adopt(socket.into(), receive_buffer_bytes)
+}
+
+/// Takes over a socket that is bound already, for example by systemd, and sets it up.
+///
+/// # Errors
+/// The operating system's.
+pub fn adopt(socket: UdpSocket, receive_buffer_bytes: usize) -> io::Result<Bound> {
+    let wanted = libc::c_int::try_from(receive_buffer_bytes).unwrap_or(libc::c_int::MAX);
+    let granted = |socket: &UdpSocket| socket2::SockRef::from(socket).recv_buffer_size();
+    // The kernel doubles what it is asked for, to account for its own overhead.
+    if granted(&socket)? < receive_buffer_bytes.saturating_mul(2)
+        && set_option(&socket, libc::SO_RCVBUFFORCE, wanted).is_err()
+    {
+        set_option(&socket, libc::SO_RCVBUF, wanted)?;
+    }
+    set_option(&socket, libc::SO_RXQ_OVFL, 1)?;
+    let receive_buffer_bytes = granted(&socket)?;
+    Ok(Bound { socket, receive_buffer_bytes })
+}
+
+fn set_option(socket: &UdpSocket, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the pointer and the length describe `value`, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            name,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Receives batches of datagrams from one socket.
+pub struct Receiver {
+    socket: UdpSocket,
+    payloads: Vec<u8>,
+    names: Vec<libc::sockaddr_storage>,
+    controls: Vec<[u64; CONTROL_OCTETS / 8]>,
+    headers: Vec<libc::mmsghdr>,
+    vectors: Vec<libc::iovec>,
+    received: usize,
+    drops: u32,
+    dropped: u64,
+}
+
+// SAFETY: the raw pointers in `headers` and `vectors` point into the buffers that the receiver
+// owns, are set anew before each call, and are never handed out.
+unsafe impl Send for Receiver {}
+
+impl std::fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receiver").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+impl Receiver {
+    /// A receiver of `socket`, which [`bind`] or [`adopt`] set up.
+    #[must_use]
+    pub fn new(socket: UdpSocket) -> Self {
+        // SAFETY: all-zero is a valid value of these plain C structures.
+        let (name, header) = unsafe { (mem::zeroed(), mem::zeroed()) };
+        let vector = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        Self {
+            socket,
+            payloads: vec![0; BATCH * DATAGRAM_OCTETS],
+            names: vec![name; BATCH],
+            controls: vec![[0; CONTROL_OCTETS / 8]; BATCH],
+            headers: vec![header; BATCH],
+            vectors: vec![vector; BATCH],
+            received: 0,
+            drops: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Waits up to `timeout_ms` for datagrams and takes up to [`BATCH`] of those that are there.
+    /// Returns how many; 0 at the timeout or a signal.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn receive(&mut self, timeout_ms: i32) -> io::Result<usize> {
+        self.received = 0;
+        let fd = self.socket.as_raw_fd();
+        let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        // SAFETY: `poll` is one valid pollfd.
+        match unsafe { libc::poll(&raw mut poll, 1, timeout_ms) } {
+            0 => {
+                self.count_drops_of_idle();
+                return Ok(0);
+            }
+            ready if ready > 0 => {}
+            _ => return none_if_transient(io::Error::last_os_error()),
+        }
+        self.aim();
+        // SAFETY: `headers` holds BATCH entries whose pointers `aim` set to live buffers of the
+        // stated lengths.
+        let count = unsafe {
+            let flags = libc::MSG_DONTWAIT as _;
+            let batch = BATCH as libc::c_uint;
+            libc::recvmmsg(fd, self.headers.as_mut_ptr(), batch, flags, std::ptr::null_mut())
+        };
+        let Ok(count) = usize::try_from(count) else {
+            return none_if_transient(io::Error::last_os_error());
+        };
+        self.received = count;
+        self.count_drops();
+        Ok(count)
+    }
+
+    /// The `index`th datagram of the last batch: source address, port, payload.
+    #[must_use]
+    pub fn datagram(&self, index: usize) -> (Addr, u16, &[u8]) {
+        assert!(index < self.received, "only what was received");
+        let start = index * DATAGRAM_OCTETS;
+        let length = (self.headers[index].msg_len as usize).min(DATAGRAM_OCTETS);
+        let (address, port) = source(&self.names[index]);
+        (address, port, &self.payloads[start..start + length])
+    }
+
+    /// Datagrams that the kernel dropped for want of buffer since the last call.
+    pub fn take_kernel_drops(&mut self) -> u64 {
+        mem::take(&mut self.dropped)
+    }
+
+    fn aim(&mut self) {
+        for (index, header) in self.headers.iter_mut().enumerate() {
+            let payload = &mut self.payloads[index * DATAGRAM_OCTETS..][..DATAGRAM_OCTETS];
+            self.vectors[index].iov_base = payload.as_mut_ptr().cast();
+            self.vectors[index].iov_len = DATAGRAM_OCTETS;
+            header.msg_hdr.msg_name = (&raw mut self.names[index]).cast();
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_hdr.msg_iov = &raw mut self.vectors[index];
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = (&raw mut self.controls[index]).cast();
+            header.msg_hdr.msg_controllen = CONTROL_OCTETS;
+        }
+    }
+
+    /// The same counter without a datagram that carries it: drops at the end of a burst would go
+    /// unseen until the next one.
+    fn count_drops_of_idle(&mut self) {
+        const SK_MEMINFO_DROPS: usize = 8;
+        let mut info = [0_u32; 16];
+        let mut length = size_of_val(&info) as libc::socklen_t;
+        let fd = self.socket.as_raw_fd();
+        // SAFETY: `info` has room for `length` octets; the kernel writes no more than that.
+        let result = unsafe {
+            let info = info.as_mut_ptr().cast();
+            libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, info, &raw mut length)
+        };
+        if result == 0 && length as usize > SK_MEMINFO_DROPS * 4 {
+            self.dropped += u64::from(info[SK_MEMINFO_DROPS].wrapping_sub(self.drops));
+            self.drops = info[SK_MEMINFO_DROPS];
+        }
+    }
+
+    /// The counter is cumulative over the socket's life and wraps at 32 bits.
+    fn count_drops(&mut self) {
+        let Some(last) = self.received.checked_sub(1) else { return };
+        let header = &self.headers[last].msg_hdr;
+        // SAFETY: the kernel filled the control buffer of this header and set its length; the
+        // CMSG macros stay within it.
+        unsafe {
+            let mut control = libc::CMSG_FIRSTHDR(header);
+            while !control.is_null() {
+                if (*control).cmsg_level == libc::SOL_SOCKET
+                    && (*control).cmsg_type == libc::SO_RXQ_OVFL
+                {
+                    let drops = libc::CMSG_DATA(control).cast::<u32>().read_unaligned();
+                    self.dropped += u64::from(drops.wrapping_sub(self.drops));
+                    self.drops = drops;
+                }
+                control = libc::CMSG_NXTHDR(header, control);
+            }
+        }
+    }
+}
+
+fn none_if_transient(error: io::Error) -> io::Result<usize> {
+    match error.kind() {
+        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => Ok(0),
+        // An earlier reply of ours cannot exist; a stray ICMP error must not end the input.
+        io::ErrorKind::ConnectionRefused => Ok(0),
+        _ => Err(error),
+    }
+}
+
+fn source(name: &libc::sockaddr_storage) -> (Addr, u16) {
+    match libc::c_int::from(name.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that this is a sockaddr_in, which fits the storage.
+            let v4 = unsafe { &*std::ptr::from_ref(name).cast::<libc::sockaddr_in>() };
+            (Addr::v4(u32::from_be(v4.sin_addr.s_addr)), u16::from_be(v4.sin_port))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: the family says that this is a sockaddr_in6, which fits the storage.
+            let v6 = unsafe { &*std::ptr::from_ref(name).cast::<libc::sockaddr_in6>() };
+            (Addr::v6(v6.sin6_addr.s6_addr), u16::from_be(v6.sin6_port))
+        }
+        _ => (Addr::UNSPECIFIED, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datagrams_arrive_with_their_source() {
+        let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1 << 20).expect("bind");
+        assert!(bound.receive_buffer_bytes > 0);
+        let to = bound.socket.local_addr().expect("bound");
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        for payload in [&b"one"[..], b"", b"three"] {
+            assert_eq!(sender.send_to(payload, to).expect("sent"), payload.len());
+        }
+        let mut receiver = Receiver::new(bound.socket);
+        assert_eq!(receiver.receive(1_000).expect("received"), 3);
+        let port = sender.local_addr().expect("bound").port();
+        let from = Addr::v4(0x7f00_0001);
+        assert_eq!(receiver.datagram(0), (from, port, &b"one"[..]));
+        assert_eq!(receiver.datagram(1), (from, port, &b""[..]));
+        assert_eq!(receiver.datagram(2), (from, port, &b"three"[..]));
+        assert_eq!(receiver.receive(0).expect("nothing there"), 0);
+    }
+
+    #[test]
+    fn kernel_drops_are_counted() {
+        let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 65_536).expect("bind");
+        let to = bound.socket.local_addr().expect("bound");
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let sent = 2_000;
+        for _ in 0..sent {
+            sender.send_to(&[7; 1_400], to).expect("loopback takes it");
+        }
+        let mut receiver = Receiver::new(bound.socket);
+        let mut received = 0;
+        loop {
+            match receiver.receive(10).expect("received") {
+                0 => break,
+                count => received += count as u64,
+            }
+        }
+        assert_eq!(received + receiver.take_kernel_drops(), sent);
+        assert!(received < sent, "the buffer holds less than all");
+    }
+
+    #[test]
+    fn an_address_in_use_is_named() {
+        let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 65_536).expect("bind");
+        let taken = bound.socket.local_addr().expect("bound");
+        let error = bind(taken, 65_536).expect_err("taken");
+        assert!(error.to_string().starts_with(&format!("cannot bind UDP {taken}")), "{error}");
+    }
+}

@@ -1,0 +1,126 @@
+//! Where threads publish what they count, and scrapes read it.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::Ledgers;
+use crate::time::Micros;
+
+/// What one thread publishes: its ledgers, whole, at batch boundaries, and a heartbeat.
+#[derive(Debug, Default)]
+pub struct Slot {
+    name: String,
+    ledgers: Mutex<Ledgers>,
+    heartbeat: AtomicU64,
+    /// Microseconds spent on work, of those that passed.
+    busy_us: AtomicU64,
+    entries: AtomicU64,
+    clock: AtomicI64,
+}
+
+impl Slot {
+    /// The thread's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Publishes `ledgers`, which balance. One uncontended lock and a copy.
+    pub fn publish(&self, ledgers: &Ledgers) {
+        let mut slot = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.clone_from(ledgers);
+    }
+
+    /// Says that the thread is alive: once per turn of its loop.
+    pub fn beat(&self) {
+        self.heartbeat.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the thread said so.
+    #[must_use]
+    pub fn beats(&self) -> u64 {
+        self.heartbeat.load(Ordering::Relaxed)
+    }
+
+    /// Adds microseconds of work.
+    pub fn add_busy(&self, micros: u64) {
+        self.busy_us.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// Microseconds of work so far.
+    #[must_use]
+    pub fn busy_us(&self) -> u64 {
+        self.busy_us.load(Ordering::Relaxed)
+    }
+
+    /// Sets how many flows the thread's tables hold.
+    pub fn set_entries(&self, entries: u64) {
+        self.entries.store(entries, Ordering::Relaxed);
+    }
+
+    /// Sets the thread's input clock.
+    pub fn set_clock(&self, now: Micros) {
+        self.clock.store(now.0, Ordering::Relaxed);
+    }
+
+    /// The thread's input clock; 0 before the first record.
+    #[must_use]
+    pub fn clock(&self) -> Micros {
+        Micros(self.clock.load(Ordering::Relaxed))
+    }
+}
+
+/// The slots of all threads of a pipeline, fixed at its start.
+#[derive(Debug, Default)]
+pub struct Board {
+    slots: Vec<Slot>,
+}
+
+impl Board {
+    /// One slot for each of `names`.
+    #[must_use]
+    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+        let slot = |name| Slot { name, ..Slot::default() };
+        Self { slots: names.into_iter().map(slot).collect() }
+    }
+
+    /// All slots, in the order of their names at the start.
+    #[must_use]
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// The sum of what was published last. Each part balances, so the sum does.
+    #[must_use]
+    pub fn ledgers(&self) -> Ledgers {
+        let mut sum = Ledgers::default();
+        for slot in &self.slots {
+            sum.merge(&slot.ledgers.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        sum
+    }
+
+    /// Flows in all tables.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.entries.load(Ordering::Relaxed)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_published_sums_up() {
+        let board = Board::new(["a".to_owned(), "b".to_owned()]);
+        let mut ledgers = Ledgers::default();
+        ledgers.packets.read = 2;
+        ledgers.packets.metered = 2;
+        board.slots()[0].publish(&ledgers);
+        board.slots()[1].publish(&ledgers);
+        board.slots()[1].publish(&ledgers);
+        assert_eq!(board.ledgers().packets.read, 4);
+        assert_eq!(board.ledgers().imbalances(), Vec::<String>::new());
+    }
+}

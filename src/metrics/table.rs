@@ -1,0 +1,265 @@
+//! The one table of metric names, and how each is read off a [`Snapshot`].
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::{Counts, Ledgers};
+
+/// What a scrape sees, gathered at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The sum of all threads' ledgers, sinks included.
+    pub ledgers: Ledgers,
+    /// Flows in the tables.
+    pub entries: u64,
+    /// Per thread: name, heartbeats, microseconds of work.
+    pub threads: Vec<(String, u64, u64)>,
+    /// Rules loaded and rejected.
+    pub rules: (u64, u64),
+    /// Reloads that succeeded and that failed.
+    pub reloads: (u64, u64),
+    /// Unix seconds of the last load of the configuration that succeeded.
+    pub loaded_at_s: u64,
+    /// What the exporters' state adds up to.
+    pub exporters: Exporters,
+}
+
+/// Sums over all exporters.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(missing_docs, reason = "the names are the metrics'")]
+pub struct Exporters {
+    pub exporters: u64,
+    pub templates: u64,
+    pub sequence_lost: u64,
+    pub sequence_reordered: u64,
+    pub times_clamped: u64,
+}
+
+/// One metric: its name without the suffix that its kind adds, its labels and its help.
+#[derive(Debug)]
+pub struct Metric {
+    /// Name; counters get `_total` on the way out.
+    pub name: &'static str,
+    /// Whether it only grows.
+    pub counter: bool,
+    /// Label names; each is a closed set, or the configured sinks and threads.
+    pub labels: &'static [&'static str],
+    /// What it counts, without a full stop.
+    pub help: &'static str,
+    read: fn(&Snapshot) -> Samples,
+}
+
+type Samples = Vec<(Vec<String>, u64)>;
+
+fn one(value: u64) -> Samples {
+    vec![(Vec::new(), value)]
+}
+
+fn by(counts: &Counts) -> Samples {
+    counts.iter().map(|(reason, n)| (vec![reason.to_owned()], n)).collect()
+}
+
+fn by_sink(snapshot: &Snapshot, read: fn(&super::ledger::Sink) -> u64) -> Samples {
+    let sinks = snapshot.ledgers.sinks.iter();
+    sinks.map(|(name, sink)| (vec![name.clone()], read(sink))).collect()
+}
+
+macro_rules! metrics {
+    ($($kind:ident $name:literal [$($label:literal),*] $help:literal = $read:expr;)*) => {
+        /// Every metric, in the order of the docs.
+        pub const METRICS: &[Metric] = &[$(Metric {
+            name: $name,
+            counter: metrics!(@ $kind),
+            labels: &[$($label),*],
+            help: $help,
+            read: $read,
+        }),*];
+    };
+    (@ counter) => { true };
+    (@ gauge) => { false };
+}
+
+metrics! {
+    counter "weir_input_datagrams" [] "Export datagrams received"
+        = |s| one(s.ledgers.datagrams.received);
+    counter "weir_input_packets" [] "Packets read from interfaces and captures"
+        = |s| one(s.ledgers.packets.read);
+    counter "weir_input_kernel_drops" ["input"] "Datagrams and packets that the kernel dropped"
+        = |s| vec![
+            (vec!["netflow".into()], s.ledgers.datagrams.kernel_drops),
+            (vec!["capture".into()], s.ledgers.packets.kernel_drops),
+        ];
+    counter "weir_decode_datagrams" [] "Datagrams decoded"
+        = |s| one(s.ledgers.datagrams.decoded);
+    counter "weir_decode_datagrams_rejected" ["reason"] "Datagrams rejected"
+        = |s| by(&s.ledgers.datagrams.rejected);
+    counter "weir_decode_packets_metered" [] "Packets that became a part of a flow"
+        = |s| one(s.ledgers.packets.metered);
+    counter "weir_decode_packets_excepted" ["reason"] "Packets that belong to no flow"
+        = |s| by(&s.ledgers.packets.excepted);
+    counter "weir_decode_data_sets_seen" [] "Data sets of NetFlow v9 and IPFIX seen"
+        = |s| one(s.ledgers.data_sets.seen);
+    counter "weir_decode_data_sets" [] "Data sets decoded"
+        = |s| one(s.ledgers.data_sets.decoded);
+    counter "weir_decode_data_sets_dropped" ["reason"] "Data sets dropped"
+        = |s| by(&s.ledgers.data_sets.dropped);
+    gauge "weir_decode_data_sets_waiting" [] "Data sets that wait for their template"
+        = |s| one(s.ledgers.data_sets.waiting);
+    gauge "weir_decode_data_sets_waiting_bytes" [] "Octets that wait for their template"
+        = |s| one(s.ledgers.data_sets.waiting_octets);
+    gauge "weir_exporters" [] "Exporters with state"
+        = |s| one(s.exporters.exporters);
+    gauge "weir_exporter_templates" [] "Templates of all exporters"
+        = |s| one(s.exporters.templates);
+    counter "weir_exporter_sequence_lost" [] "Units missing in the exporters' sequence numbers"
+        = |s| one(s.exporters.sequence_lost);
+    counter "weir_exporter_sequence_reordered" [] "Datagrams that came late and filled a gap"
+        = |s| one(s.exporters.sequence_reordered);
+    counter "weir_exporter_times_clamped" [] "Flow times that were not plausible"
+        = |s| one(s.exporters.times_clamped);
+    counter "weir_flow_records" [] "Records and packets that reached the accounting of records"
+        = |s| one(s.ledgers.records.decoded);
+    counter "weir_flow_records_merged" [] "Records merged into a flow"
+        = |s| one(s.ledgers.records.merged);
+    counter "weir_flow_records_duplicate" [] "Records of points that do not own the direction"
+        = |s| one(s.ledgers.records.duplicate);
+    counter "weir_flow_records_not_a_flow" ["kind"] "Options and events"
+        = |s| by(&s.ledgers.records.not_a_flow);
+    counter "weir_flow_records_dropped" ["reason"] "Records dropped"
+        = |s| by(&s.ledgers.records.dropped);
+    gauge "weir_flow_table_entries" [] "Flows in the tables"
+        = |s| one(s.entries);
+    counter "weir_flow_slices_opened" [] "Slices opened"
+        = |s| one(s.ledgers.slices.opened);
+    counter "weir_flow_slices_shipped" [] "Slices cut and handed to the output"
+        = |s| one(s.ledgers.slices.shipped);
+    gauge "weir_flow_slices_held" [] "Slices open now"
+        = |s| one(s.ledgers.slices.held);
+    counter "weir_detect_alerts" ["level"] "Alerts"
+        = |s| by(&s.ledgers.detections.alerts);
+    gauge "weir_detect_rules" ["result"] "Rules loaded and rejected"
+        = |s| vec![
+            (vec!["loaded".into()], s.rules.0),
+            (vec!["rejected".into()], s.rules.1),
+        ];
+    counter "weir_output_records_selected" ["sink"] "Slices and alerts that a sink takes"
+        = |s| by_sink(s, |sink| sink.selected);
+    counter "weir_output_records_acknowledged" ["sink"] "Written for good"
+        = |s| by_sink(s, |sink| sink.acknowledged);
+    gauge "weir_output_records_spooled" ["sink"] "Accepted, not yet written for good"
+        = |s| by_sink(s, |sink| sink.spooled);
+    counter "weir_output_records_shed" ["sink", "reason"] "Given up"
+        = |s| s.ledgers.sinks.iter().flat_map(|(name, sink)| {
+            sink.shed.iter().map(|(reason, n)| (vec![name.clone(), reason.to_owned()], n))
+        }).collect();
+    counter "weir_thread_heartbeats" ["thread"] "Turns of the thread's loop"
+        = |s| s.threads.iter().map(|(name, beats, _)| (vec![name.clone()], *beats)).collect();
+    counter "weir_thread_busy_microseconds" ["thread"] "Time spent on work"
+        = |s| s.threads.iter().map(|(name, _, busy)| (vec![name.clone()], *busy)).collect();
+    counter "weir_config_reloads" ["result"] "Reloads of configuration and rules"
+        = |s| vec![
+            (vec!["success".into()], s.reloads.0),
+            (vec!["failure".into()], s.reloads.1),
+        ];
+    gauge "weir_config_last_reload_success_timestamp_seconds" [] "When the last load succeeded"
+        = |s| one(s.loaded_at_s);
+    gauge "weir_build_info" ["version"] "Always 1; the label says which build runs"
+        = |_| vec![(vec![env!("CARGO_PKG_VERSION").into()], 1)];
+}
+
+#[derive(Debug)]
+struct Scrape(Snapshot);
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for metric in METRICS {
+            let kind = if metric.counter { MetricType::Counter } else { MetricType::Gauge };
+            let mut family = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
+            for (values, value) in (metric.read)(&self.0) {
+                let names = metric.labels.iter().copied();
+                let labels: Vec<(&str, String)> = names.zip(values).collect();
+                if labels.is_empty() {
+                    encode(metric, value, &mut family)?;
+                } else {
+                    encode(metric, value, &mut family.encode_family(&labels)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn encode(metric: &Metric, value: u64, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+    if metric.counter {
+        encoder.encode_counter::<NoLabelSet, _, u64>(&value, None)
+    } else {
+        encoder.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))
+    }
+}
+
+/// Renders `snapshot` as OpenMetrics text 1.0.0.
+///
+/// # Panics
+/// Never: writing to a string does not fail.
+#[must_use]
+pub fn open_metrics(snapshot: Snapshot) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape(snapshot)));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes all");
+    text
+}
+
+/// The table of metrics as Markdown: `docs/metrics.md`.
+#[must_use]
+pub fn markdown() -> String {
+    let mut text = String::from(
+        "# Metrics\n\nServed as OpenMetrics text on `GET /metrics` of the admin address. This page \
+         is generated\nfrom the table in `src/metrics/table.rs`; a test holds it fresh.\n\n\
+         | metric | kind | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for metric in METRICS {
+        let (kind, suffix) = if metric.counter { ("counter", "_total") } else { ("gauge", "") };
+        let (name, labels) = (metric.name, metric.labels.join(", "));
+        text.push_str(&format!("| `{name}{suffix}` | {kind} | {labels} | {} |\n", metric.help));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrape_is_open_metrics() {
+        let mut snapshot = Snapshot { entries: 7, ..Snapshot::default() };
+        snapshot.ledgers.datagrams.received = 3;
+        snapshot.ledgers.datagrams.rejected.add("truncated", 2);
+        snapshot.ledgers.sinks.entry("files".into()).or_default().shed.one("queue_full");
+        let text = open_metrics(snapshot);
+        for line in [
+            "weir_input_datagrams_total 3",
+            "weir_decode_datagrams_rejected_total{reason=\"truncated\"} 2",
+            "weir_flow_table_entries 7",
+            "weir_output_records_shed_total{sink=\"files\",reason=\"queue_full\"} 1",
+            "# TYPE weir_flow_table_entries gauge",
+            "# HELP weir_input_datagrams Export datagrams received",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn names_are_unique_and_carry_no_suffix() {
+        let mut names: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), METRICS.len());
+        assert!(names.iter().all(|name| !name.ends_with("_total") && name.starts_with("weir_")));
+    }
+}

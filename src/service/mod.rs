@@ -1,0 +1,3 @@
+//! The running service: signals, systemd, reload.
+
+pub mod systemd;
