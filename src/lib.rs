@@ -15,6 +15,7 @@ pub mod decode;
 
 pub mod detect;
 
+pub mod api;
 pub mod input;
 
 pub mod service;

@@ -1,0 +1,53 @@
+# Weir: every step that a person or CI takes. `make help` lists them.
+
+SHELL       := /bin/bash
+PREFIX      ?= /usr
+SYSCONFDIR  ?= /etc
+DESTDIR     ?=
+UNITDIR     ?= $(PREFIX)/lib/systemd
+CARGO       ?= cargo
+TARGET      := $(or $(CARGO_TARGET_DIR),target)
+WEIR        := $(TARGET)/release/weir
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build demo test check fmt lint doc fuzz bench install uninstall docs pcaps
+
+help: ## This list.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+deps: ## Install what the build needs and this machine lacks (Rust by rustup, libpcap's headers, a C compiler).
+	@scripts/deps.sh
+
+build: deps ## One release build: target/release/weir.
+	$(CARGO) build --release --locked
+
+demo: build ## Replay a recorded capture: flows, detections and why, throughput, ledgers.
+	@scripts/demo.sh $(WEIR)
+
+test: deps ## Every test.
+	@scripts/test.sh
+
+lint: deps ## Formatting and lints.
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+
+doc: deps ## The API documentation, without warnings.
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --locked
+
+fuzz: deps ## Every fuzz target for FUZZ_S seconds each (60).
+	@scripts/fuzz.sh $(or $(FUZZ_S),60)
+
+bench: build ## Side by side with nfcapd and softflowd; see benches/README.md.
+	@benches/compare/run.sh $(WEIR)
+
+docs: build ## Write the generated pages of docs/ and config/weir.toml again.
+	WEIR_WRITE_DOCS=1 $(CARGO) test --locked --test it -- docs::
+
+pcaps: ## Record pcaps/ again (root; some minutes).
+	pcaps/record.sh
+
+install: build ## Binary, config, rules, units, man pages, completions: into DESTDIR and PREFIX.
+	scripts/install.sh $(WEIR) '$(DESTDIR)' '$(PREFIX)' '$(SYSCONFDIR)' '$(UNITDIR)'
+
+uninstall: ## Take away what `install` put there; configuration and state stay.
+	scripts/install.sh --remove '$(DESTDIR)' '$(PREFIX)' '$(SYSCONFDIR)' '$(UNITDIR)'

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Every test, with what the tests against real programs need. Called by `make test` and CI.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Exporters and probes that tests talk to. Without root the tests that need them say SKIPPED.
+if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+    lacking=()
+    command -v softflowd >/dev/null || lacking+=(softflowd)
+    command -v nfreplay >/dev/null || lacking+=(nfdump)
+    command -v systemd-analyze >/dev/null || lacking+=(systemd)
+    if [ "${#lacking[@]}" -gt 0 ]; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${lacking[@]}" >/dev/null
+    fi
+fi
+
+cargo fmt --check
+cargo clippy --all-targets --locked --quiet -- -D warnings
+cargo test --locked "$@"
+cargo check --locked --no-default-features --quiet
