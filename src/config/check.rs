@@ -111,6 +111,12 @@ impl Config {
         report.within(key, n.templates_per_exporter_max, 1..=65_280);
         report.at_most(key, n.templates_per_exporter_max, "netflow.templates_max", n.templates_max);
         report.within("netflow.templates_max", n.templates_max, 1..=10_000_000);
+        report.within("netflow.exporter_lifetime_s", n.exporter_lifetime_s, 60..=2_592_000);
+        report.within("netflow.domains_per_exporter_max", n.domains_per_exporter_max, 1..=65_536);
+        let key = "netflow.options_per_exporter_max";
+        report.within(key, n.options_per_exporter_max, 1..=1_000_000);
+        let key = "netflow.totals_per_exporter_max";
+        report.within(key, n.totals_per_exporter_max, 2..=10_000_000);
         let key = "netflow.waiting_per_exporter_bytes_max";
         let (each, all) = (n.waiting_per_exporter_bytes_max, n.waiting_bytes_max);
         report.at_most(key, each, "netflow.waiting_bytes_max", all);

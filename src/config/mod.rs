@@ -135,6 +135,16 @@ pub struct Netflow {
     pub templates_per_exporter_max: usize,
     /// Templates of all exporters, at most.
     pub templates_max: usize,
+    /// Seconds of silence after which an exporter's state is dropped: 60 to 2,592,000.
+    pub exporter_lifetime_s: u32,
+    /// Observation domains of one exporter whose sequence is followed, at most: 1 to 65,536.
+    pub domains_per_exporter_max: usize,
+    /// Entries in each table that an exporter's options data fills (samplers, interface, VRF and
+    /// application names), at most: 1 to 1,000,000.
+    pub options_per_exporter_max: usize,
+    /// Flows of one exporter whose total counters (IE 85, 86) are remembered, at most: 2 to
+    /// 10,000,000.
+    pub totals_per_exporter_max: usize,
     /// Octets of data sets that wait for a template, of one exporter.
     pub waiting_per_exporter_bytes_max: usize,
     /// Octets of data sets that wait for a template, of all exporters.
@@ -152,6 +162,10 @@ impl Default for Netflow {
             exporters_max: 10_000,
             templates_per_exporter_max: 1_024,
             templates_max: 100_000,
+            exporter_lifetime_s: 86_400,
+            domains_per_exporter_max: 256,
+            options_per_exporter_max: 4_096,
+            totals_per_exporter_max: 65_536,
             waiting_per_exporter_bytes_max: 1 << 20,
             waiting_bytes_max: 64 << 20,
             reorder_window: 64,

@@ -3,25 +3,59 @@
 //! Pure: no clock, socket, file, thread or randomness. Records and the input clock's stamp go in,
 //! slices come out through [`FlowSink`].
 
+pub mod community;
+mod entry;
+mod fragments;
+mod index;
+pub mod key;
+mod orient;
+mod owner;
+pub mod params;
 pub mod record;
+mod rings;
+mod store;
+pub mod table;
+mod tcp;
+#[cfg(test)]
+mod tests;
 pub mod view;
+mod wheel;
 
+pub use community::community_id;
+pub use params::Params;
 pub use record::{FlowRecord, ObservationPoint, PacketRecord, TcpFlags};
+pub use table::FlowTable;
 pub use view::{Biflow, Direction, DirectionBy, EndReason, FlowId, Side, Slice, TcpState};
 
 /// What the table tells of a flow while it lives. The shard of `pipeline` implements it: there
 /// detection happens and slices leave for the output.
 pub trait FlowSink {
     /// The first record of a flow was merged: its immutable fields (addresses, ports, protocol,
-    /// exporter, interfaces) are final. Called once per flow, before any other call for it.
+    /// exporter, interfaces) are final, unless the flow is turned. Called once per flow, before any
+    /// other call for it. If it sets wake-up values that are reached already, [`FlowSink::woke`]
+    /// follows at once.
     fn opened(&mut self, flow: &mut LiveFlow<'_>);
 
     /// A cumulated counter reached the wake-up value set in [`LiveFlow::wake`], or flags were
     /// added. Called after the update, at most once per update.
     fn woke(&mut self, flow: &mut LiveFlow<'_>);
 
+    /// Stronger evidence turned the flow round before its first slice was cut: initiator and
+    /// responder changed places, and with them everything that [`FlowSink::opened`] called final.
+    /// Called after the update, in place of [`FlowSink::woke`].
+    fn turned(&mut self, flow: &mut LiveFlow<'_>) {
+        self.woke(flow);
+    }
+
+    /// The flow ended, and nothing was merged into it since its last slice was cut. Returns whether
+    /// an empty last slice shall be cut all the same, as for tags that came with the end.
+    fn ended(&mut self, _flow: &mut LiveFlow<'_>) -> bool {
+        true
+    }
+
     /// A slice is cut: at the active timeout, or because the flow ended (`slice.last`).
-    /// `flow` holds the counters cumulated over the whole flow; `slice` those of this slice.
+    /// `flow` holds the counters cumulated over the whole flow; `slice` those of this slice, and
+    /// the rules that had fired before this call.
     fn cut(&mut self, flow: &mut LiveFlow<'_>, slice: Slice);
 }
 
@@ -51,16 +85,17 @@ pub struct Memory {
 
 /// Wake-up values of one flow: the next threshold that any rule uses, per cumulated counter.
 ///
-/// The table compares raw (unscaled) counters of both sides, whatever the orientation, so that an
-/// ordinary update costs one compare per counter; whoever sets them divides by the sampling
-/// interval, rounding down. `u64::MAX` never wakes.
+/// The table compares the sum of both sides' raw (unscaled) counters, whatever the orientation, so
+/// that an ordinary update costs one compare per counter: due is what has reached its value.
+/// Whoever sets them divides by the sampling interval and makes sure that no threshold on one side
+/// can be crossed before the sum gets there. `u64::MAX` never wakes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Wake {
-    /// Octets of either direction, or their sum.
+    /// Sum of the octets of both directions.
     pub octets: u64,
-    /// Packets of either direction, or their sum.
+    /// Sum of the packets of both directions.
     pub packets: u64,
-    /// Payload or layer-2 octets of either direction, or their sum.
+    /// Sum of the payload octets, or of the layer-2 octets, of both directions.
     pub other_octets: u64,
     /// Duration (last − first), in microseconds.
     pub duration_us: i64,

@@ -1,0 +1,159 @@
+//! The timer wheel: who is due at or before an instant, in the order (deadline, flow number).
+//!
+//! Slots of 2^18 µs (about a quarter of a second), each a ring of entries. The slot that the clock
+//! stands in is drained into a heap, which gives exact order and microsecond resolution; timeouts
+//! are whole seconds, so nothing but drained entries ever enters the heap, and it stays small.
+//! Deadlines past the horizon (about nine minutes) wait in the last slot and are put off again.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::rings::Rings;
+use crate::time::Micros;
+
+const SLOT_SHIFT: u32 = 18;
+const SLOTS: i64 = 2_048;
+
+/// An entry that is due.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Due {
+    pub(super) deadline: Micros,
+    /// The flow's number, in the order of creation: breaks ties, and tells a flow from an earlier
+    /// one in the same entry.
+    pub(super) flow: u64,
+    pub(super) entry: u32,
+}
+
+/// The wheel. The heap may hold entries that have left or were put off since: who takes one out
+/// must compare it with the entry.
+#[derive(Clone, Debug)]
+pub(super) struct Wheel {
+    rings: Rings,
+    heap: BinaryHeap<Reverse<Due>>,
+    /// The slot that was drained into the heap last.
+    cursor: i64,
+}
+
+const fn slot_of(at: Micros) -> i64 {
+    at.0 >> SLOT_SHIFT
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "0..SLOTS")]
+const fn ring_of(slot: i64) -> u32 {
+    slot.rem_euclid(SLOTS) as u32
+}
+
+impl Wheel {
+    pub(super) fn new() -> Self {
+        let rings = Rings::new(ring_of(-1) + 1);
+        Self { rings, heap: BinaryHeap::new(), cursor: slot_of(Micros::MIN) }
+    }
+
+    /// Makes room for the next entry.
+    pub(super) fn add_entry(&mut self) {
+        self.rings.add_entry();
+    }
+
+    /// Queues `due.entry` for its deadline, wherever it was queued before.
+    pub(super) fn schedule(&mut self, due: Due) {
+        self.rings.unlink(due.entry);
+        let slot = slot_of(due.deadline);
+        if slot <= self.cursor {
+            self.heap.push(Reverse(due));
+        } else {
+            self.rings.push_back(ring_of(slot.min(self.cursor + SLOTS - 1)), due.entry);
+        }
+    }
+
+    /// Takes `entry` out.
+    pub(super) fn cancel(&mut self, entry: u32) {
+        self.rings.unlink(entry);
+    }
+
+    /// Takes out the first of the drained entries that is due at or before `now`.
+    pub(super) fn pop(&mut self, now: Micros) -> Option<Due> {
+        let Reverse(due) = self.heap.peek()?;
+        if due.deadline > now { None } else { self.heap.pop().map(|Reverse(due)| due) }
+    }
+
+    /// Moves to the next slot, if `now` lies past the current one, and takes its entries out into
+    /// `drained`: each must be scheduled again with its deadline as it is now. The heap must have
+    /// been emptied of what is due. Returns whether it moved.
+    pub(super) fn step(&mut self, now: Micros, drained: &mut Vec<u32>) -> bool {
+        if self.cursor >= slot_of(now) {
+            return false;
+        }
+        self.cursor += 1;
+        let ring = ring_of(self.cursor);
+        while let Some(entry) = self.rings.front(ring) {
+            self.rings.unlink(entry);
+            drained.push(entry);
+        }
+        true
+    }
+
+    /// Moves to the slot of `now` at once. No entry may be queued.
+    pub(super) fn jump(&mut self, now: Micros) {
+        self.heap.clear();
+        self.cursor = self.cursor.max(slot_of(now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::time::SECOND;
+
+    /// Everything due up to `now`, as the table takes it out: entries that were drained are queued
+    /// again with their deadline, which may lie beyond.
+    fn advance(wheel: &mut Wheel, deadlines: &[i64], now: i64) -> Vec<(i64, u32)> {
+        let mut fired = Vec::new();
+        loop {
+            while let Some(due) = wheel.pop(Micros(now)) {
+                fired.push((due.deadline.0, due.entry));
+            }
+            let mut drained = Vec::new();
+            let moved = wheel.step(Micros(now), &mut drained);
+            drained.into_iter().for_each(|entry| wheel.schedule(due(deadlines, entry)));
+            if !moved {
+                return fired;
+            }
+        }
+    }
+
+    fn due(deadlines: &[i64], entry: u32) -> Due {
+        let deadline = Micros(deadlines[entry as usize]);
+        Due { deadline, flow: u64::from(entry), entry }
+    }
+
+    proptest! {
+        /// Deadlines from at once to far past the horizon; the clock in steps of any size.
+        #[test]
+        fn entries_fire_in_order_and_in_time(
+            deadlines in prop::collection::vec(
+                prop_oneof![-SECOND..3 * SECOND, 0..700 * SECOND, 0..7_200 * SECOND], 1..40),
+            mut stops in prop::collection::vec(0..7_300 * SECOND, 0..12),
+        ) {
+            let mut wheel = Wheel::new();
+            wheel.jump(Micros(0));
+            for entry in (0..).take(deadlines.len()) {
+                wheel.add_entry();
+                wheel.schedule(due(&deadlines, entry));
+            }
+            stops.extend([0, 7_300 * SECOND]);
+            stops.sort_unstable();
+            let mut fired = Vec::new();
+            for stop in stops {
+                let now = advance(&mut wheel, &deadlines, stop);
+                prop_assert!(now.iter().all(|&(deadline, _)| deadline <= stop));
+                fired.extend(now);
+                prop_assert_eq!(fired.len(), deadlines.iter().filter(|&&d| d <= stop).count());
+            }
+            let mut order: Vec<(i64, u32)> = deadlines.iter().copied().zip(0..).collect();
+            order.sort_unstable();
+            prop_assert_eq!(fired, order);
+        }
+    }
+}
