@@ -1,3 +1,5 @@
-//! Bytes to records. Pure: a payload and the input clock's stamp go in, records come out.
+//! Bytes to records. Pure: bytes and the input clock's stamp go in, records come out.
 
 pub mod netflow;
+pub mod packet;
+pub mod text;

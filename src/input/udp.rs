@@ -119,6 +119,13 @@ impl Receiver {
         }
     }
 
+    /// Counts drops of a socket that has nothing to read; returns 0 datagrams.
+    pub fn idle(&mut self) -> usize {
+        self.received = 0;
+        self.count_drops_of_idle();
+        0
+    }
+
     /// Waits up to `timeout_ms` for datagrams and takes up to [`BATCH`] of those that are there.
     /// Returns how many; 0 at the timeout or a signal.
     ///
@@ -220,6 +227,26 @@ impl Receiver {
             }
         }
     }
+}
+
+/// Waits up to `timeout_ms` until one of `receivers` has datagrams; whether one has.
+///
+/// # Errors
+/// The operating system's.
+pub fn wait(receivers: &[Receiver], timeout_ms: i32) -> io::Result<bool> {
+    let poll = |receiver: &Receiver| libc::pollfd {
+        fd: receiver.socket.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let mut polls: Vec<libc::pollfd> = receivers.iter().map(poll).collect();
+    let count = polls.len() as libc::nfds_t;
+    // SAFETY: `polls` holds `count` valid entries.
+    let ready = unsafe { libc::poll(polls.as_mut_ptr(), count, timeout_ms) };
+    if ready >= 0 {
+        return Ok(ready > 0);
+    }
+    none_if_transient(io::Error::last_os_error()).map(|_| false)
 }
 
 fn none_if_transient(error: io::Error) -> io::Result<usize> {

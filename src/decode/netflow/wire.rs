@@ -2,6 +2,8 @@
 //!
 //! Sources: Cisco NetFlow Export Datagram Format (v5, v7), RFC 3954 (v9), RFC 7011 (IPFIX).
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 
 use crate::time::Micros;
@@ -144,6 +146,24 @@ impl DecodeError {
             Self::SetId { .. } => "reserved_set_id",
             Self::TemplateId { .. } => "bad_template_id",
             Self::TemplateFields { .. } => "bad_template",
+        }
+    }
+
+    /// What the format requires in its place, in words.
+    #[must_use]
+    pub fn expected(&self) -> Cow<'static, str> {
+        match self {
+            Self::Truncated { need, .. } => format!("{need} octets").into(),
+            Self::Version { .. } => "version 5, 7, 9 or 10".into(),
+            Self::Sflow => "NetFlow 5, 7, 9 or IPFIX".into(),
+            Self::Count { fit, .. } => format!("1 to {fit} records").into(),
+            Self::MessageLength { .. } => "16 octets or more".into(),
+            Self::SetLength { .. } => "4 octets or more".into(),
+            Self::SetId { .. } => "a template set or an id of 256 or more".into(),
+            Self::TemplateId { .. } => "an id of 256 or more".into(),
+            Self::TemplateFields { .. } => {
+                format!("1 to {TEMPLATE_FIELDS_MAX} fields, of which no more are scope").into()
+            }
         }
     }
 
@@ -296,7 +316,8 @@ pub struct Set<'a> {
     pub body: &'a [u8],
 }
 
-/// The sets of a v9 or IPFIX message, in order. After an error there is nothing more.
+/// The sets of a v9 or IPFIX message, in order. A set with a reserved id is an error and skipped;
+/// after any other error there is nothing more.
 ///
 /// Trailing octets that are all zero, or fewer than a set header, are padding: some exporters
 /// fill their datagrams up.
@@ -327,6 +348,8 @@ impl<'a> Iterator for Sets<'a> {
         let set = self.set(offset, rest);
         self.at = match &set {
             Ok(set) => set.offset + set.body.len(),
+            // Its length was found good, so what follows it can be read.
+            Err(DecodeError::SetId { .. }) => offset + usize::from(be16(rest, 2).unwrap_or(4)),
             Err(_) => self.payload.len(),
         };
         Some(set)
@@ -343,8 +366,9 @@ impl<'a> Sets<'a> {
         let body = rest.get(4..need);
         let body = body.ok_or(DecodeError::Truncated { offset, need, have: rest.len() })?;
         let kind = match (self.version, id) {
-            (Version::V9, 0) | (Version::Ipfix, 2) => SetKind::Template,
-            (Version::V9, 1) | (Version::Ipfix, 3) => SetKind::OptionsTemplate,
+            // In IPFIX, 0 and 1 are reserved for v9's sets: some exporters send these.
+            (_, 0) | (Version::Ipfix, 2) => SetKind::Template,
+            (_, 1) | (Version::Ipfix, 3) => SetKind::OptionsTemplate,
             (_, TEMPLATE_ID_MIN..) => SetKind::Data,
             _ => return Err(DecodeError::SetId { offset, id }),
         };
@@ -422,6 +446,8 @@ pub struct Templates<'a> {
 /// Walks the template records of `set`, which is a template or options template set.
 #[must_use]
 pub fn templates<'a>(version: Version, set: &Set<'a>) -> Templates<'a> {
+    // A v9 set in an IPFIX message has v9's layout.
+    let version = if set.id <= 1 { Version::V9 } else { version };
     Templates { set: *set, at: 0, version }
 }
 
@@ -571,7 +597,10 @@ mod tests {
         let cut = Err(DecodeError::Truncated { offset: 28, need: 2, have: 0 });
         assert_eq!(changes(&ipfix(&[(2, &[1, 0, 0, 2, 0, 8, 0, 4])])), [cut]);
         let reserved = Err(DecodeError::SetId { offset: 16, id: 4 });
-        assert_eq!(changes(&ipfix(&[(4, &[])])), [reserved]);
+        assert_eq!(changes(&ipfix(&[(4, &[])])), std::slice::from_ref(&reserved));
+        let withdrawn = Ok(TemplateChange::Withdraw { id: 257 });
+        let skipped = ipfix(&[(4, &[9; 8]), (2, &withdraw)]);
+        assert_eq!(changes(&skipped), [reserved, withdrawn], "a reserved set is skipped");
     }
 
     proptest! {

@@ -1,0 +1,94 @@
+//! Files and standard input, with how far they were read and what they look like.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::pcap::is_capture;
+
+const BUFFER_OCTETS: usize = 256 << 10;
+
+/// What a file holds, by its first octets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A pcap or pcapng capture, perhaps compressed.
+    Capture,
+    /// Text: rows of CSV.
+    Text,
+    /// Anything else.
+    Unknown,
+}
+
+/// A file, or standard input.
+pub struct Source {
+    reader: BufReader<Counted>,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// Opens `path`; `-` is standard input. `progress` counts the octets that are read.
+    ///
+    /// # Errors
+    /// The operating system's, with the path.
+    pub fn open(path: &Path, progress: Arc<AtomicU64>) -> io::Result<Self> {
+        let inner: Box<dyn Read + Send> = if path.as_os_str() == "-" {
+            Box::new(io::stdin())
+        } else {
+            let named = |error: io::Error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            };
+            let file = File::open(path).map_err(named)?;
+            if file.metadata().is_ok_and(|meta| meta.is_dir()) {
+                let message = format!("{}: is a directory, expected a file", path.display());
+                return Err(io::Error::new(io::ErrorKind::IsADirectory, message));
+            }
+            Box::new(file)
+        };
+        let counted = Counted { inner, progress };
+        Ok(Self { reader: BufReader::with_capacity(BUFFER_OCTETS, counted) })
+    }
+
+    /// What the first octets look like. Does not consume them.
+    ///
+    /// # Errors
+    /// If nothing can be read.
+    pub fn kind(&mut self) -> io::Result<Kind> {
+        let first = self.reader.fill_buf()?;
+        let compressed =
+            first.starts_with(&[0x1f, 0x8b]) || first.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
+        let text = |octet: &u8| *octet >= 0x20 || [b'\t', b'\r', b'\n'].contains(octet);
+        Ok(if compressed || is_capture(first) {
+            Kind::Capture
+        } else if !first.is_empty() && first.iter().take(4_096).all(text) {
+            Kind::Text
+        } else {
+            Kind::Unknown
+        })
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer)
+    }
+}
+
+struct Counted {
+    inner: Box<dyn Read + Send>,
+    progress: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let octets = self.inner.read(buffer)?;
+        self.progress.fetch_add(octets as u64, Ordering::Relaxed);
+        Ok(octets)
+    }
+}
