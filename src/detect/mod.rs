@@ -1,5 +1,7 @@
 //! Detection on flows: Sigma rules, later the sequence model. Pure: rules come as text.
 
 pub mod alert;
+pub mod attack;
+pub mod sigma;
 
 pub use alert::{Alert, Evidence, Level, RuleMeta, TaggedSlice, Technique};

@@ -1,0 +1,184 @@
+//! A parsed rule to a condition over typed fields.
+
+mod item;
+mod value;
+
+use rsigma_parser::{ConditionExpr, Detection, LogSource, Quantifier, SelectorPattern, SigmaRule};
+
+use super::expr::Expr;
+use super::fields::FieldSet;
+use super::names;
+use super::reason::Reason;
+use super::ruleset::Options;
+use super::text::{Glyph, Pattern};
+
+/// Why a rule is rejected, and the key in it that is at fault.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub reason: Reason,
+    pub key: Option<String>,
+}
+
+impl From<Reason> for Fault {
+    fn from(reason: Reason) -> Self {
+        Self { reason, key: None }
+    }
+}
+
+/// A rule's condition, and what should be said of it although it loads.
+pub(super) struct Compiled {
+    pub expr: Expr,
+    pub warnings: Vec<String>,
+}
+
+/// Compiles one rule.
+pub(super) fn compile(rule: &SigmaRule, id: &str, options: &Options) -> Result<Compiled, Fault> {
+    if !is_of_flows(&rule.logsource, options) {
+        return Err(Reason::Logsource(describe(&rule.logsource)).into());
+    }
+    let mut parts = Vec::new();
+    for condition in &rule.detection.conditions {
+        parts.push(expression(rule, condition, options)?);
+    }
+    let expr = Expr::Or(parts);
+    let mut unknown = Vec::new();
+    expr.unknown(&mut unknown);
+    let enabled = options.enable.iter().any(|enabled| enabled.eq_ignore_ascii_case(id));
+    if let Some((field, _)) = unknown.iter().find(|(_, negated)| *negated)
+        && !enabled
+    {
+        let near = names::near(field).map_or(String::new(), |n| format!(" (did you mean `{n}`?)"));
+        let key = Some((*field).to_owned());
+        let field = (*field).to_owned();
+        return Err(Fault { reason: Reason::UnknownUnderNot { field, near }, key });
+    }
+    let mut names: Vec<String> = unknown.iter().map(|(name, _)| format!("`{name}`")).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut warnings = Vec::new();
+    let always = match expr.clone().fold(FieldSet::EMPTY) {
+        Expr::Const(false) => {
+            let why = if names.is_empty() {
+                "no value of its fields satisfies its condition".to_owned()
+            } else {
+                format!("flows never have the field(s) {}", names.join(", "))
+            };
+            return Err(Reason::NeverMatches(why).into());
+        }
+        Expr::Const(true) => true,
+        _ => false,
+    };
+    if always {
+        warnings.push("matches every flow".to_owned());
+    }
+    if !names.is_empty() {
+        let names = names.join(", ");
+        warnings.push(format!("items on {names} are false: flows never have such field(s)"));
+    }
+    if rule.detection.timeframe.is_some() {
+        warnings.push("`timeframe` has no effect without a correlation".to_owned());
+    }
+    Ok(Compiled { expr: expr.fold(FieldSet::ALL), warnings })
+}
+
+/// Whether a log source is one of flows: those of the specification, then the configuration's.
+fn is_of_flows(source: &LogSource, options: &Options) -> bool {
+    let is = |have: &Option<String>, want: &str| {
+        have.as_ref().is_some_and(|have| have.eq_ignore_ascii_case(want))
+    };
+    let fits = |have: &Option<String>, want: &Option<String>| {
+        want.as_ref().is_none_or(|want| is(have, want))
+    };
+    is(&source.category, "network_connection")
+        || is(&source.category, "firewall")
+        || is(&source.service, "netflow")
+        || is(&source.product, "zeek") && is(&source.service, "conn")
+        || options.logsources.iter().any(|entry| {
+            fits(&source.category, &entry.category)
+                && fits(&source.product, &entry.product)
+                && fits(&source.service, &entry.service)
+        })
+}
+
+fn describe(source: &LogSource) -> String {
+    let parts = [
+        ("category", &source.category),
+        ("product", &source.product),
+        ("service", &source.service),
+    ];
+    let given = parts.iter().filter_map(|(key, value)| Some(format!("{key} {}", value.as_ref()?)));
+    let given = given.collect::<Vec<_>>().join(", ");
+    if given.is_empty() { "none".to_owned() } else { given }
+}
+
+fn expression(rule: &SigmaRule, from: &ConditionExpr, options: &Options) -> Result<Expr, Fault> {
+    let all = |parts: &[ConditionExpr]| -> Result<Vec<Expr>, Fault> {
+        parts.iter().map(|part| expression(rule, part, options)).collect()
+    };
+    Ok(match from {
+        ConditionExpr::And(parts) => Expr::And(all(parts)?),
+        ConditionExpr::Or(parts) => Expr::Or(all(parts)?),
+        ConditionExpr::Not(part) => expression(rule, part, options)?.negate(),
+        ConditionExpr::Identifier(name) => match rule.detection.named.get(name) {
+            Some(found) => detection(found, options)?,
+            None => return Err(Reason::Identifier(name.clone()).into()),
+        },
+        ConditionExpr::Selector { quantifier, pattern } => {
+            let parts = selected(rule, pattern, options)?;
+            match quantifier {
+                Quantifier::Any | Quantifier::Count(1) => Expr::Or(parts),
+                Quantifier::All => Expr::And(parts),
+                Quantifier::Count(n) => return Err(Reason::Quantifier(*n).into()),
+            }
+        }
+    })
+}
+
+/// The detections that a selector names, by name, so that the order is always the same.
+fn selected(
+    rule: &SigmaRule,
+    pattern: &SelectorPattern,
+    options: &Options,
+) -> Result<Vec<Expr>, Fault> {
+    let mut chosen: Vec<_> = rule
+        .detection
+        .named
+        .iter()
+        .filter(|(name, _)| match pattern {
+            SelectorPattern::Them => !name.starts_with('_'),
+            SelectorPattern::Pattern(pattern) => name_pattern(pattern).matches(name),
+        })
+        .collect();
+    if chosen.is_empty() {
+        return Err(Reason::Identifier(pattern.to_string()).into());
+    }
+    chosen.sort_unstable_by_key(|(name, _)| *name);
+    chosen.into_iter().map(|(_, found)| detection(found, options)).collect()
+}
+
+/// A pattern over the names of detections: `*` anywhere, case counts.
+fn name_pattern(text: &str) -> Pattern {
+    let glyph = |c| if c == '*' { Glyph::Many } else { Glyph::Char(c) };
+    Pattern::new(text.chars().map(glyph).collect(), true)
+}
+
+fn detection(from: &Detection, options: &Options) -> Result<Expr, Fault> {
+    let all = |parts: &[Detection]| -> Result<Vec<Expr>, Fault> {
+        parts.iter().map(|part| detection(part, options)).collect()
+    };
+    match from {
+        Detection::AllOf(items) => {
+            let parts: Result<Vec<Expr>, Fault> =
+                items.iter().map(|item| item::compile(item, options)).collect();
+            Ok(Expr::And(parts?))
+        }
+        Detection::AnyOf(parts) => Ok(Expr::Or(all(parts)?)),
+        Detection::And(parts) => Ok(Expr::And(all(parts)?)),
+        Detection::Keywords(values) => {
+            let first = values.first().map(ToString::to_string).unwrap_or_default();
+            Err(Reason::Keyword(first).into())
+        }
+        Detection::ArrayMatch { field, .. } => Err(Reason::Array(field.clone()).into()),
+        Detection::Conditional { .. } => Err(Reason::Array(String::new()).into()),
+    }
+}

@@ -1,0 +1,30 @@
+//! Sigma rules over flows. Pure: rule text in, matches out.
+//!
+//! A file's text becomes documents (`front`), a document's items become predicates on typed
+//! fields ([`fields`], [`names`], `compile`), each in a normal form: a set of integers wherever
+//! the field is no free text ([`interval`], [`predicate`]). A rule is a condition over them
+//! without negation ([`expr`]), of one of three classes that say when its truth is final
+//! ([`predicate::Class`]). [`RuleSet`] scans them. docs/sigma.md has the decisions.
+
+mod compile;
+mod front;
+mod meta;
+
+pub mod event;
+pub mod expr;
+pub mod fields;
+pub mod interval;
+pub mod names;
+pub mod number;
+pub mod predicate;
+pub mod reason;
+pub mod report;
+pub mod ruleset;
+pub mod text;
+
+pub use event::{Event, EventError};
+pub use fields::{Field, Record};
+pub use predicate::Class;
+pub use reason::Reason;
+pub use report::{LoadReport, Note, Rejected};
+pub use ruleset::{Interner, Options, Phase, Rule, RuleIndex, RuleSet, Source};

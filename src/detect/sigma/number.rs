@@ -1,0 +1,137 @@
+//! Exact decimal numbers of rules and events. No integer passes through a float.
+
+/// Digits that a number may have, before and after the point together.
+const DIGITS_MAX: usize = 29;
+
+/// A decimal number: `digits / 10^scale`, with a sign.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Decimal {
+    negative: bool,
+    /// Below 10^29.
+    digits: u128,
+    scale: u32,
+}
+
+/// How a dialect's number relates to a field's integer: `number = integer * mul / div`.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Unit {
+    /// At most 10^6.
+    pub mul: u32,
+    /// At most 10^6.
+    pub div: u32,
+}
+
+impl Unit {
+    /// The number is the integer.
+    pub const ONE: Self = Self { mul: 1, div: 1 };
+    /// The field counts microseconds, the dialect seconds.
+    pub const SECONDS: Self = Self { mul: 1, div: 1_000_000 };
+    /// The field counts microseconds, the dialect milliseconds.
+    pub const MILLISECONDS: Self = Self { mul: 1, div: 1_000 };
+    /// The field counts microseconds, the dialect nanoseconds.
+    pub const NANOSECONDS: Self = Self { mul: 1_000, div: 1 };
+}
+
+/// Where a decimal stands among the integers of a field.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Place {
+    /// Below zero.
+    Negative,
+    /// At this integer.
+    At(u128),
+    /// Between this integer and the next.
+    After(u128),
+}
+
+impl Decimal {
+    /// From an integer.
+    #[must_use]
+    pub const fn integer(value: i64) -> Self {
+        Self { negative: value < 0, digits: value.unsigned_abs() as u128, scale: 0 }
+    }
+
+    /// From text: an optional sign, digits, optionally a point and digits. At most 29 digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (negative, unsigned) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let (whole, fraction) = match unsigned.split_once('.') {
+            Some((whole, fraction)) if !fraction.is_empty() => (whole, fraction),
+            Some(_) => return None,
+            None => (unsigned, ""),
+        };
+        let all_digits = whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit());
+        if whole.is_empty() || !all_digits || whole.len() + fraction.len() > DIGITS_MAX {
+            return None;
+        }
+        let digits = whole.bytes().chain(fraction.bytes());
+        let digits = digits.fold(0, |sum, b| sum * 10 + u128::from(b - b'0'));
+        let scale = u32::try_from(fraction.len()).expect("at most 29");
+        Some(Self { negative: negative && digits > 0, digits, scale })
+    }
+
+    /// From a float's shortest decimal form, which is what a rule's author wrote; `None` if it is
+    /// not finite or an integer that a float cannot tell from its neighbours (2^53 and above).
+    #[must_use]
+    pub fn float(value: f64) -> Option<Self> {
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        if value.abs() < EXACT { Self::parse(&value.to_string()) } else { None }
+    }
+
+    /// Where the number stands among integers that `unit` relates to it.
+    #[must_use]
+    pub const fn place(self, unit: Unit) -> Place {
+        if self.negative {
+            return Place::Negative;
+        }
+        // At most 10^29 * 10^6, below 2^117; the divisor at most 10^29 * 10^6.
+        let over = self.digits * unit.div as u128;
+        let under = 10_u128.pow(self.scale) * unit.mul as u128;
+        if over.is_multiple_of(under) {
+            Place::At(over / under)
+        } else {
+            Place::After(over / under)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, unit: Unit, want: Option<Place>) {
+        assert_eq!(Decimal::parse(text).map(|d| d.place(unit)), want, "{text}");
+    }
+
+    #[test]
+    fn decimals_are_exact() {
+        check("443", Unit::ONE, Some(Place::At(443)));
+        check("443.0", Unit::ONE, Some(Place::At(443)));
+        check("443.5", Unit::ONE, Some(Place::After(443)));
+        check("-1", Unit::ONE, Some(Place::Negative));
+        check("-0", Unit::ONE, Some(Place::At(0)));
+        check("0.1", Unit::SECONDS, Some(Place::At(100_000)));
+        check("0.1234567", Unit::SECONDS, Some(Place::After(123_456)));
+        check("1500", Unit::NANOSECONDS, Some(Place::After(1)));
+        check("18446744073709551615", Unit::ONE, Some(Place::At(u128::from(u64::MAX))));
+        let last = 99_999_999_999_999_999_999_999_999_999;
+        check("99999999999999999999999999999", Unit::SECONDS, Some(Place::At(last * 1_000_000)));
+        for bad in ["", "-", ".5", "5.", "1e3", "0x17", "+1", " 1", "１", "1_000"] {
+            check(bad, Unit::ONE, None);
+        }
+        check("999999999999999999999999999999", Unit::ONE, None);
+    }
+
+    #[test]
+    fn floats_are_what_was_written() {
+        assert_eq!(Decimal::float(0.1), Decimal::parse("0.1"));
+        assert_eq!(Decimal::float(1e15), Decimal::parse("1000000000000000"));
+        assert_eq!(Decimal::float(-2.5), Decimal::parse("-2.5"));
+        for bad in [f64::NAN, f64::INFINITY, 9_007_199_254_740_992.0, 1.8e19] {
+            assert_eq!(Decimal::float(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Why a rule is not loaded.
+
+use thiserror::Error;
+
+/// Why a rule is rejected. Every message says what was found and what was expected.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Not YAML, or not a Sigma rule.
+    #[error("not a Sigma rule: {0}")]
+    Syntax(String),
+    /// Conditions nest deeper than 64, or documents are larger than 1 MiB.
+    #[error("{what} is over the limit of {max}")]
+    TooLarge {
+        /// What.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+    },
+    /// The log source is none that flows are.
+    #[error(
+        "its log source ({0}) is not one of flows: expected category network_connection or \
+         firewall, service netflow, product zeek with service conn, or an entry in \
+         rules.logsource"
+    )]
+    Logsource(String),
+    /// A correlation.
+    #[error("correlation rules are not supported yet")]
+    Correlation,
+    /// A meta filter.
+    #[error("filter documents are not supported yet")]
+    Filter,
+    /// `| count() > 5`.
+    #[error(
+        "the aggregation after `|` in condition `{0}` was removed from Sigma; it has to be \
+         rewritten as a correlation"
+    )]
+    Aggregation(String),
+    /// A search without a field.
+    #[error("keyword `{0}` searches the text of an event, and a flow has none")]
+    Keyword(String),
+    /// `field[any]`.
+    #[error("array quantifiers such as `{0}[any]` have no meaning: no field of a flow is an array")]
+    Array(String),
+    /// A modifier that has no meaning here.
+    #[error("modifier `{modifier}` on `{field}`: {why}")]
+    Modifier {
+        /// The field.
+        field: String,
+        /// The modifier.
+        modifier: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A value that the field can never have.
+    #[error("`{value}` on `{field}` is not {expected}")]
+    Value {
+        /// The field.
+        field: String,
+        /// What was found.
+        value: String,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// `[]`.
+    #[error("`{0}` has an empty list of values")]
+    NoValues(String),
+    /// `null` beside other values.
+    #[error("`{0}` has null in a list, which Sigma does not allow: use two selections")]
+    NullInList(String),
+    /// `all` with one value.
+    #[error("`{0}` has modifier `all` and one value, which Sigma does not allow")]
+    AllOfOne(String),
+    /// A regular expression that is not valid, or not supported.
+    #[error("regular expression `{pattern}` on `{field}`: {error}")]
+    Regex {
+        /// The field.
+        field: String,
+        /// The expression.
+        pattern: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// A placeholder.
+    #[error("placeholder `{placeholder}` on `{field}` has no value here")]
+    Placeholder {
+        /// The field.
+        field: String,
+        /// The placeholder.
+        placeholder: String,
+    },
+    /// A name in the condition that no detection has.
+    #[error("condition names `{0}`, which is not in the detection")]
+    Identifier(String),
+    /// `2 of them`.
+    #[error("`{0} of` is not in the Sigma specification: expected `1 of`, `any of` or `all of`")]
+    Quantifier(u64),
+    /// A field that flows never have, under `not`.
+    #[error(
+        "field `{field}`{near} is one that flows never have, and it stands under `not`: the rule \
+         would match what it means to exclude; rules.enable with its id loads it all the same"
+    )]
+    UnknownUnderNot {
+        /// The field.
+        field: String,
+        /// A hint, if a known name differs in case only.
+        near: String,
+    },
+    /// No flow can satisfy it.
+    #[error("it can never match a flow: {0}")]
+    NeverMatches(String),
+    /// Its id is taken.
+    #[error("its id is that of the rule at {0}")]
+    Duplicate(String),
+}
+
+impl Reason {
+    /// A short label, for metrics and tables.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Syntax(_) => "syntax",
+            Self::TooLarge { .. } => "too_large",
+            Self::Logsource(_) => "logsource",
+            Self::Correlation => "correlation",
+            Self::Filter => "filter",
+            Self::Aggregation(_) => "aggregation",
+            Self::Keyword(_) => "keyword",
+            Self::Array(_) => "array",
+            Self::Modifier { .. } => "modifier",
+            Self::Value { .. } => "value",
+            Self::NoValues(_) => "no_values",
+            Self::NullInList(_) => "null_in_list",
+            Self::AllOfOne(_) => "all_of_one",
+            Self::Regex { .. } => "regex",
+            Self::Placeholder { .. } => "placeholder",
+            Self::Identifier(_) => "identifier",
+            Self::Quantifier(_) => "quantifier",
+            Self::UnknownUnderNot { .. } => "unknown_under_not",
+            Self::NeverMatches(_) => "never_matches",
+            Self::Duplicate(_) => "duplicate_id",
+        }
+    }
+}

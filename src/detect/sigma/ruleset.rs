@@ -1,0 +1,292 @@
+//! The loaded rules, and the plain scan over them: the slow twin that any index must equal.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::compile::{self, Compiled};
+use super::expr::Expr;
+use super::fields::{Counter, Record};
+use super::front::{self, Document};
+use super::meta;
+use super::predicate::{Class, show};
+use super::reason::Reason;
+use super::report::{LoadReport, Note, Rejected};
+use crate::config::Logsource;
+use crate::detect::{Evidence, RuleMeta};
+use crate::flow::{Biflow, Wake};
+
+/// A file of rules.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Source {
+    /// Its name, for messages.
+    pub file: String,
+    /// What is in it: one or more YAML documents.
+    pub text: String,
+}
+
+/// How rules are loaded.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Log sources that count as flows besides those of the specification.
+    pub logsources: Vec<Logsource>,
+    /// Ids of rules that load although an item under `not` names a field that flows lack.
+    pub enable: Vec<String>,
+    /// Ids of rules that are left out.
+    pub disable: Vec<String>,
+    /// Names of the sites, by the index that flows carry.
+    pub sites: Vec<String>,
+}
+
+/// Gives every rule id a number that stays the same over reloads.
+///
+/// It grows with the number of different ids ever loaded, and never forgets one.
+#[derive(Debug, Default)]
+pub struct Interner(HashMap<String, u32>);
+
+impl Interner {
+    /// The number of `id`; a new one if it was never seen.
+    pub fn uid(&mut self, id: &str) -> u32 {
+        let next = u32::try_from(self.0.len()).expect("fewer than 2^32 rules");
+        *self.0.entry(id.to_owned()).or_insert(next)
+    }
+}
+
+/// A rule's place in its [`RuleSet`].
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct RuleIndex(pub u32);
+
+/// When in its life a flow is looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Phase {
+    /// At its first record, or the first time that it meets a rule set.
+    Opened,
+    /// A counter reached its wake-up value, or a TCP flag was added.
+    Woke,
+    /// At its end: every rule that has not fired is evaluated.
+    End,
+}
+
+/// A compiled rule.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// What travels with its matches.
+    pub meta: Arc<RuleMeta>,
+    /// When its truth is final.
+    pub class: Class,
+    expr: Expr,
+}
+
+impl Rule {
+    /// Whether the record satisfies it.
+    #[must_use]
+    pub fn holds(&self, record: &Record<'_>) -> bool {
+        self.expr.holds(record)
+    }
+}
+
+/// The rules of all sources, compiled.
+#[derive(Clone, Debug, Default)]
+pub struct RuleSet {
+    rules: Vec<Rule>,
+    immutable: Vec<RuleIndex>,
+    monotone: Vec<RuleIndex>,
+    report: LoadReport,
+}
+
+impl RuleSet {
+    /// Compiles every document of `sources`. A rule that cannot be loaded is in the report with
+    /// file, line and reason; it does not keep others from loading.
+    #[must_use]
+    pub fn compile(sources: &[Source], options: &Options, interner: &mut Interner) -> Self {
+        let mut set = Self::default();
+        let mut places: HashMap<String, String> = HashMap::new();
+        for source in sources {
+            for document in front::documents(&source.text) {
+                set.add(source, document, options, interner, &mut places);
+            }
+        }
+        set.report.loaded = set.rules.len();
+        set
+    }
+
+    fn add(
+        &mut self,
+        source: &Source,
+        document: Document,
+        options: &Options,
+        interner: &mut Interner,
+        places: &mut HashMap<String, String>,
+    ) {
+        let Document { line, title, id, mut notes, rule } = document;
+        let reject = |line, reason| Rejected {
+            file: source.file.clone(),
+            line,
+            title: title.clone().unwrap_or_default(),
+            id: id.clone().unwrap_or_default(),
+            reason,
+        };
+        let rule = match rule {
+            Ok(rule) => rule,
+            Err(reason) => return self.report.rejected.push(reject(line, reason)),
+        };
+        let mut meta = meta::of(&rule, &source.file, line);
+        if options.disable.iter().any(|off| off.eq_ignore_ascii_case(&meta.id)) {
+            self.report.disabled += 1;
+            return;
+        }
+        if let Some(place) = places.get(&meta.id) {
+            return self.report.rejected.push(reject(line, Reason::Duplicate(place.clone())));
+        }
+        match compile::compile(&rule, &meta.id, options) {
+            Err(fault) => {
+                let at = fault.key.map_or(line, |key| front::line_of_key(&source.text, line, &key));
+                self.report.rejected.push(reject(at, fault.reason));
+            }
+            Ok(Compiled { expr, warnings }) => {
+                places.insert(meta.id.clone(), format!("{}:{line}", source.file));
+                meta.uid = interner.uid(&meta.id);
+                notes.extend(warnings);
+                notes.extend(meta::status_note(&rule));
+                for text in notes {
+                    let (file, title) = (source.file.clone(), meta.title.clone());
+                    self.report.warnings.push(Note { file, line, title, text });
+                }
+                self.file(Rule { class: expr.class(), meta: Arc::new(meta), expr });
+            }
+        }
+    }
+
+    fn file(&mut self, rule: Rule) {
+        let index = RuleIndex(u32::try_from(self.rules.len()).expect("fewer than 2^32 rules"));
+        match rule.class {
+            Class::Immutable => self.immutable.push(index),
+            Class::Monotone => self.monotone.push(index),
+            Class::Final => {}
+        }
+        self.rules.push(rule);
+    }
+
+    /// What was loaded, and what was not and why.
+    #[must_use]
+    pub const fn report(&self) -> &LoadReport {
+        &self.report
+    }
+
+    /// The rules, in the order of their sources.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The rule at `index` of this set.
+    ///
+    /// # Panics
+    /// If `index` came from another, larger set.
+    #[must_use]
+    pub fn rule(&self, index: RuleIndex) -> &Rule {
+        &self.rules[index.0 as usize]
+    }
+
+    /// Appends to `hits` the rules that fire at this point of the flow's life, in the order of the
+    /// set. `already` are the uids of those that fired before; none fires again.
+    ///
+    /// Over a flow's life, calls at its opening, at each wake-up that [`Self::wake`] asks for and
+    /// at its end fire exactly the rules that [`Self::full_scan`] of its final record finds, as
+    /// long as what is called immutable (DESIGN 3.7) does not change.
+    pub fn scan(&self, phase: Phase, flow: &Biflow, already: &[u32], hits: &mut Vec<RuleIndex>) {
+        let record = Record::of(flow);
+        let mut try_rule = |index: RuleIndex| {
+            let rule = self.rule(index);
+            if !already.contains(&rule.meta.uid) && rule.holds(&record) {
+                hits.push(index);
+            }
+        };
+        match phase {
+            Phase::Opened => {
+                self.immutable.iter().copied().for_each(&mut try_rule);
+                self.monotone.iter().copied().for_each(try_rule);
+            }
+            Phase::Woke => self.monotone.iter().copied().for_each(try_rule),
+            Phase::End => self.indices().for_each(try_rule),
+        }
+    }
+
+    /// The rules that the record satisfies: every one is evaluated.
+    #[must_use]
+    pub fn full_scan(&self, record: &Record<'_>) -> Vec<RuleIndex> {
+        self.indices().filter(|&index| self.rule(index).holds(record)).collect()
+    }
+
+    /// When the flow has to be looked at again, so that no monotone rule fires late.
+    ///
+    /// Each value is for the *sum* of both directions of a raw counter: a side cannot grow by more
+    /// than the sum does, whatever the orientation, so the first sum at which a threshold on either
+    /// side may be crossed is the present sum and what is missing on that side.
+    #[must_use]
+    pub fn wake(&self, flow: &Biflow, already: &[u32]) -> Wake {
+        let record = Record::of(flow);
+        let mut wake = Wake::default();
+        for &index in &self.monotone {
+            let rule = self.rule(index);
+            if already.contains(&rule.meta.uid) || !rule.expr.may_hold(&record) {
+                continue;
+            }
+            rule.expr.leaves(&mut |leaf| {
+                if leaf.class() == Class::Monotone
+                    && !leaf.holds(&record)
+                    && let Some((counter, missing)) = leaf.missing(&record)
+                {
+                    lower(&mut wake, counter, missing, flow);
+                }
+            });
+        }
+        wake
+    }
+
+    /// The predicates that make the rule hold for the record, in the order of the rule; empty if
+    /// it does not hold.
+    #[must_use]
+    pub fn explain(&self, index: RuleIndex, record: &Record<'_>) -> Vec<Evidence> {
+        let rule = self.rule(index);
+        let mut reasons = Vec::new();
+        if rule.holds(record) {
+            rule.expr.reasons(record, &mut reasons);
+        }
+        let evidence = reasons.into_iter().map(|p| Evidence {
+            field: p.name.clone(),
+            predicate: if p.negated { format!("not ({})", p.words) } else { p.words.clone() },
+            value: show(record, p.field, p.unit),
+        });
+        evidence.collect()
+    }
+
+    fn indices(&self) -> impl Iterator<Item = RuleIndex> {
+        (0..u32::try_from(self.rules.len()).expect("fewer than 2^32 rules")).map(RuleIndex)
+    }
+}
+
+fn lower(wake: &mut Wake, counter: Counter, missing: u64, flow: &Biflow) {
+    let lower = |at: &mut u64, a: u64, b: u64| {
+        *at = (*at).min(a.saturating_add(b).saturating_add(missing));
+    };
+    let (fwd, bwd) = (&flow.fwd, &flow.bwd);
+    match counter {
+        Counter::Octets => lower(&mut wake.octets, fwd.octets, bwd.octets),
+        Counter::Packets => lower(&mut wake.packets, fwd.packets, bwd.packets),
+        // Either sum reaching the shared value wakes: too early for one of them at worst.
+        Counter::OctetsL2 => {
+            let (a, b) = (fwd.octets_l2.unwrap_or(0), bwd.octets_l2.unwrap_or(0));
+            lower(&mut wake.other_octets, a, b);
+        }
+        Counter::Payload => {
+            let (a, b) = (fwd.payload.unwrap_or(0), bwd.payload.unwrap_or(0));
+            lower(&mut wake.other_octets, a, b);
+        }
+        Counter::Duration => {
+            let missing = i64::try_from(missing).unwrap_or(i64::MAX);
+            let at = flow.duration_us().max(0).saturating_add(missing);
+            wake.duration_us = wake.duration_us.min(at);
+        }
+        Counter::Flags => wake.on_new_flags = true,
+    }
+}
