@@ -38,10 +38,10 @@ fuzz: deps ## Every fuzz target for FUZZ_S seconds each (60).
 	@scripts/fuzz.sh $(or $(FUZZ_S),60)
 
 bench: build ## Side by side with nfcapd and softflowd; see benches/README.md.
-	@benches/compare/run.sh $(WEIR)
+	@python3 benches/compare/compare.py --weir $(WEIR)
 
 docs: build ## Write the generated pages of docs/ and config/weir.toml again.
-	WEIR_WRITE_DOCS=1 $(CARGO) test --locked --test it -- docs::
+	WEIR_BLESS=1 $(CARGO) test --locked --test it -- fresh docs:: schema::
 
 pcaps: ## Record pcaps/ again (root; some minutes).
 	pcaps/record.sh

@@ -42,8 +42,10 @@ for page in man/weir.8 completions/bash completions/zsh completions/fish; do
     mkdir -p "$(dirname "$to")"
     "$weir" "${page%%/*}" $([[ $page == man/* ]] || echo "${page##*/}") >"$to"
 done
-mkdir -p "$dest$prefix/share/weir/rules"
+mkdir -p "$dest$prefix/share/weir/rules" "$dest$sysconf/weir"
 cp -r config/rules/. "$dest$prefix/share/weir/rules/"
+# The configuration names `rules`, beside itself; an operator may put a folder of his own there.
+[ -e "$dest$sysconf/weir/rules" ] || ln -s "$prefix/share/weir/rules" "$dest$sysconf/weir/rules"
 
 # A configuration that stands is the operator's: the new default goes beside it.
 config="$dest$sysconf/weir/weir.toml"

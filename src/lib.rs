@@ -17,5 +17,10 @@ pub mod detect;
 
 pub mod api;
 pub mod input;
+pub mod output;
+
+pub mod pipeline;
 
 pub mod service;
+
+pub mod cli;

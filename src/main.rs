@@ -1,3 +1,10 @@
-//! The `weir` binary.
+//! The `weir` binary: parse arguments, run the command, map the result to an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    weir::cli::main()
+}

@@ -1,3 +1,6 @@
 //! The running service: signals, systemd, reload.
 
+pub mod load;
+pub mod run;
+pub mod status;
 pub mod systemd;

@@ -1,4 +1,35 @@
 //! Integration tests: one binary, one module a subject.
 
+#![allow(clippy::print_stdout, reason = "tests say how many cases ran")]
+
+mod allocations;
+mod collector_vectors;
+mod community;
+mod docs;
+mod elements;
+mod files;
+mod frames;
+mod harness;
+mod ipfixprobe;
+mod layers;
+mod netflow;
+mod netflow_vectors;
+mod packet_table;
+mod packets;
+mod pcap_files;
+mod pcaps;
+mod replays;
+mod schema;
+mod shipped_rules;
+mod sigma;
+mod sigma_cases;
+mod sigma_decisions;
+mod sigma_differential;
+mod sigma_law;
+mod sigma_load;
+mod sigma_vectors;
 #[allow(dead_code, reason = "used by the modules that need vectors")]
 mod support;
+mod suricata;
+mod tidy;
+mod truth;

@@ -1,0 +1,249 @@
+//! The command line: `weir --help` is its documentation.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Format, Select};
+use crate::net::Addr;
+
+/// A packet and flow sensor: NetFlow, IPFIX and packets to tagged flows.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, about, max_term_width = 100)]
+pub struct Args {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// The command line's definition, for man pages, completions and their tests.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Args as clap::CommandFactory>::command()
+}
+
+/// `--netflow PORT` as `--netflow=PORT`: the next argument is the port if it is a number. A file
+/// of that name is given as `./2055`.
+pub(super) fn with_ports(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::new();
+    let mut options = true;
+    for argument in arguments {
+        let port = argument.to_str().filter(|text| text.parse::<u16>().is_ok());
+        match (joined.last_mut(), port) {
+            (Some(last), Some(port)) if options && last == "--netflow" => {
+                last.push("=");
+                last.push(port);
+            }
+            _ => {
+                options &= argument != "--";
+                joined.push(argument);
+            }
+        }
+    }
+    joined
+}
+
+/// Options of every command.
+#[derive(ClapArgs, Debug)]
+pub(super) struct Global {
+    /// Say more; twice: everything.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// Say only what went wrong.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// How diagnostics are written to standard error.
+    #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Collect NetFlow and packets as the configuration says, until SIGTERM. SIGHUP reloads rules.
+    Run {
+        /// The configuration.
+        #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
+        config: PathBuf,
+    },
+    /// Run captures, captured exports or CSV through the same pipeline.
+    Replay(Box<Replay>),
+    /// Show every message, template and record of export datagrams as JSON lines.
+    Decode(Decode),
+    /// Ask a running sensor who exports to it, and how well.
+    Exporters(Exporters),
+    /// Check configuration, rules and files: everything short of binding.
+    Check {
+        /// The configuration.
+        #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
+        config: PathBuf,
+    },
+    /// Check and try Sigma rules.
+    #[command(subcommand)]
+    Rules(RulesCommand),
+    /// Show configurations.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Write a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual page.
+    Man,
+}
+
+/// `weir replay`.
+#[derive(ClapArgs, Debug)]
+pub(super) struct Replay {
+    /// pcap or pcapng captures (plain, gzip, zstd) or CSV; `-` is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Take settings from this configuration; its inputs and outputs are not used.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The captures contain export datagrams: to UDP port PORT, or to any port if it is left out.
+    /// `--netflow PORT` is the same.
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true,
+          default_missing_value = "0")]
+    pub netflow: Option<u16>,
+    /// Sigma rules: a file, or a directory that is searched; may be given again.
+    #[arg(long, value_name = "DIR")]
+    pub rules: Vec<PathBuf>,
+    /// Write slices to FILE; `-` is standard output. Without it a report is printed.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Format of the output; by default from its name, else NDJSON.
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// Which records go to the output.
+    #[arg(long, value_name = "WHAT", default_value = "slices")]
+    pub select: Select,
+    /// Write alerts, too, to FILE.
+    #[arg(long, value_name = "FILE")]
+    pub alerts: Option<PathBuf>,
+    /// Order records by (slice end, flow id, slice); holds all of them in memory.
+    #[arg(long)]
+    pub sorted: bool,
+    /// Write the ledgers as JSON to FILE; `-` is standard output.
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
+    /// Worker threads: 1 to 64.
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub workers: u8,
+    /// Idle timeout in seconds, instead of the configuration's.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub idle_timeout: Option<u32>,
+    /// Active timeout in seconds, instead of the configuration's.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub active_timeout: Option<u32>,
+    /// Replay in real time, times X; by default as fast as it goes.
+    #[arg(long, value_name = "X", value_parser = speed)]
+    pub speed: Option<f64>,
+    /// Only packets that this BPF expression takes.
+    #[cfg(feature = "capture")]
+    #[arg(long, value_name = "EXPRESSION")]
+    pub filter: Option<String>,
+    /// Exit with 1 if a rule fired.
+    #[arg(long)]
+    pub fail_on_alert: bool,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if speed.is_finite() && speed > 0.0 => Ok(speed),
+        _ => Err("expected a number above 0".into()),
+    }
+}
+
+/// `weir decode`.
+#[derive(ClapArgs, Debug)]
+pub(super) struct Decode {
+    /// Captures, or files of raw datagram payloads back to back; `-` is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The exporter's address, for files of raw payloads.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0")]
+    pub exporter: Addr,
+    /// Of captures: only UDP to this port.
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+}
+
+/// `weir exporters`.
+#[derive(ClapArgs, Debug)]
+pub(super) struct Exporters {
+    /// Where the running sensor's admin listener is, instead of the configuration's.
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "config")]
+    pub admin: Option<SocketAddr>,
+    /// The running sensor's configuration.
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
+    pub config: PathBuf,
+    /// A table, or all that is known as JSON.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RulesCommand {
+    /// Compile rules; name those that are rejected, and why. Exit code 3 if any is.
+    Check {
+        /// Files, or directories that are searched.
+        #[arg(required = true, value_name = "DIR")]
+        directories: Vec<PathBuf>,
+        /// Take log sources and enabled ids from this configuration.
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// For each event, print a JSON array of the ids of the rules that match.
+    Test {
+        /// Files, or directories that are searched.
+        #[arg(required = true, value_name = "DIR")]
+        directories: Vec<PathBuf>,
+        /// Flows as JSON, one a line, in any dialect; `-` is standard input.
+        #[arg(long, value_name = "FILE.jsonl")]
+        events: PathBuf,
+        /// Take log sources, enabled ids and home networks from this configuration.
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Print the default configuration, with comments.
+    Default,
+    /// Print the effective configuration: every key, defaults filled in.
+    Show {
+        /// The configuration.
+        #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
+        config: PathBuf,
+    },
+}
+
+macro_rules! value_enum {
+    ($type:ty: $($variant:ident = $name:literal),*) => {
+        impl ValueEnum for $type {
+            fn value_variants<'a>() -> &'a [Self] {
+                &[$(Self::$variant),*]
+            }
+            fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+                Some(clap::builder::PossibleValue::new(match self {
+                    $(Self::$variant => $name),*
+                }))
+            }
+        }
+    };
+}
+
+value_enum!(Format: Ndjson = "ndjson", Csv = "csv", Parquet = "parquet");
+value_enum!(Select: Slices = "slices", Tagged = "tagged", Alerts = "alerts");

@@ -1,0 +1,71 @@
+//! `weir check`: everything short of binding.
+
+use std::fs;
+use std::path::Path;
+
+use super::{Failure, load};
+use crate::config::Config;
+use crate::detect::sigma::{Interner, RuleSet};
+use crate::pipeline::rules;
+use crate::service;
+
+pub(super) fn run(path: &Path) -> Result<(), Failure> {
+    let config = load(path)?;
+    let mut problems = Vec::new();
+    let rules = match service::load::rules(&config) {
+        Ok(sources) => {
+            let options = rules::options(&config);
+            let set = RuleSet::compile(&sources, &options, &mut Interner::default());
+            let report = set.report();
+            problems.extend(rules::invalid(report).map(ToString::to_string));
+            for rejected in &report.rejected {
+                tracing::warn!("{rejected}");
+            }
+            for warning in &report.warnings {
+                tracing::warn!("{warning}");
+            }
+            report.loaded
+        }
+        Err(error) => {
+            problems.push(error.to_string());
+            0
+        }
+    };
+    directories(&config, &mut problems);
+    if !problems.is_empty() {
+        return Err(Failure::Invalid(problems.join("\nweir: ")));
+    }
+    let outputs = config.output.files.len();
+    super::print(
+        format!("{}: valid; {rules} rules, {outputs} outputs\n", path.display()).as_bytes(),
+    )
+}
+
+/// Directories that the sensor writes to: each must exist or have a parent that takes it, and
+/// take a file.
+fn directories(config: &Config, problems: &mut Vec<String>) {
+    let files = config.output.files.iter().enumerate();
+    let outputs = files.map(|(i, f)| (format!("output.files[{i}].directory"), &f.directory));
+    let state = ("sensor.state_directory".to_owned(), &config.sensor.state_directory);
+    for (key, directory) in outputs.chain([state]) {
+        let mut standing = directory.as_path();
+        while !standing.exists() {
+            match standing.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => standing = parent,
+                _ => break,
+            }
+        }
+        if !standing.is_dir() {
+            let what = format!("{} is not a directory", standing.display());
+            problems.push(format!("{key}: {}: {what}", directory.display()));
+        } else if let Err(error) = probe(standing) {
+            problems.push(format!("{key}: {}: {error}", standing.display()));
+        }
+    }
+}
+
+fn probe(directory: &Path) -> std::io::Result<()> {
+    let file = directory.join(format!(".weir-check-{}", std::process::id()));
+    fs::write(&file, b"")?;
+    fs::remove_file(&file)
+}

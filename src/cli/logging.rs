@@ -1,0 +1,26 @@
+//! Diagnostics on standard error.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+use super::args::{Global, LogFormat};
+
+/// Sets up logging: `WEIR_LOG` (as `RUST_LOG`) overrides the level.
+pub(super) fn init(global: &Global) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (false, 0) => "info",
+        (false, 1) => "debug",
+        (false, _) => "trace",
+    };
+    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Another subscriber can only stand where a test set one: then that one is wanted.
+    let set = match global.log_format {
+        LogFormat::Text => log.with_ansi(ansi).with_target(false).try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    drop(set);
+}

@@ -1,0 +1,329 @@
+//! `weir replay`: files through the pipeline.
+
+use std::fs;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::args::Replay as ReplayArgs;
+use super::report::Report;
+use super::{Failure, load};
+use crate::config::{Config, Format, Select};
+use crate::decode::netflow::Collector;
+use crate::flow::params::Params;
+use crate::metrics::{Board, Ledgers, ledger};
+use crate::output::stdout::{Sorted, StreamSink};
+use crate::output::{Batch, Context, Sink};
+use crate::pipeline::replay::{Exports, FLUSH_EVERY, Replay};
+use crate::pipeline::worker::Shared;
+use crate::pipeline::{self, Outputs, Rules, rules};
+
+pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
+    let config = settings(args)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
+    let report = args.output.is_none().then(|| Arc::new(Report::default()));
+    if let Some(path) = &args.output {
+        sinks.push(stream("output", path, args, args.select, &config, &stop)?);
+    }
+    if let Some(path) = &args.alerts {
+        sinks.push(stream("alerts", path, args, Select::Alerts, &config, &stop)?);
+    }
+    if let Some(report) = &report {
+        sinks.push(Arc::clone(report) as _);
+    }
+    let rules = Rules::default();
+    let sources = rules::read(&config.rules.directories)?;
+    let book = rules.load(&sources, &rules::options(&config));
+    for rejected in &book.set.report().rejected {
+        tracing::warn!("{rejected}");
+    }
+    let workers = usize::from(args.workers);
+    let names = (0..workers).map(|i| format!("worker-{i}")).chain(["reader".into()]);
+    let outputs = Outputs::waiting(sinks);
+    let shared = Arc::new(Shared { rules, outputs, board: Board::new(names) });
+    let began = Instant::now();
+    let result = drive(args, &config, &shared, &stop);
+    let took = began.elapsed();
+    let mut ledgers = shared.board.ledgers();
+    ledgers.sinks = shared.outputs.close();
+    if let Some(path) = &args.summary {
+        summary(path, &ledgers)?;
+    }
+    if let Some(report) = report {
+        super::print(report.text(&ledgers, took, &Context::of(&config)).as_bytes())?;
+    }
+    stream_error(&shared.outputs)?;
+    result?;
+    let imbalances = ledgers.imbalances();
+    if !imbalances.is_empty() {
+        let text = format!("ledgers do not balance: {}", imbalances.join("; "));
+        return Err(io::Error::other(text).into());
+    }
+    match args.fail_on_alert && ledgers.detections.alerts.total() > 0 {
+        true => Err(Failure::Findings),
+        false => Ok(()),
+    }
+}
+
+/// The configuration's settings, changed by the arguments.
+fn settings(args: &ReplayArgs) -> Result<Config, Failure> {
+    let mut config = args.config.as_deref().map(load).transpose()?.unwrap_or_default();
+    if !args.rules.is_empty() {
+        config.rules.directories.clone_from(&args.rules);
+    }
+    if let Some(seconds) = args.active_timeout {
+        config.flow.packets.active_timeout_s = seconds;
+        config.flow.netflow.active_timeout_s = seconds;
+    }
+    if let Some(seconds) = args.idle_timeout {
+        config.flow.packets.idle_timeout_s = seconds;
+        config.flow.netflow.idle_timeout_s = seconds;
+    }
+    let problems = config.check();
+    if problems.is_empty() {
+        return Ok(config);
+    }
+    let text: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.key, p.message)).collect();
+    Err(Failure::Invalid(text.join("\nweir: ")))
+}
+
+fn drive(
+    args: &ReplayArgs,
+    config: &Config,
+    shared: &Arc<Shared>,
+    stop: &Arc<AtomicBool>,
+) -> Result<(), Failure> {
+    let params = Arc::new(Params::from_config(config));
+    let workers = usize::from(args.workers);
+    let started = pipeline::start(shared, &params, workers, 1, false)?;
+    let mut routers = started.routers;
+    let progress = Arc::new(AtomicU64::new(0));
+    let replay = Replay {
+        exports: match args.netflow {
+            None => Exports::No,
+            Some(0) => Exports::Any,
+            Some(port) => Exports::Port(port),
+        },
+        options: (&config.flow).into(),
+        flush_every: FLUSH_EVERY,
+        speed: args.speed,
+        #[cfg(feature = "capture")]
+        filter: filter(args)?,
+        collector: Collector::new(config),
+        router: routers.pop().expect("one router for one reader"),
+        slot: workers,
+        shared: Arc::clone(shared),
+        progress: Arc::clone(&progress),
+        stop: Arc::clone(stop),
+    };
+    let bar = Bar::start(&args.files, progress);
+    let (_, result) = replay.run(&args.files);
+    for thread in started.threads {
+        if thread.join().is_err() {
+            return Err(io::Error::other("a worker's thread panicked").into());
+        }
+    }
+    drop(bar);
+    result.map_err(|error| Failure::Invalid(error.to_string()))
+}
+
+#[cfg(feature = "capture")]
+fn filter(args: &ReplayArgs) -> Result<Option<crate::input::capture::Filter>, Failure> {
+    let compile = |expression: &String| crate::input::capture::Filter::new(expression);
+    let filter = args.filter.as_ref().map(compile).transpose();
+    filter.map_err(|error| Failure::Invalid(error.to_string()))
+}
+
+fn summary(path: &Path, ledgers: &Ledgers) -> Result<(), Failure> {
+    let mut text = serde_json::to_vec_pretty(ledgers).map_err(io::Error::from)?;
+    text.push(b'\n');
+    if path.as_os_str() == "-" {
+        return super::print(&text);
+    }
+    fs::write(path, text).map_err(|error| named(path, &error).into())
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// A progress bar on a terminal; nothing elsewhere.
+struct Bar {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Bar {
+    fn start(files: &[PathBuf], progress: Arc<AtomicU64>) -> Option<Self> {
+        if !io::stderr().is_terminal() {
+            return None;
+        }
+        let octets: u64 = files.iter().filter_map(|f| fs::metadata(f).ok()).map(|m| m.len()).sum();
+        let style = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        let style = indicatif::ProgressStyle::with_template(style).ok()?;
+        let bar = indicatif::ProgressBar::new(octets).with_style(style);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new().name("weir-progress".into());
+        let thread = thread.spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                bar.set_position(progress.load(Ordering::Relaxed));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            bar.finish_and_clear();
+        });
+        Some(Self { stop, thread: thread.ok() })
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // The bar's thread has nothing to say.
+            drop(thread.join());
+        }
+    }
+}
+
+/// One stream of records, to a file or standard output, as a sink.
+struct Out {
+    name: &'static str,
+    path: PathBuf,
+    select: Select,
+    state: Mutex<State>,
+    stop: Arc<AtomicBool>,
+}
+
+struct State {
+    stream: Option<StreamSink<Box<dyn Write + Send>>>,
+    sorted: Option<Sorted>,
+    ledger: ledger::Sink,
+    error: Option<io::Error>,
+}
+
+fn stream(
+    name: &'static str,
+    path: &Path,
+    args: &ReplayArgs,
+    select: Select,
+    config: &Config,
+    stop: &Arc<AtomicBool>,
+) -> Result<Arc<dyn Sink>, Failure> {
+    let named_format = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("csv") => Format::Csv,
+        Some("parquet") => Format::Parquet,
+        _ => Format::Ndjson,
+    };
+    let format = args.format.unwrap_or(named_format);
+    if cfg!(not(feature = "parquet")) && format == Format::Parquet {
+        return Err(Failure::Invalid("--format: this build has no feature `parquet`".into()));
+    }
+    let writer: Box<dyn Write + Send> = match path.as_os_str() == "-" {
+        true => Box::new(BufWriter::new(io::stdout())),
+        false => {
+            let file = fs::File::create(path).map_err(|error| named(path, &error))?;
+            Box::new(BufWriter::with_capacity(256 << 10, file))
+        }
+    };
+    let stream = StreamSink::new(format, select, Context::of(config), writer)?;
+    let state = State {
+        stream: Some(stream),
+        sorted: args.sorted.then(Sorted::default),
+        ledger: ledger::Sink::default(),
+        error: None,
+    };
+    let path = path.to_owned();
+    Ok(Arc::new(Out { name, path, select, state: Mutex::new(state), stop: Arc::clone(stop) }))
+}
+
+impl Out {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn write(&mut self, batch: &Batch, count: u64) -> bool {
+        let Some(stream) = &mut self.stream else {
+            self.ledger.shed.add("closed", count);
+            return false;
+        };
+        match stream.write(batch) {
+            Ok(()) => {
+                self.ledger.acknowledged += count;
+                true
+            }
+            Err(error) => {
+                self.ledger.shed.add("write_error", count);
+                self.error = Some(error);
+                self.stream = None;
+                false
+            }
+        }
+    }
+}
+
+impl Sink for Out {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn offer(&self, batch: &Arc<Batch>) {
+        let count = batch.count(self.select) as u64;
+        let mut state = self.state();
+        state.ledger.selected += count;
+        if let Some(sorted) = &mut state.sorted {
+            sorted.add(batch.only(self.select));
+            state.ledger.spooled += count;
+        } else if !state.write(batch, count) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn offer_blocking(&self, batch: &Arc<Batch>) {
+        self.offer(batch);
+    }
+
+    fn ledger(&self) -> ledger::Sink {
+        self.state().ledger.clone()
+    }
+
+    fn set_context(&self, _context: Context) {}
+
+    fn fault(&self) -> Option<String> {
+        let fault = |error: &io::Error| format!("{}: {error}", self.path.display());
+        self.state().error.as_ref().map(fault)
+    }
+
+    fn close(&self) -> ledger::Sink {
+        let mut state = self.state();
+        if let Some(sorted) = state.sorted.take() {
+            let spooled = std::mem::take(&mut state.ledger.spooled);
+            state.write(&sorted.finish(), spooled);
+        }
+        if let Some(Err(error)) = state.stream.take().map(finish) {
+            state.error = Some(error);
+        }
+        state.ledger.clone()
+    }
+}
+
+fn finish(stream: StreamSink<Box<dyn Write + Send>>) -> io::Result<()> {
+    stream.finish()?.flush()
+}
+
+/// What went wrong on an output, if anything. A pipe whose reader closed it is told by its kind.
+fn stream_error(outputs: &Outputs) -> Result<(), Failure> {
+    let fault = |sink: &Arc<dyn Sink>| sink.fault();
+    match outputs.sinks().iter().find_map(fault) {
+        None => Ok(()),
+        Some(fault) if fault.contains("Broken pipe") => {
+            Err(io::Error::from(io::ErrorKind::BrokenPipe).into())
+        }
+        Some(fault) => Err(Failure::Invalid(fault)),
+    }
+}

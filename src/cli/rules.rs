@@ -1,0 +1,68 @@
+//! `weir rules`: check and try Sigma rules.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Failure, load};
+use crate::config::Config;
+use crate::detect::sigma::{Event, Interner, RuleSet};
+use crate::pipeline::rules;
+
+fn compile(directories: &[PathBuf], config: Option<&Path>) -> Result<(RuleSet, Config), Failure> {
+    let config = config.map(load).transpose()?.unwrap_or_default();
+    let sources = rules::read(directories)?;
+    let options = rules::options(&config);
+    let set = RuleSet::compile(&sources, &options, &mut Interner::default());
+    Ok((set, config))
+}
+
+pub(super) fn check(directories: &[PathBuf], config: Option<&Path>) -> Result<(), Failure> {
+    let (set, _) = compile(directories, config)?;
+    super::print(format!("{}\n", set.report()).as_bytes())?;
+    verdict(set.report().rejected.len())
+}
+
+fn verdict(rejected: usize) -> Result<(), Failure> {
+    match rejected {
+        0 => Ok(()),
+        1 => Err(Failure::Invalid("1 rule is rejected".into())),
+        more => Err(Failure::Invalid(format!("{more} rules are rejected"))),
+    }
+}
+
+pub(super) fn test(
+    directories: &[PathBuf],
+    events: &Path,
+    config: Option<&Path>,
+) -> Result<(), Failure> {
+    let (set, config) = compile(directories, config)?;
+    for rejected in &set.report().rejected {
+        tracing::warn!("{rejected}");
+    }
+    let source: Box<dyn io::Read> = match events.as_os_str() == "-" {
+        true => Box::new(io::stdin()),
+        false => Box::new(File::open(events).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", events.display()))
+        })?),
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    for (number, line) in BufReader::new(source).lines().enumerate() {
+        let line = line?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let event = Event::parse(&line, &config.networks.home).map_err(|error| {
+            Failure::Invalid(format!("{}:{}: {error}", events.display(), number + 1))
+        })?;
+        let ids: Vec<&str> = set
+            .full_scan(&event.record())
+            .into_iter()
+            .map(|i| set.rule(i).meta.id.as_str())
+            .collect();
+        serde_json::to_writer(&mut out, &ids).map_err(io::Error::from)?;
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    verdict(rules::invalid(set.report()).count())
+}

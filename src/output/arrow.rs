@@ -1,0 +1,180 @@
+//! Arrow columns of the canonical schema: what Parquet files are made of.
+
+use std::sync::Arc;
+
+use arrow_array::builder::{
+    BooleanBuilder, Float64Builder, Int32Builder, Int64Builder, ListBuilder, StringBuilder,
+};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{ArrowError, DataType, Field as ArrowField, Schema};
+
+use super::ndjson;
+use super::schema::{Context, Field, Kind, Row, Stream, Value};
+
+/// The Arrow schema of `stream`.
+#[must_use]
+pub fn schema(stream: Stream) -> Arc<Schema> {
+    let field = |f: &Field| ArrowField::new(f.name, data_type(f.kind), f.nullable);
+    Arc::new(Schema::new(stream.fields().map(field).collect::<Vec<_>>()))
+}
+
+fn data_type(kind: Kind) -> DataType {
+    match kind {
+        Kind::Timestamp | Kind::Int64 => DataType::Int64,
+        Kind::Int32 => DataType::Int32,
+        Kind::Seconds | Kind::Float64 => DataType::Float64,
+        Kind::Bool => DataType::Boolean,
+        Kind::TextList | Kind::AddressList => DataType::List(item()),
+        _ => DataType::Utf8,
+    }
+}
+
+/// The element of every list.
+fn item() -> Arc<ArrowField> {
+    Arc::new(ArrowField::new("element", DataType::Utf8, false))
+}
+
+/// Gathers rows into columns.
+pub struct Columns {
+    schema: Arc<Schema>,
+    columns: Vec<(&'static Field, Column)>,
+    rows: usize,
+    text: Vec<u8>,
+}
+
+enum Column {
+    Int64(Int64Builder),
+    Int32(Int32Builder),
+    Float64(Float64Builder),
+    Bool(BooleanBuilder),
+    Text(StringBuilder),
+    List(ListBuilder<StringBuilder>),
+}
+
+impl Columns {
+    /// Empty columns of `stream`.
+    #[must_use]
+    pub fn new(stream: Stream) -> Self {
+        let column = |field: &'static Field| (field, Column::new(&data_type(field.kind)));
+        let columns = stream.fields().map(column).collect();
+        Self { schema: schema(stream), columns, rows: 0, text: Vec::new() }
+    }
+
+    /// Rows gathered since the last [`take`](Self::take).
+    #[must_use]
+    pub const fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Appends `row`.
+    pub fn push(&mut self, row: &Row<'_>, context: &Context) {
+        for (field, column) in &mut self.columns {
+            column.push(&(field.get)(row, context), &mut self.text);
+        }
+        self.rows += 1;
+    }
+
+    /// The rows gathered, as one batch.
+    ///
+    /// # Errors
+    /// Only if a getter of the schema's table breaks its promise on type or absence.
+    pub fn take(&mut self) -> Result<RecordBatch, ArrowError> {
+        self.rows = 0;
+        let arrays = self.columns.iter_mut().map(|(_, column)| column.finish()).collect();
+        RecordBatch::try_new(self.schema.clone(), arrays)
+    }
+}
+
+impl Column {
+    fn new(data_type: &DataType) -> Self {
+        match data_type {
+            DataType::Int64 => Self::Int64(Int64Builder::new()),
+            DataType::Int32 => Self::Int32(Int32Builder::new()),
+            DataType::Float64 => Self::Float64(Float64Builder::new()),
+            DataType::Boolean => Self::Bool(BooleanBuilder::new()),
+            DataType::List(_) => {
+                Self::List(ListBuilder::new(StringBuilder::new()).with_field(item()))
+            }
+            _ => Self::Text(StringBuilder::new()),
+        }
+    }
+
+    /// Appends `value`; a value of another type than the column's is absent.
+    fn push(&mut self, value: &Value<'_>, text: &mut Vec<u8>) {
+        match self {
+            Self::Int64(builder) => builder.append_option(whole(value)),
+            Self::Int32(builder) => {
+                builder.append_option(whole(value).and_then(|v| i32::try_from(v).ok()));
+            }
+            Self::Float64(builder) => builder.append_option(real(value)),
+            Self::Bool(builder) => builder.append_option(match value {
+                Value::Bool(value) => Some(*value),
+                _ => None,
+            }),
+            Self::Text(builder) => {
+                text.clear();
+                match value {
+                    Value::Null => builder.append_null(),
+                    Value::Detections(_) | Value::Techniques(_) | Value::Evidence(_) => {
+                        ndjson::write_value(text, value);
+                        builder.append_value(utf8(text));
+                    }
+                    _ => {
+                        ndjson::plain(text, value);
+                        builder.append_value(utf8(text));
+                    }
+                }
+            }
+            Self::List(builder) => push_list(builder, value, text),
+        }
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        match self {
+            Self::Int64(builder) => Arc::new(builder.finish()),
+            Self::Int32(builder) => Arc::new(builder.finish()),
+            Self::Float64(builder) => Arc::new(builder.finish()),
+            Self::Bool(builder) => Arc::new(builder.finish()),
+            Self::Text(builder) => Arc::new(builder.finish()),
+            Self::List(builder) => Arc::new(builder.finish()),
+        }
+    }
+}
+
+fn push_list(builder: &mut ListBuilder<StringBuilder>, value: &Value<'_>, text: &mut Vec<u8>) {
+    let items = builder.values();
+    match value {
+        Value::Texts(texts) => texts.iter().for_each(|t| items.append_value(t)),
+        Value::RuleIds(rules) => rules.iter().for_each(|rule| items.append_value(&rule.id)),
+        Value::TechniqueIds(list) => list.iter().for_each(|t| items.append_value(&t.id)),
+        Value::Addresses(addresses) => {
+            for &address in *addresses {
+                text.clear();
+                ndjson::write_address(text, address);
+                items.append_value(utf8(text));
+            }
+        }
+        _ => return builder.append(false),
+    }
+    builder.append(true);
+}
+
+fn whole(value: &Value<'_>) -> Option<i64> {
+    match value {
+        Value::Int(value) => Some(*value),
+        _ => None,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a duration over 285 years may lose microseconds")]
+fn real(value: &Value<'_>) -> Option<f64> {
+    match value {
+        Value::Seconds(micros) => Some(*micros as f64 / 1e6),
+        Value::Float(value) => Some(*value),
+        _ => None,
+    }
+}
+
+fn utf8(text: &[u8]) -> &str {
+    std::str::from_utf8(text).expect("encoders write UTF-8")
+}

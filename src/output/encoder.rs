@@ -1,0 +1,160 @@
+//! One type over all formats: what a sink writes records with.
+
+use std::io::{self, Write};
+
+use super::schema::{Context, Row, Stream};
+use super::{csv, ndjson};
+use crate::config::Format;
+use crate::detect::{Alert, TaggedSlice};
+
+/// Encodes the records of one stream into `W`: one file, one object, or one pipe.
+///
+/// NDJSON and CSV reach `W` by the end of each call; Parquet when a row group is full and at
+/// [`finish`](Self::finish). After an error nothing more may be written, and what reached `W` of
+/// the failing call is not whole.
+pub struct Encoder<W: Write + Send> {
+    stream: Stream,
+    form: Form<W>,
+}
+
+enum Form<W: Write + Send> {
+    Lines(Lines<W>),
+    #[cfg(feature = "parquet")]
+    Parquet(Box<super::parquet::Writer<W>>),
+}
+
+struct Lines<W> {
+    text: Text,
+    buffer: Vec<u8>,
+    writer: W,
+    octets: u64,
+}
+
+enum Text {
+    Ndjson(ndjson::Writer),
+    Csv { writer: csv::Writer, header: bool },
+}
+
+impl<W: Write + Send> Encoder<W> {
+    /// An encoder of `stream` in `format`. Writes nothing yet, but for the magic of Parquet.
+    ///
+    /// # Errors
+    /// Of `writer`; [`io::ErrorKind::Unsupported`] for Parquet in a build without it.
+    pub fn new(format: Format, stream: Stream, writer: W) -> io::Result<Self> {
+        let text = match format {
+            Format::Ndjson => Text::Ndjson(ndjson::Writer::new(stream)),
+            Format::Csv => Text::Csv { writer: csv::Writer::new(stream), header: false },
+            #[cfg(feature = "parquet")]
+            Format::Parquet => {
+                let writer = Box::new(super::parquet::Writer::new(stream, writer)?);
+                return Ok(Self { stream, form: Form::Parquet(writer) });
+            }
+            #[cfg(not(feature = "parquet"))]
+            Format::Parquet => {
+                let message = "this build has no feature `parquet`";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+            }
+        };
+        let form = Form::Lines(Lines { text, buffer: Vec::new(), writer, octets: 0 });
+        Ok(Self { stream, form })
+    }
+
+    /// Writes `rows`, which must be of this encoder's stream.
+    ///
+    /// # Errors
+    /// Of the writer.
+    pub fn rows<'a>(
+        &mut self,
+        rows: impl Iterator<Item = Row<'a>>,
+        context: &Context,
+    ) -> io::Result<()> {
+        match &mut self.form {
+            Form::Lines(lines) => lines.rows(rows, context),
+            #[cfg(feature = "parquet")]
+            Form::Parquet(writer) => writer.rows(rows, context),
+        }
+    }
+
+    /// Writes `slices`.
+    ///
+    /// # Errors
+    /// Of the writer.
+    pub fn slices(&mut self, slices: &[TaggedSlice], context: &Context) -> io::Result<()> {
+        debug_assert_eq!(self.stream, Stream::Slices);
+        self.rows(slices.iter().map(Row::from), context)
+    }
+
+    /// Writes `alerts`.
+    ///
+    /// # Errors
+    /// Of the writer.
+    pub fn alerts(&mut self, alerts: &[Alert], context: &Context) -> io::Result<()> {
+        debug_assert_eq!(self.stream, Stream::Alerts);
+        self.rows(alerts.iter().map(Row::from), context)
+    }
+
+    /// Octets written, and for Parquet also the estimate of those that wait for their row group.
+    #[must_use]
+    pub fn octets(&self) -> u64 {
+        match &self.form {
+            Form::Lines(lines) => lines.octets,
+            #[cfg(feature = "parquet")]
+            Form::Parquet(writer) => writer.octets(),
+        }
+    }
+
+    /// Hands what was encoded on: through to `W`'s own flush.
+    ///
+    /// # Errors
+    /// Of the writer.
+    pub fn flush(&mut self) -> io::Result<()> {
+        match &mut self.form {
+            Form::Lines(lines) => lines.writer.flush(),
+            #[cfg(feature = "parquet")]
+            Form::Parquet(writer) => writer.flush(),
+        }
+    }
+
+    /// Writes what the format ends with and returns the writer, flushed. A CSV of no records still
+    /// has its header, a Parquet file its schema.
+    ///
+    /// # Errors
+    /// Of the writer.
+    pub fn finish(self) -> io::Result<W> {
+        let mut writer = match self.form {
+            Form::Lines(mut lines) => {
+                lines.rows(std::iter::empty(), &Context::default())?;
+                lines.writer
+            }
+            #[cfg(feature = "parquet")]
+            Form::Parquet(writer) => writer.finish()?,
+        };
+        writer.flush()?;
+        Ok(writer)
+    }
+}
+
+impl<W: Write> Lines<W> {
+    /// One `write_all` a call, so that a torn call is the only thing that can be half there.
+    fn rows<'a>(
+        &mut self,
+        rows: impl Iterator<Item = Row<'a>>,
+        context: &Context,
+    ) -> io::Result<()> {
+        self.buffer.clear();
+        match &mut self.text {
+            Text::Ndjson(writer) => {
+                rows.for_each(|row| writer.line(&mut self.buffer, &row, context));
+            }
+            Text::Csv { writer, header } => {
+                if !std::mem::replace(header, true) {
+                    writer.header(&mut self.buffer);
+                }
+                rows.for_each(|row| writer.line(&mut self.buffer, &row, context));
+            }
+        }
+        self.writer.write_all(&self.buffer)?;
+        self.octets += self.buffer.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! One file while it is written: its name, its temporary, and the commit.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// What is appended to the name of a file that is being written.
+pub(super) const PART: &str = "part";
+
+/// A file that is being written. It is locked, so that another process that starts with the same
+/// sink does not take it for a leftover.
+///
+/// *Invariant:* a temporary is renamed or removed only by the holder of the lock on the very file
+/// that its name leads to ([`is_at`]).
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) file: File,
+    part: PathBuf,
+    name: PathBuf,
+}
+
+impl Part {
+    /// Makes the temporary of the first name `prefix` + `-seq.extension` in `directory`, from
+    /// `seq` on, that nothing has been written under. The directory is made if absent.
+    pub(super) fn create(
+        directory: &Path,
+        prefix: &str,
+        seq: &mut u64,
+        extension: &str,
+    ) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        loop {
+            let stem = format!("{prefix}-{seq}");
+            *seq += 1;
+            let name = directory.join(format!("{stem}.{extension}"));
+            let part = with_extension(&name, PART);
+            if used(&name) {
+                continue;
+            }
+            let file = match OpenOptions::new().write(true).create_new(true).open(&part) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                other => other?,
+            };
+            // Held by another process that takes it for an empty leftover, and will remove it.
+            // File systems without locks give another error: there nobody else can lock either.
+            if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+                continue;
+            }
+            // Whoever holds the temporary is the only one that can make the final name: so look
+            // again whether that was made before, and whether the temporary is still there.
+            let opened = Self { file, part, name };
+            if !is_at(&opened.file, &opened.part) {
+                continue;
+            }
+            if !used(&opened.name) {
+                return Ok(opened);
+            }
+            opened.discard()?;
+        }
+    }
+
+    /// Makes the file durable under its final name, which is returned.
+    pub(super) fn commit(&self) -> io::Result<&Path> {
+        self.file.sync_all()?;
+        fs::rename(&self.part, &self.name)?;
+        sync_parent(&self.name)?;
+        Ok(&self.name)
+    }
+
+    /// Removes the file.
+    pub(super) fn discard(self) -> io::Result<()> {
+        fs::remove_file(&self.part)
+    }
+}
+
+/// Whether `path` still names `file`, and not nothing or another file.
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(file), Ok(path)) = (file.metadata(), fs::metadata(path)) else { return false };
+    (file.dev(), file.ino()) == (path.dev(), path.ino())
+}
+
+/// Whether anything was written under `name`, or recovered from it.
+fn used(name: &Path) -> bool {
+    name.exists() || recovered(name).exists() || with_extension(name, "broken").exists()
+}
+
+/// `path` with `.extension` after all that it has.
+pub(super) fn with_extension(path: &Path, extension: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    PathBuf::from(name)
+}
+
+/// `stem.recovered.ext` for `stem.ext`.
+pub(super) fn recovered(name: &Path) -> PathBuf {
+    let extension = name.extension().unwrap_or_default().to_os_string();
+    with_extension(&name.with_extension("recovered"), &extension.to_string_lossy())
+}
+
+/// Makes a rename in `path`'s directory durable.
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}
+
+/// `text` as a part of a file name: what is not a letter, digit, `.`, `_` or `-` becomes `_`.
+pub(super) fn file_name(text: &str) -> String {
+    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    text.chars().map(|c| if safe(c) { c } else { '_' }).collect()
+}

@@ -1,0 +1,148 @@
+//! What a crash left behind: unfinished files of an earlier run.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::part::{PART, is_at, recovered, sync_parent, with_extension};
+
+/// Octets that are read at once.
+const BLOCK: usize = 64 << 10;
+/// What every Parquet file ends with.
+const PARQUET_MAGIC: &[u8; 4] = b"PAR1";
+
+/// What was found, in files.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Leftovers {
+    pub(super) recovered: u64,
+    pub(super) broken: u64,
+}
+
+/// Deals with every unfinished file of the sink that writes under `prefix` in `directory`. A file
+/// that another process is writing is left alone; one that cannot be dealt with stays as it is.
+pub(super) fn all(directory: &Path, prefix: &str) -> Leftovers {
+    let mut leftovers = Leftovers::default();
+    let Ok(entries) = fs::read_dir(directory) else { return leftovers };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().and_then(|name| final_name(name, prefix)) else { continue };
+        let part = entry.path();
+        let file = part.display();
+        match one(&part, &directory.join(name)) {
+            Ok(Outcome::InUse | Outcome::Empty) => {}
+            Ok(Outcome::Recovered(path)) => {
+                leftovers.recovered += 1;
+                let path = path.display();
+                tracing::warn!(%file, %path, "recovered an unfinished file");
+            }
+            Ok(Outcome::Broken(path)) => {
+                leftovers.broken += 1;
+                let path = path.display();
+                tracing::warn!(%file, %path, "an unfinished file cannot be read; kept aside");
+            }
+            Err(error) => tracing::warn!(%file, %error, "cannot recover an unfinished file"),
+        }
+    }
+    leftovers
+}
+
+/// The final name of a temporary of this sink: `<prefix>-<start>-<seq>.<extension>`.
+fn final_name<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
+    let name = name.strip_suffix(PART)?.strip_suffix('.')?;
+    let rest = name.strip_prefix(prefix)?.strip_prefix('-')?;
+    let (start, rest) = rest.split_at_checked("yyyymmddThhmmssZ".len())?;
+    let (seq, extension) = rest.strip_prefix('-')?.split_once('.')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let (date, time) = start.split_once('T')?;
+    let ours = digits(date)
+        && digits(time.strip_suffix('Z')?)
+        && digits(seq)
+        && matches!(extension, "ndjson" | "csv" | "parquet");
+    ours.then_some(name)
+}
+
+enum Outcome {
+    InUse,
+    Empty,
+    Recovered(PathBuf),
+    Broken(PathBuf),
+}
+
+fn one(part: &Path, name: &Path) -> io::Result<Outcome> {
+    let mut file = OpenOptions::new().read(true).write(true).open(part)?;
+    // Or another process dealt with it between opening and locking.
+    if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) || !is_at(&file, part) {
+        return Ok(Outcome::InUse);
+    }
+    let whole = match name.extension().and_then(|e| e.to_str()) {
+        Some("ndjson") => last_line_end(&mut file)?,
+        Some("csv") => csv_records_end(&mut file)?,
+        _ if has_footer(&mut file)? => file.metadata()?.len(),
+        _ if file.metadata()?.len() <= PARQUET_MAGIC.len() as u64 => 0,
+        _ => {
+            let broken = with_extension(name, "broken");
+            fs::rename(part, &broken)?;
+            sync_parent(&broken)?;
+            return Ok(Outcome::Broken(broken));
+        }
+    };
+    if whole == 0 {
+        fs::remove_file(part)?;
+        return Ok(Outcome::Empty);
+    }
+    file.set_len(whole)?;
+    file.sync_all()?;
+    let recovered = recovered(name);
+    fs::rename(part, &recovered)?;
+    sync_parent(&recovered)?;
+    Ok(Outcome::Recovered(recovered))
+}
+
+/// The offset after the last line feed, 0 if there is none: read from the end.
+fn last_line_end(file: &mut File) -> io::Result<u64> {
+    let mut end = file.metadata()?.len();
+    let mut block = vec![0; BLOCK];
+    while end > 0 {
+        let start = end.saturating_sub(BLOCK as u64);
+        let block = &mut block[..usize::try_from(end - start).expect("at most a block")];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(block)?;
+        if let Some(index) = block.iter().rposition(|&byte| byte == b'\n') {
+            return Ok(start + index as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+/// The offset after the last line feed outside quotes; 0 if that is only the header's.
+fn csv_records_end(file: &mut File) -> io::Result<u64> {
+    let (mut block, mut quoted, mut offset) = (vec![0; BLOCK], false, 0);
+    let (mut lines, mut end) = (0_u64, 0);
+    loop {
+        let length = file.read(&mut block)?;
+        if length == 0 {
+            return Ok(if lines > 1 { end } else { 0 });
+        }
+        for &byte in &block[..length] {
+            offset += 1;
+            match byte {
+                b'"' => quoted = !quoted,
+                b'\n' if !quoted => (lines, end) = (lines + 1, offset),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether a Parquet file is whole: the crash came between its end and its rename.
+fn has_footer(file: &mut File) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    let mut magic = [0; 4];
+    if length < 12 {
+        return Ok(false);
+    }
+    file.seek(SeekFrom::End(-4))?;
+    file.read_exact(&mut magic)?;
+    Ok(&magic == PARQUET_MAGIC)
+}

@@ -1,0 +1,225 @@
+//! The sink's thread: takes batches, writes, rotates, commits.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::part::{Part, file_name};
+use super::{CLOSED, Message, Shared, WRITE_ERROR, recover};
+use crate::config::{Files, Format};
+use crate::output::{Batch, Context, Encoder, Row, Stream};
+
+/// Records between two looks at the size of the file.
+const CHUNK_RECORDS: usize = 64;
+/// The pause after a failure doubles from the first to the second.
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+pub(super) struct Worker {
+    config: Files,
+    /// `<sink>-<sensor>`, fit for a file name.
+    prefix: String,
+    shared: Arc<Shared>,
+    receiver: Receiver<Message>,
+    open: Option<Open>,
+    seq: u64,
+    /// Nothing is opened before; set by a failure.
+    retry_at: Option<Instant>,
+    pause: Duration,
+}
+
+struct Open {
+    part: Part,
+    encoder: Encoder<File>,
+    since: Instant,
+    /// Records that are wholly in the file or in the encoder.
+    records: u64,
+    /// Length of the file up to the last of them; means nothing for Parquet.
+    whole: u64,
+}
+
+impl Worker {
+    pub(super) fn new(config: Files, shared: Arc<Shared>, receiver: Receiver<Message>) -> Self {
+        let sensor = shared.context.load().sensor.clone();
+        let prefix = format!("{}-{}", file_name(&config.name), file_name(&sensor));
+        let (open, retry_at) = (None, None);
+        Self { config, prefix, shared, receiver, open, seq: 0, retry_at, pause: PAUSE_MIN }
+    }
+
+    pub(super) fn run(mut self) {
+        let leftovers = recover::all(&self.config.directory, &self.prefix);
+        {
+            let mut state = self.shared.lock();
+            state.status.recovered = leftovers.recovered;
+            state.status.broken = leftovers.broken;
+        }
+        loop {
+            match self.next() {
+                Ok(Message::Batch(batch)) => self.take(&batch),
+                Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => self.rotate(),
+            }
+        }
+        self.rotate();
+    }
+
+    /// The next message; a timeout when the open file is old enough.
+    fn next(&self) -> Result<Message, RecvTimeoutError> {
+        match &self.open {
+            Some(open) => self.receiver.recv_deadline(self.closes_at(open)),
+            None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    fn closes_at(&self, open: &Open) -> Instant {
+        open.since + Duration::from_secs(self.config.rotate_s.into())
+    }
+
+    fn take(&mut self, batch: &Batch) {
+        {
+            let mut state = self.shared.lock();
+            state.queued -= batch.slices.len() + batch.alerts.len();
+        }
+        self.shared.room.notify_all();
+        let context = self.shared.context.load_full();
+        let mut rows = batch.rows(self.config.select).peekable();
+        while rows.peek().is_some() {
+            let chunk: Vec<Row<'_>> = rows.by_ref().take(CHUNK_RECORDS).collect();
+            self.write(&chunk, &context);
+        }
+    }
+
+    /// Writes `rows`, or sheds them.
+    fn write(&mut self, rows: &[Row<'_>], context: &Context) {
+        if let Err(error) = self.try_write(rows, context) {
+            self.failed(error.as_ref());
+            self.settle(0, rows.len() as u64);
+            if let Some(open) = self.open.take() {
+                self.salvage(open);
+            }
+        }
+        let Some(open) = &self.open else { return };
+        let large = open.encoder.octets() >= self.config.rotate_bytes;
+        if large || Instant::now() >= self.closes_at(open) {
+            self.rotate();
+        }
+    }
+
+    /// `None` as the error: a file was not to be opened yet.
+    fn try_write(&mut self, rows: &[Row<'_>], context: &Context) -> Result<(), Option<io::Error>> {
+        if self.open.is_none() {
+            if self.retry_at.is_some_and(|at| Instant::now() < at) {
+                return Err(None);
+            }
+            self.open = Some(self.create()?);
+        }
+        let open = self.open.as_mut().expect("just opened");
+        open.encoder.rows(rows.iter().copied(), context)?;
+        open.records += rows.len() as u64;
+        open.whole = open.encoder.octets();
+        Ok(())
+    }
+
+    fn create(&mut self) -> io::Result<Open> {
+        let start = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+        let prefix = format!("{}-{start}", self.prefix);
+        let Files { directory, format, select, .. } = &self.config;
+        let part = Part::create(directory, &prefix, &mut self.seq, format.extension())?;
+        let encoder = Encoder::new(*format, Stream::from(*select), part.file.try_clone()?)?;
+        Ok(Open { part, encoder, since: Instant::now(), records: 0, whole: 0 })
+    }
+
+    /// Finishes the open file, if there is one, and settles its records.
+    fn rotate(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let Open { part, encoder, records, .. } = open;
+        let octets = encoder.octets();
+        let result = encoder.finish().and_then(|_| self.commit(&part, records, octets));
+        if let Err(error) = result {
+            self.failed(Some(&error));
+            self.settle(0, records);
+            self.discard_unreadable(part);
+        }
+    }
+
+    /// After a failed write: keeps the file up to its last whole record.
+    fn salvage(&mut self, open: Open) {
+        let Open { part, encoder, records, whole, .. } = open;
+        drop(encoder);
+        if records == 0 {
+            return self.discard(part);
+        }
+        if self.config.format == Format::Parquet {
+            self.settle(0, records);
+            return self.discard(part);
+        }
+        let cut = part.file.set_len(whole);
+        if let Err(error) = cut.and_then(|()| self.commit(&part, records, whole)) {
+            self.failed(Some(&error));
+            self.settle(0, records);
+        }
+    }
+
+    fn commit(&mut self, part: &Part, records: u64, octets: u64) -> io::Result<()> {
+        let octets = part.file.metadata().map_or(octets, |m| m.len());
+        let path = part.commit()?.to_owned();
+        self.settle(records, 0);
+        let mut state = self.shared.lock();
+        state.status.files += 1;
+        state.status.octets += octets;
+        state.status.last_file = Some(path);
+        Ok(())
+    }
+
+    /// A file that failed at its end: lines can be recovered at the next start, Parquet cannot.
+    fn discard_unreadable(&self, part: Part) {
+        if self.config.format == Format::Parquet {
+            self.discard(part);
+        }
+    }
+
+    fn discard(&self, part: Part) {
+        if let Err(error) = part.discard() {
+            tracing::warn!(sink = self.config.name, %error, "cannot remove a failed file");
+        }
+    }
+
+    /// Moves accepted records to where they ended.
+    fn settle(&mut self, acknowledged: u64, shed: u64) {
+        let mut state = self.shared.lock();
+        state.ledger.spooled -= acknowledged + shed;
+        state.ledger.acknowledged += acknowledged;
+        state.ledger.shed.add(WRITE_ERROR, shed);
+        if acknowledged > 0 {
+            state.status.fault = None;
+            self.pause = PAUSE_MIN;
+            self.retry_at = None;
+        }
+    }
+
+    /// Notes `error` and puts the next attempt off. `None` while an attempt is put off already.
+    fn failed(&mut self, error: Option<&io::Error>) {
+        let Some(error) = error else { return };
+        let directory = self.config.directory.display();
+        tracing::error!(sink = self.config.name, %directory, %error, "cannot write a file");
+        self.shared.lock().status.fault = Some(format!("{directory}: {error}"));
+        self.retry_at = Some(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+    }
+}
+
+impl Drop for Worker {
+    /// However the thread ends, nothing may wait for it, and what it did not write is shed.
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.closed = true;
+        state.queued = 0;
+        let lost = std::mem::take(&mut state.ledger.spooled);
+        state.ledger.shed.add(CLOSED, lost);
+        drop(state);
+        self.shared.room.notify_all();
+    }
+}

@@ -1,0 +1,259 @@
+//! NDJSON: one JSON object a line, absent fields left out.
+//!
+//! Written by hand into one buffer: no tree, no intermediate strings, keys prepared once. Integers
+//! are exact over all 64 bits.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use super::schema::{Context, Field, Row, Stream, Value};
+use crate::detect::{Evidence, RuleMeta, Technique};
+use crate::net::Addr;
+
+/// Writes the records of one stream.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// `"key":{`: the fields up to the next [`Step::Close`] are its members.
+    Open(String),
+    /// `"key":` and the field whose value follows.
+    Field(String, &'static Field),
+    Close,
+}
+
+impl Writer {
+    /// A writer of all fields of `stream`.
+    #[must_use]
+    pub fn new(stream: Stream) -> Self {
+        let mut steps = Vec::new();
+        let mut group = None;
+        for field in stream.fields() {
+            let (object, key) = match field.name.split_once('.') {
+                Some((object, key)) => (Some(object), key),
+                None => (None, field.name),
+            };
+            if group != object {
+                if group.is_some() {
+                    steps.push(Step::Close);
+                }
+                steps.extend(object.map(|object| Step::Open(format!("\"{object}\":{{"))));
+                group = object;
+            }
+            steps.push(Step::Field(format!("\"{key}\":"), field));
+        }
+        if group.is_some() {
+            steps.push(Step::Close);
+        }
+        Self { steps }
+    }
+
+    /// Appends `row` as one JSON object, without a newline.
+    pub fn object(&self, out: &mut Vec<u8>, row: &Row<'_>, context: &Context) {
+        out.push(b'{');
+        for step in &self.steps {
+            match step {
+                Step::Open(key) => {
+                    separate(out);
+                    out.extend_from_slice(key.as_bytes());
+                }
+                Step::Close => out.push(b'}'),
+                Step::Field(key, field) => {
+                    let value = (field.get)(row, context);
+                    if value != Value::Null {
+                        separate(out);
+                        out.extend_from_slice(key.as_bytes());
+                        write_value(out, &value);
+                    }
+                }
+            }
+        }
+        out.push(b'}');
+    }
+
+    /// Appends `row` as one line.
+    pub fn line(&self, out: &mut Vec<u8>, row: &Row<'_>, context: &Context) {
+        self.object(out, row, context);
+        out.push(b'\n');
+    }
+}
+
+/// A comma, unless the object has just been opened.
+fn separate(out: &mut Vec<u8>) {
+    if out.last() != Some(&b'{') {
+        out.push(b',');
+    }
+}
+
+/// Appends `value` as JSON.
+pub fn write_value(out: &mut Vec<u8>, value: &Value<'_>) {
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(_) | Value::Int(_) | Value::Seconds(_) | Value::Float(_) => plain(out, value),
+        // None of these holds a character that JSON escapes.
+        Value::Address(_) | Value::Hex(_) => {
+            out.push(b'"');
+            plain(out, value);
+            out.push(b'"');
+        }
+        Value::Text(text) => string(out, text),
+        Value::Made(text) => string(out, text),
+        Value::Texts(texts) => list(out, texts, |out, text| string(out, text)),
+        Value::RuleIds(rules) => list(out, rules, |out, rule| string(out, &rule.id)),
+        Value::TechniqueIds(list_of) => list(out, list_of, |out, t| string(out, &t.id)),
+        Value::Addresses(addresses) => list(out, addresses, |out, address| {
+            out.push(b'"');
+            write_address(out, *address);
+            out.push(b'"');
+        }),
+        Value::Detections(rules) => list(out, rules, detection),
+        Value::Techniques(techniques) => list(out, techniques, technique),
+        Value::Evidence(evidence) => list(out, evidence, proof),
+    }
+}
+
+/// Appends a value that has no structure as bare text, as CSV and Parquet want it; lists and
+/// absent values append nothing.
+pub(super) fn plain(out: &mut Vec<u8>, value: &Value<'_>) {
+    match value {
+        Value::Bool(true) => out.extend_from_slice(b"true"),
+        Value::Bool(false) => out.extend_from_slice(b"false"),
+        Value::Int(value) => integer(out, *value),
+        Value::Seconds(micros) => seconds(out, *micros),
+        Value::Float(value) => write!(out, "{value:?}").expect("a buffer takes all"),
+        Value::Address(address) => write_address(out, *address),
+        Value::Hex(bits) => hex(out, *bits),
+        Value::Text(text) => out.extend_from_slice(text.as_bytes()),
+        Value::Made(text) => out.extend_from_slice(text.as_bytes()),
+        _ => {}
+    }
+}
+
+fn integer(out: &mut Vec<u8>, value: i64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// `micros` as a decimal number of seconds: exact, at least one digit after the point, no trailing
+/// zeros after it. It parses to the double nearest to micros / 1e6.
+fn seconds(out: &mut Vec<u8>, micros: i64) {
+    if micros < 0 {
+        out.push(b'-');
+    }
+    let micros = micros.unsigned_abs();
+    out.extend_from_slice(itoa::Buffer::new().format(micros / 1_000_000).as_bytes());
+    out.push(b'.');
+    let mut rest = micros % 1_000_000;
+    let mut place = 100_000;
+    loop {
+        let digit = u8::try_from(rest / place).expect("rest is below ten times place");
+        out.push(b'0' + digit);
+        rest %= place;
+        place /= 10;
+        if rest == 0 {
+            return;
+        }
+    }
+}
+
+/// The address as text: dotted decimal, or RFC 5952.
+pub(super) fn write_address(out: &mut Vec<u8>, address: Addr) {
+    match address.to_v4() {
+        Some(bits) => {
+            let mut buffer = itoa::Buffer::new();
+            for (index, octet) in bits.to_be_bytes().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                out.extend_from_slice(buffer.format(octet).as_bytes());
+            }
+        }
+        None => write!(out, "{address}").expect("a buffer takes all"),
+    }
+}
+
+fn hex(out: &mut Vec<u8>, bits: u128) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for octet in bits.to_be_bytes() {
+        out.push(DIGITS[usize::from(octet >> 4)]);
+        out.push(DIGITS[usize::from(octet & 15)]);
+    }
+}
+
+fn list<T>(out: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&mut Vec<u8>, &T)) {
+    out.push(b'[');
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+    out.push(b']');
+}
+
+/// A detection as DetectFlow writes it: `rule_id, rule_title, severity, technique_ids, techniques`.
+fn detection(out: &mut Vec<u8>, rule: &Arc<RuleMeta>) {
+    out.extend_from_slice(b"{\"rule_id\":");
+    string(out, &rule.id);
+    out.extend_from_slice(b",\"rule_title\":");
+    string(out, &rule.title);
+    out.extend_from_slice(b",\"severity\":");
+    string(out, rule.level.as_str());
+    out.extend_from_slice(b",\"technique_ids\":");
+    list(out, &rule.techniques, |out, technique| string(out, &technique.id));
+    out.extend_from_slice(b",\"techniques\":");
+    list(out, &rule.techniques, technique);
+    out.push(b'}');
+}
+
+fn technique(out: &mut Vec<u8>, technique: &Technique) {
+    out.extend_from_slice(b"{\"id\":");
+    string(out, &technique.id);
+    out.extend_from_slice(b",\"name\":");
+    match &technique.name {
+        Some(name) => string(out, name),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.push(b'}');
+}
+
+fn proof(out: &mut Vec<u8>, evidence: &Evidence) {
+    out.extend_from_slice(b"{\"field\":");
+    string(out, &evidence.field);
+    out.extend_from_slice(b",\"predicate\":");
+    string(out, &evidence.predicate);
+    out.extend_from_slice(b",\"value\":");
+    string(out, &evidence.value);
+    out.push(b'}');
+}
+
+/// `text` as a JSON string (RFC 8259 §7): only what must be escaped is.
+fn string(out: &mut Vec<u8>, text: &str) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut start = 0;
+    for (index, &byte) in bytes.iter().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&bytes[start..index]);
+        start = index + 1;
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => {
+                out.extend_from_slice(b"\\u00");
+                out.push(DIGITS[usize::from(byte >> 4)]);
+                out.push(DIGITS[usize::from(byte & 15)]);
+            }
+        }
+    }
+    out.extend_from_slice(&bytes[start..]);
+    out.push(b'"');
+}

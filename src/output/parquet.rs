@@ -1,0 +1,124 @@
+//! Parquet with zstd: the canonical columns in DeepTempo's types, timestamps as plain 64-bit
+//! microseconds.
+
+use std::io::{self, Write};
+
+use arrow_schema::ArrowError;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
+
+use super::arrow::{Columns, schema};
+use super::schema::{Context, Kind, Row, Stream, VERSION};
+
+/// Rows that are handed to the column writers at once.
+const BATCH_ROWS: usize = 4_096;
+/// Rows of a row group, at most: what bounds the memory that an open file takes.
+const ROW_GROUP_ROWS: usize = 131_072;
+/// Octets that a row which was not handed over yet is taken for, when a file's size is estimated.
+const ROW_OCTETS: u64 = 128;
+const ZSTD_LEVEL: i32 = 2;
+
+/// Writes the records of one stream as one Parquet file.
+pub struct Writer<W: Write + Send> {
+    columns: Columns,
+    writer: ArrowWriter<W>,
+}
+
+impl<W: Write + Send> Writer<W> {
+    /// A file of all fields of `stream`. Key-value metadata says `weir.stream` and `weir.schema`.
+    ///
+    /// # Errors
+    /// Of `writer`.
+    pub fn new(stream: Stream, writer: W) -> io::Result<Self> {
+        let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("a level that zstd has");
+        let name = match stream {
+            Stream::Slices => "slices",
+            Stream::Alerts => "alerts",
+        };
+        let mut properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(level))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_created_by(concat!("weir ", env!("CARGO_PKG_VERSION")).to_owned())
+            .set_key_value_metadata(Some(vec![
+                KeyValue::new("weir.stream".to_owned(), name.to_owned()),
+                KeyValue::new("weir.schema".to_owned(), VERSION.to_string()),
+            ]));
+        // Hardly any value of these comes twice: a dictionary would only cost.
+        for field in stream.fields() {
+            if field.kind == Kind::Hex128 || field.name == "community_id" {
+                let path = ColumnPath::from(vec![field.name.to_owned()]);
+                properties = properties.set_column_dictionary_enabled(path, false);
+            }
+        }
+        let properties = Some(properties.build());
+        let writer = ArrowWriter::try_new(writer, schema(stream), properties).map_err(io_error)?;
+        Ok(Self { columns: Columns::new(stream), writer })
+    }
+
+    /// Takes `rows` in; they reach the writer when their row group is full.
+    ///
+    /// # Errors
+    /// Of the writer.
+    pub fn rows<'a>(
+        &mut self,
+        rows: impl Iterator<Item = Row<'a>>,
+        context: &Context,
+    ) -> io::Result<()> {
+        for row in rows {
+            self.columns.push(&row, context);
+            if self.columns.rows() >= BATCH_ROWS {
+                self.hand_over()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Octets written and the estimate of those that are not.
+    #[must_use]
+    pub fn octets(&self) -> u64 {
+        let written = self.writer.bytes_written() + self.writer.in_progress_size();
+        written as u64 + self.columns.rows() as u64 * ROW_OCTETS
+    }
+
+    /// Closes the row group and flushes the writer.
+    ///
+    /// # Errors
+    /// Of the writer.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.hand_over()?;
+        self.writer.flush().map_err(io_error)?;
+        self.writer.sync()
+    }
+
+    /// Writes the footer and returns the writer.
+    ///
+    /// # Errors
+    /// Of the writer.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.hand_over()?;
+        self.writer.into_inner().map_err(io_error)
+    }
+
+    fn hand_over(&mut self) -> io::Result<()> {
+        if self.columns.rows() == 0 {
+            return Ok(());
+        }
+        let batch = self.columns.take().map_err(|error: ArrowError| io::Error::other(error))?;
+        self.writer.write(&batch).map_err(io_error)
+    }
+}
+
+/// The writer's own error where there is one, so that its kind (broken pipe, disk full) survives.
+fn io_error(error: ParquetError) -> io::Error {
+    match error {
+        ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+            Ok(error) => *error,
+            Err(other) => io::Error::other(other),
+        },
+        other => io::Error::other(other),
+    }
+}

@@ -1,0 +1,486 @@
+//! The table: every field with its type, its meaning and where it comes from.
+
+use super::Kind::{
+    Address, AddressList, Bool, Detections, Evidence, Float64, Hex128, Int32, Int64, Seconds,
+    Techniques, Text, TextList, Timestamp, Words,
+};
+use super::{Context, Field, Kind, Row, VERSION, Value};
+use crate::detect::RuleMeta;
+use crate::flow::Slice;
+use crate::net::Addr;
+
+type Get = for<'a> fn(&Row<'a>, &'a Context) -> Value<'a>;
+
+/// A field that every record has.
+const fn always(name: &'static str, kind: Kind, get: Get, doc: &'static str) -> Field {
+    Field { name, kind, nullable: false, doc, get }
+}
+
+/// A field that a record may lack.
+const fn maybe(name: &'static str, kind: Kind, get: Get, doc: &'static str) -> Field {
+    Field { name, kind, nullable: true, doc, get }
+}
+
+/// The parts of a slice, in order.
+pub(super) const SLICES: &[&[Field]] =
+    &[START, CANONICAL, IDENTITY, SLICE, OBSERVED, ENRICHED, RULES, MODEL, SCHEMA];
+
+/// The parts of an alert, in order.
+pub(super) const ALERTS: &[&[Field]] =
+    &[ALERT, FLOW_START, CANONICAL, IDENTITY, OBSERVED, ENRICHED, SCHEMA];
+
+const START: &[Field] = &[always(
+    "timestamp",
+    Timestamp,
+    |r, _| Value::Int(r.flow.first.0),
+    "Start of the slice: the first packet's time.",
+)];
+
+const FLOW_START: &[Field] = &[always(
+    "flow_start",
+    Timestamp,
+    |r, _| Value::Int(r.flow.first.0),
+    "Start of the flow: what `timestamp` is in a slice.",
+)];
+
+/// DeepTempo's canonical columns after `timestamp`.
+const CANONICAL: &[Field] = &[
+    always("src_ip", Address, |r, _| Value::Address(r.flow.src), "The initiator."),
+    always("dest_ip", Address, |r, _| Value::Address(r.flow.dst), "The responder."),
+    always(
+        "src_port",
+        Int32,
+        |r, _| Value::Int(r.flow.src_port.into()),
+        "The initiator's port; of ICMP the type of its message.",
+    ),
+    always(
+        "dest_port",
+        Int32,
+        |r, _| Value::Int(r.flow.dst_port.into()),
+        "The responder's port; of ICMP the code.",
+    ),
+    always(
+        "fwd_bytes",
+        Int64,
+        |r, _| int(r.flow.fwd.octets),
+        "IP octets from initiator to responder, as exported (not scaled by sampling).",
+    ),
+    always(
+        "bwd_bytes",
+        Int64,
+        |r, _| int(r.flow.bwd.octets),
+        "IP octets from responder to initiator, as exported.",
+    ),
+    always(
+        "fwd_pkts",
+        Int64,
+        |r, _| int(r.flow.fwd.packets),
+        "Packets from initiator to responder, as exported.",
+    ),
+    always(
+        "bwd_pkts",
+        Int64,
+        |r, _| int(r.flow.bwd.packets),
+        "Packets from responder to initiator, as exported.",
+    ),
+    always(
+        "flow_dur",
+        Seconds,
+        |r, _| Value::Seconds(r.flow.duration_us()),
+        "Time from the first packet to the last, in seconds.",
+    ),
+    always(
+        "protocol",
+        Int32,
+        |r, _| Value::Int(r.flow.protocol.into()),
+        "IP protocol number; 0 where the source does not tell.",
+    ),
+];
+
+const IDENTITY: &[Field] = &[
+    always(
+        "flow_id",
+        Hex128,
+        |r, _| Value::Hex(r.flow_id.0),
+        "Identity of the flow: the same on all its slices, the same when it is replayed.",
+    ),
+    maybe(
+        "community_id",
+        Text,
+        community_id,
+        "Community ID version 1, seed 0; absent where the protocol is unknown.",
+    ),
+    always("sensor", Text, |_, c| Value::Text(&c.sensor), "Name of the sensor."),
+    maybe(
+        "site",
+        Text,
+        |r, c| text(c.sites.get(usize::from(r.flow.site))),
+        "Name of the site: flows of different sites never meet.",
+    ),
+];
+
+const SLICE: &[Field] = &[
+    always(
+        "slice",
+        Int64,
+        |r, _| of_slice(r, |s| Value::Int(s.number.into())),
+        "Number of the slice in its flow, from 0; with `flow_id` the record's identity.",
+    ),
+    always(
+        "last_slice",
+        Bool,
+        |r, _| of_slice(r, |s| Value::Bool(s.last)),
+        "Whether the flow ended with this slice.",
+    ),
+    always(
+        "end_reason",
+        Words(&["idle", "active", "end_of_flow", "forced", "lack_of_resources"]),
+        |r, _| of_slice(r, |s| Value::Text(s.end_reason.as_str())),
+        "Why the slice was cut (IPFIX element 136).",
+    ),
+    always(
+        "records",
+        Int64,
+        |r, _| of_slice(r, |s| int(s.records)),
+        "Export records or packets that were merged into the slice.",
+    ),
+];
+
+const OBSERVED: &[Field] = &[
+    maybe(
+        "exporter",
+        Address,
+        |r, _| some(exporter(r), Value::Address),
+        "Exporter that owns the forward direction; absent for packets and files.",
+    ),
+    maybe(
+        "exporter_name",
+        Text,
+        |r, c| text(exporter(r).and_then(|address| c.exporters.get(&address))),
+        "Name of the exporter, where the configuration gives one.",
+    ),
+    maybe(
+        "exporters",
+        AddressList,
+        |r, _| some(Some(&*r.flow.exporters).filter(|e| !e.is_empty()), Value::Addresses),
+        "Every exporter that reported the flow, in order of appearance.",
+    ),
+    maybe(
+        "domain",
+        Int64,
+        |r, _| some(exporter(r), |_| Value::Int(r.flow.point.domain.into())),
+        "Observation domain of the owner (IPFIX), source id (v9), engine type and id (v5).",
+    ),
+    maybe("in_if", Int64, |r, _| opt(r.flow.in_if), "Ingress interface of the forward direction."),
+    maybe("out_if", Int64, |r, _| opt(r.flow.out_if), "Egress interface of the forward direction."),
+    maybe(
+        "in_if_name",
+        Text,
+        |r, _| name(r.flow.in_if_name.as_deref()),
+        "Name of the ingress interface.",
+    ),
+    maybe(
+        "out_if_name",
+        Text,
+        |r, _| name(r.flow.out_if_name.as_deref()),
+        "Name of the egress interface.",
+    ),
+    maybe("vlan", Int32, |r, _| opt(r.flow.vlan), "VLAN id, the outermost."),
+    maybe(
+        "vrf",
+        Int64,
+        |r, _| opt(Some(r.flow.vrf).filter(|&id| id != 0)),
+        "VRF id, where exported.",
+    ),
+    maybe(
+        "vrf_name",
+        Text,
+        |r, _| name(r.flow.vrf_name.as_deref()),
+        "Name of the VRF, where exported.",
+    ),
+    maybe(
+        "application",
+        Text,
+        |r, _| name(r.flow.application.as_deref()),
+        "Application name, where exported.",
+    ),
+    maybe(
+        "tos",
+        Int32,
+        |r, _| opt(r.flow.tos),
+        "Type of service or traffic class of the first packet.",
+    ),
+    maybe(
+        "fwd_tcp_flags",
+        Int32,
+        |r, _| opt(r.flow.fwd.tcp_flags),
+        "Union of the initiator's TCP flags, as in IPFIX element 6 (FIN 1, SYN 2, ... CWR 128).",
+    ),
+    maybe(
+        "bwd_tcp_flags",
+        Int32,
+        |r, _| opt(r.flow.bwd.tcp_flags),
+        "Union of the responder's TCP flags.",
+    ),
+    maybe(
+        "fwd_first_tcp_flags",
+        Int32,
+        |r, _| opt(r.flow.fwd.first_flags),
+        "TCP flags of the initiator's first packet; of packets only.",
+    ),
+    maybe(
+        "bwd_first_tcp_flags",
+        Int32,
+        |r, _| opt(r.flow.bwd.first_flags),
+        "TCP flags of the responder's first packet; of packets only.",
+    ),
+    maybe(
+        "tcp_state",
+        Words(&["attempt", "established", "closed", "reset"]),
+        |r, _| some(r.flow.tcp_state, |state| Value::Text(state.as_str())),
+        "State of the TCP connection as far as it was seen; of packets only.",
+    ),
+    always(
+        "direction",
+        Words(&["outbound", "inbound", "internal", "external"]),
+        |r, _| Value::Text(r.flow.direction.as_str()),
+        "Where the flow goes, by the home networks.",
+    ),
+    always(
+        "direction_by",
+        Words(&["exporter", "syn", "start", "port", "first"]),
+        |r, _| Value::Text(r.flow.direction_by.as_str()),
+        "What decided who the initiator is.",
+    ),
+    maybe(
+        "sampling_interval",
+        Int64,
+        |r, _| opt(r.flow.sampling_interval),
+        "One of so many packets was seen; 1 is unsampled. Absent where it is unknown.",
+    ),
+    always(
+        "sampling_unknown",
+        Bool,
+        |r, _| Value::Bool(r.flow.sampling_interval.is_none()),
+        "Whether the sampling interval is unknown.",
+    ),
+    maybe("fwd_bytes_l2", Int64, |r, _| opt_u64(r.flow.fwd.octets_l2), "Layer-2 octets, forward."),
+    maybe("bwd_bytes_l2", Int64, |r, _| opt_u64(r.flow.bwd.octets_l2), "Layer-2 octets, backward."),
+    maybe(
+        "fwd_payload",
+        Int64,
+        |r, _| opt_u64(r.flow.fwd.payload),
+        "Transport payload octets, forward.",
+    ),
+    maybe(
+        "bwd_payload",
+        Int64,
+        |r, _| opt_u64(r.flow.bwd.payload),
+        "Transport payload octets, backward.",
+    ),
+    maybe(
+        "retransmits",
+        Int64,
+        retransmits,
+        "Retransmitted TCP segments of both directions; of packets only.",
+    ),
+    maybe(
+        "rtt_us",
+        Int64,
+        |r, _| opt(r.flow.rtt_us),
+        "Time from SYN to the initiator's ACK of the SYN/ACK, in microseconds; of packets only.",
+    ),
+    maybe(
+        "fwd_ttl",
+        Int32,
+        |r, _| opt(r.flow.fwd.ttl),
+        "TTL or hop limit of the initiator's first packet.",
+    ),
+    maybe(
+        "bwd_ttl",
+        Int32,
+        |r, _| opt(r.flow.bwd.ttl),
+        "TTL or hop limit of the responder's first packet.",
+    ),
+    maybe(
+        "tunnel",
+        Words(&["gre", "erspan", "ipip", "6in4", "vxlan", "geneve", "gtp-u", "teredo"]),
+        |r, _| some(r.flow.tunnel, |t| Value::Text(t.kind.as_str())),
+        "Encapsulation that the flow came out of.",
+    ),
+    maybe(
+        "tunnel_src",
+        Address,
+        |r, _| some(r.flow.tunnel, |t| Value::Address(t.src)),
+        "Source of the outer header.",
+    ),
+    maybe(
+        "tunnel_dst",
+        Address,
+        |r, _| some(r.flow.tunnel, |t| Value::Address(t.dst)),
+        "Destination of the outer header.",
+    ),
+    maybe(
+        "tunnel_id",
+        Int64,
+        |r, _| some(r.flow.tunnel, |t| Value::Int(t.id.into())),
+        "VNI, GRE key, TEID or ERSPAN session; 0 where the tunnel has none.",
+    ),
+];
+
+const ENRICHED: &[Field] = &[
+    maybe("src_asn", Int64, |r, _| opt(r.flow.src_asn), "The initiator's autonomous system."),
+    maybe("dst_asn", Int64, |r, _| opt(r.flow.dst_asn), "The responder's autonomous system."),
+    maybe("src_country", Text, |_, _| Value::Null, "The initiator's country, where known."),
+    maybe("dst_country", Text, |_, _| Value::Null, "The responder's country, where known."),
+];
+
+const RULES: &[Field] = &[
+    always(
+        "sigma_rule_ids",
+        TextList,
+        |r, _| Value::RuleIds(r.rules),
+        "Ids of the Sigma rules that fired over the flow so far, in order of firing.",
+    ),
+    always(
+        "sigma_detections",
+        Detections,
+        |r, _| Value::Detections(r.rules),
+        "The same rules in DetectFlow's form.",
+    ),
+];
+
+const MODEL: &[Field] = &[
+    maybe("model_class", Text, |_, _| Value::Null, "The sequence model's class."),
+    maybe("model_score", Float64, |_, _| Value::Null, "Its score, 0 to 1."),
+    maybe("mitre_tactic", Text, |_, _| Value::Null, "ATT&CK tactic that the model names."),
+    maybe("mitre_technique", Text, |_, _| Value::Null, "ATT&CK technique that the model names."),
+    maybe("sequence_id", Text, |_, _| Value::Null, "The sequence that the model scored."),
+];
+
+const SCHEMA: &[Field] =
+    &[always("schema", Int32, |_, _| Value::Int(VERSION), "Version of this schema.")];
+
+const ALERT: &[Field] = &[
+    always(
+        "id",
+        Hex128,
+        |r, _| some(r.alert, |a| Value::Hex(a.id)),
+        "Identity of the alert: a hash of rule id and flow id, the same when it is replayed.",
+    ),
+    always(
+        "timestamp",
+        Timestamp,
+        |r, _| some(r.alert, |a| Value::Int(a.time.0)),
+        "Input time at which the rule's truth became final.",
+    ),
+    always("rule.id", Text, |r, _| rule(r, |m| Value::Text(&m.id)), "The rule's id."),
+    always("rule.title", Text, |r, _| rule(r, |m| Value::Text(&m.title)), "The rule's title."),
+    always(
+        "rule.level",
+        Words(&["informational", "low", "medium", "high", "critical"]),
+        |r, _| rule(r, |m| Value::Text(m.level.as_str())),
+        "The rule's level.",
+    ),
+    maybe("rule.author", Text, |r, _| rule(r, |m| text(m.author.as_ref())), "The rule's author."),
+    maybe(
+        "rule.link",
+        Text,
+        |r, _| rule(r, |m| text(m.link.as_ref())),
+        "The rule's first reference.",
+    ),
+    always(
+        "rule.tags",
+        TextList,
+        |r, _| rule(r, |m| Value::Texts(&m.tags)),
+        "The rule's tags, as written.",
+    ),
+    always(
+        "rule.file",
+        Text,
+        |r, _| rule(r, |m| Value::Text(&m.file)),
+        "The file that the rule stands in.",
+    ),
+    always(
+        "rule.line",
+        Int64,
+        |r, _| rule(r, |m| Value::Int(m.line.into())),
+        "The rule's first line in its file.",
+    ),
+    always(
+        "tactics",
+        TextList,
+        |r, _| rule(r, |m| Value::Texts(&m.tactics)),
+        "ATT&CK tactics of the rule's tags.",
+    ),
+    always(
+        "technique_ids",
+        TextList,
+        |r, _| rule(r, |m| Value::TechniqueIds(&m.techniques)),
+        "Ids of the ATT&CK techniques of the rule's tags.",
+    ),
+    always(
+        "techniques",
+        Techniques,
+        |r, _| rule(r, |m| Value::Techniques(&m.techniques)),
+        "The same techniques with their names.",
+    ),
+    always(
+        "evidence",
+        Evidence,
+        |r, _| some(r.alert, |a| Value::Evidence(&a.evidence)),
+        "The predicates that made the rule fire, with the flow's values.",
+    ),
+];
+
+/// A counter; the largest that the type holds if it is larger.
+fn int(value: u64) -> Value<'static> {
+    Value::Int(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+fn opt_u64(value: Option<u64>) -> Value<'static> {
+    some(value, int)
+}
+
+fn opt(value: Option<impl Into<i64>>) -> Value<'static> {
+    some(value, |value| Value::Int(value.into()))
+}
+
+fn some<'a, T>(value: Option<T>, show: impl FnOnce(T) -> Value<'a>) -> Value<'a> {
+    value.map_or(Value::Null, show)
+}
+
+fn text(value: Option<&String>) -> Value<'_> {
+    name(value.map(String::as_str))
+}
+
+fn name(value: Option<&str>) -> Value<'_> {
+    some(value, Value::Text)
+}
+
+fn of_slice<'a>(row: &Row<'a>, show: impl FnOnce(&'a Slice) -> Value<'a>) -> Value<'a> {
+    some(row.slice, show)
+}
+
+fn rule<'a>(row: &Row<'a>, show: impl FnOnce(&'a RuleMeta) -> Value<'a>) -> Value<'a> {
+    some(row.alert, |alert| show(&alert.rule))
+}
+
+fn exporter(row: &Row<'_>) -> Option<Addr> {
+    Some(row.flow.point.exporter).filter(|&address| address != Addr::UNSPECIFIED)
+}
+
+fn retransmits<'a>(row: &Row<'a>, _: &'a Context) -> Value<'a> {
+    match (row.flow.fwd.retransmits, row.flow.bwd.retransmits) {
+        (None, None) => Value::Null,
+        (fwd, bwd) => Value::Int(i64::from(fwd.unwrap_or(0)) + i64::from(bwd.unwrap_or(0))),
+    }
+}
+
+/// Nothing without a protocol: an id that no other tool would give is worse than none.
+fn community_id<'a>(row: &Row<'a>, context: &'a Context) -> Value<'a> {
+    if !context.community_id || row.flow.protocol == 0 {
+        return Value::Null;
+    }
+    Value::Made(crate::flow::community_id(row.flow, 0))
+}

@@ -1,0 +1,111 @@
+//! The reader of NetFlow and IPFIX over UDP: fill a batch, decode it, route it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+
+use super::router::Router;
+use super::state::Saver;
+use super::worker::Shared;
+use crate::decode::netflow::{Collector, CollectorTotals, ExporterReport};
+use crate::flow::FlowRecord;
+use crate::input::udp::{Receiver, wait};
+use crate::metrics::Ledgers;
+use crate::time::{InputClock, Micros};
+
+/// How long the reader waits for a datagram before it ticks the clock.
+const WAIT_MS: i32 = 100;
+/// How often reports are made, templates expire and state is saved.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// What the collector's reader tells the rest of the sensor, once a second.
+#[derive(Debug, Default)]
+pub struct ExporterBoard {
+    /// One report per exporter.
+    pub reports: ArcSwap<Vec<ExporterReport>>,
+    /// Their sums.
+    pub totals: ArcSwap<CollectorTotals>,
+}
+
+/// The reader of all UDP sockets.
+#[derive(Debug)]
+pub struct Collect {
+    /// The sockets.
+    pub receivers: Vec<Receiver>,
+    /// Exporters' state and decoding.
+    pub collector: Collector,
+    /// To the workers.
+    pub router: Router,
+    /// The board's slot of this reader.
+    pub slot: usize,
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// Where reports go.
+    pub exporters: Arc<ExporterBoard>,
+    /// Where templates are kept over a restart.
+    pub state: Option<PathBuf>,
+    /// Set when the sensor stops.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// The wall clock, in microseconds.
+#[must_use]
+pub fn wall() -> Micros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+impl Collect {
+    /// The loop. Returns when the sensor stops, with every flow handed on.
+    ///
+    /// # Errors
+    /// If a socket fails for good.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut ledgers = Ledgers::default();
+        let mut clock = InputClock::default();
+        let mut records: Vec<FlowRecord> = Vec::new();
+        let mut housekept = Instant::now();
+        let mut saver = Saver::new(self.state.take(), self.collector.state_generation());
+        while !self.stop.load(Ordering::Relaxed) {
+            let ready = wait(&self.receivers, WAIT_MS)?;
+            let stamp = clock.stamp(wall());
+            for receiver in &mut self.receivers {
+                let count = if ready { receiver.receive(0)? } else { receiver.idle() };
+                for index in 0..count {
+                    let (address, port, payload) = receiver.datagram(index);
+                    let from = (address, port);
+                    self.collector.datagram(from, stamp, payload, &mut records, &mut ledgers);
+                }
+                ledgers.datagrams.kernel_drops += receiver.take_kernel_drops();
+            }
+            for record in records.drain(..) {
+                self.router.record(record);
+            }
+            if housekept.elapsed() >= HOUSEKEEPING {
+                housekept = Instant::now();
+                self.collector.tick(stamp, &mut ledgers);
+                self.report(stamp);
+                let generation = self.collector.state_generation();
+                saver.save(generation, || self.collector.export_state());
+            }
+            self.router.flush(stamp);
+            let slot = &self.shared.board.slots()[self.slot];
+            slot.publish(&ledgers);
+            slot.beat();
+        }
+        self.report(clock.now());
+        saver.finish(&self.collector.export_state());
+        self.shared.board.slots()[self.slot].publish(&ledgers);
+        self.router.finish(clock.now());
+        Ok(())
+    }
+
+    fn report(&self, now: Micros) {
+        self.exporters.reports.store(Arc::new(self.collector.report(now)));
+        self.exporters.totals.store(Arc::new(self.collector.totals()));
+    }
+}

@@ -1,0 +1,69 @@
+//! Assembly: readers decode and route, workers own shards, outputs take batches.
+//!
+//! ```text
+//! reader ── Load ──▶ worker: 64/N shards, each a flow table ── Batch ──▶ sinks
+//! ```
+//!
+//! A reader owns its input and does in order what needs order: headers, sequence numbers,
+//! templates. It decodes into a [`Load`] for each worker and routes by the pair's shard, so a
+//! shard sees its records in the order of the input, whatever the number of workers. With one
+//! reader and one worker there is no ring: the reader's thread works its loads off itself.
+
+pub mod affinity;
+#[cfg(feature = "capture")]
+pub mod capture;
+pub mod collect;
+pub mod outputs;
+pub mod replay;
+pub mod router;
+pub mod rules;
+pub mod shard;
+pub mod state;
+pub mod worker;
+
+pub use outputs::Outputs;
+pub use router::{Load, Router};
+pub use rules::{RuleBook, Rules};
+pub use worker::Worker;
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::flow::params::Params;
+
+/// The workers of a pipeline, started, and a router for each reader.
+#[derive(Debug)]
+pub struct Workers {
+    /// One router for each reader.
+    pub routers: Vec<Router>,
+    /// Threads that end when all routers are gone; none if the reader works itself.
+    pub threads: Vec<JoinHandle<()>>,
+}
+
+/// Starts `workers` workers for `readers` readers. The board of `shared` has a slot for each
+/// worker, then one for each reader.
+///
+/// # Errors
+/// If the operating system refuses a thread.
+pub fn start(
+    shared: &Arc<worker::Shared>,
+    params: &Arc<Params>,
+    workers: usize,
+    readers: usize,
+    pin: bool,
+) -> io::Result<Workers> {
+    let worker = |index| Worker::new(Arc::clone(shared), params, index, workers, pin);
+    if workers == 1 && readers == 1 {
+        return Ok(Workers { routers: vec![Router::inline(worker(0))], threads: Vec::new() });
+    }
+    let mut seeds = Vec::new();
+    let mut threads = Vec::new();
+    for index in 0..workers {
+        let (seed, thread) = router::spawn(worker(index), index)?;
+        seeds.push(seed);
+        threads.push(thread);
+    }
+    let routers = (0..readers).map(|_| Router::rings(&seeds)).collect();
+    Ok(Workers { routers, threads })
+}

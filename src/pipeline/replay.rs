@@ -1,0 +1,303 @@
+//! The reader of files: captures, captures of export datagrams, CSV. The same loop as live
+//! traffic; only the input and its clock differ.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::router::Router;
+use super::worker::Shared;
+use crate::decode::netflow::{Collector, wire};
+use crate::decode::packet::{LinkType, Options, parse, udp_payload};
+use crate::decode::text::{CsvDecoder, HeaderError, RowError};
+use crate::flow::FlowRecord;
+#[cfg(feature = "capture")]
+use crate::input::capture::Filter;
+use crate::input::pcap::{Packet, PcapError, Reader};
+use crate::input::source::{Kind, Source};
+use crate::metrics::Ledgers;
+use crate::time::{InputClock, Micros};
+
+/// Packets or rows between two flushes of the router, unless asked otherwise. It changes when
+/// records come out, never what they hold.
+pub const FLUSH_EVERY: u64 = 4_096;
+/// Octets of text read at once.
+const CHUNK_OCTETS: usize = 64 << 10;
+/// Bad rows that are named one by one; all are counted.
+const ROWS_WARNED_MAX: u64 = 10;
+/// Ahead of time by less than this, a paced replay does not sleep.
+const PACE_STEP: Duration = Duration::from_millis(2);
+
+/// Why a replay ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A file cannot be read.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// A capture is damaged.
+    #[error("{}: {error}", path.display())]
+    Capture {
+        /// Which.
+        path: PathBuf,
+        /// How.
+        error: PcapError,
+    },
+    /// A table of rows is not what is expected.
+    #[error("{}: {error}", path.display())]
+    Rows {
+        /// Which.
+        path: PathBuf,
+        /// How.
+        error: HeaderError,
+    },
+    /// Neither a capture nor text.
+    #[error("{}: not a pcap or pcapng capture (plain, gzip or zstd) and not CSV text",
+            path.display())]
+    Unknown {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+/// Which packets of a capture are export datagrams.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Exports {
+    /// None: packets are metered.
+    No,
+    /// UDP to this port.
+    Port(u16),
+    /// UDP whose payload begins with the header of an export.
+    Any,
+}
+
+/// The reader of files.
+pub struct Replay {
+    /// Which packets are export datagrams.
+    pub exports: Exports,
+    /// What is opened on the way in.
+    pub options: Options,
+    /// Packets or rows between two flushes of the router; 0 counts as 1.
+    pub flush_every: u64,
+    /// Real time times this; `None`: as fast as it goes.
+    pub speed: Option<f64>,
+    /// Only packets that this BPF program takes.
+    #[cfg(feature = "capture")]
+    pub filter: Option<Filter>,
+    /// Exporters' state.
+    pub collector: Collector,
+    /// To the workers.
+    pub router: Router,
+    /// The board's slot of this reader.
+    pub slot: usize,
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// Octets read so far, of all files.
+    pub progress: Arc<AtomicU64>,
+    /// Set when the replay shall end early.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// What the loop over a file's packets or rows carries along.
+#[derive(Debug, Default)]
+struct Run {
+    ledgers: Ledgers,
+    clock: InputClock,
+    pace: Option<(Instant, Micros)>,
+    since_flush: u64,
+    rejected_rows: u64,
+}
+
+/// What a replay leaves behind.
+#[derive(Debug)]
+pub struct Replayed {
+    /// The exporters' state at the end.
+    pub collector: Collector,
+    /// The input clock at the end.
+    pub now: Micros,
+}
+
+impl Replay {
+    /// Reads `files` in order and ends all flows. Workers in other threads may go on for a while.
+    ///
+    /// # Errors
+    /// The first file that cannot be read to its end. What was read before it counts: flows are
+    /// handed on in either case.
+    pub fn run(mut self, files: &[PathBuf]) -> (Replayed, Result<(), ReplayError>) {
+        let mut run = Run::default();
+        let mut result = Ok(());
+        for path in files {
+            if result.is_ok() && !self.stopped() {
+                result = self.file(path, &mut run);
+            }
+        }
+        let now = run.clock.now();
+        let slot = &self.shared.board.slots()[self.slot];
+        slot.publish(&run.ledgers);
+        self.router.finish(now);
+        (Replayed { collector: self.collector, now }, result)
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn file(&mut self, path: &Path, run: &mut Run) -> Result<(), ReplayError> {
+        let mut source = Source::open(path, Arc::clone(&self.progress))?;
+        match source.kind()? {
+            Kind::Capture => self.capture(path, source, run),
+            Kind::Text => self.rows(path, source, run),
+            Kind::Unknown => Err(ReplayError::Unknown { path: path.to_owned() }),
+        }
+    }
+
+    fn capture(&mut self, path: &Path, source: Source, run: &mut Run) -> Result<(), ReplayError> {
+        let broken = |error| ReplayError::Capture { path: path.to_owned(), error };
+        let mut reader = Reader::new(source).map_err(broken)?;
+        while !self.stopped() {
+            let Some(packet) = reader.next().map_err(broken)? else { break };
+            if !self.takes(&packet) {
+                run.ledgers.packets.read += 1;
+                run.ledgers.packets.excepted.one("filtered");
+                continue;
+            }
+            let stamp = run.clock.stamp(packet.time);
+            self.pace(stamp, run);
+            if self.exports == Exports::No {
+                meter(&packet, stamp, &self.options, &mut self.router, &mut run.ledgers);
+            } else {
+                self.export(&packet, stamp, &mut run.ledgers);
+            }
+            self.count_and_flush(stamp, run);
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "capture")]
+    fn takes(&mut self, packet: &Packet<'_>) -> bool {
+        let Some(filter) = &mut self.filter else { return true };
+        filter.matches(packet).unwrap_or(false)
+    }
+
+    #[cfg(not(feature = "capture"))]
+    #[expect(clippy::unused_self, reason = "the same form as with filters")]
+    fn takes(&mut self, _packet: &Packet<'_>) -> bool {
+        true
+    }
+
+    /// Decodes a packet that carries an export datagram; counts one that does not.
+    fn export(&mut self, packet: &Packet<'_>, stamp: Micros, ledgers: &mut Ledgers) {
+        ledgers.packets.read += 1;
+        let found = export_payload(packet.link, packet.data, self.exports);
+        let Some((source, payload)) = found else {
+            return ledgers.packets.excepted.one("not_an_export");
+        };
+        ledgers.packets.excepted.one("export_datagram");
+        let mut records = Vec::new();
+        self.collector.datagram(source, stamp, payload, &mut records, ledgers);
+        for record in records {
+            self.router.record(record);
+        }
+    }
+
+    fn rows(&mut self, path: &Path, mut source: Source, run: &mut Run) -> Result<(), ReplayError> {
+        let failed = |error: HeaderError| ReplayError::Rows { path: path.to_owned(), error };
+        let mut decoder = CsvDecoder::default();
+        let mut chunk = vec![0; CHUNK_OCTETS];
+        loop {
+            let octets = source.read(&mut chunk)?;
+            if octets == 0 || self.stopped() {
+                break;
+            }
+            let each = |row| self.row(path, row, run);
+            decoder.push(&chunk[..octets], each).map_err(failed)?;
+        }
+        decoder.finish(|row| self.row(path, row, run)).map_err(failed)
+    }
+
+    fn row(&mut self, path: &Path, row: Result<FlowRecord, RowError>, run: &mut Run) {
+        match row {
+            Ok(mut record) => {
+                let stamp = run.clock.stamp(record.stamp);
+                record.stamp = stamp;
+                self.pace(stamp, run);
+                self.router.record(record);
+                self.count_and_flush(stamp, run);
+            }
+            Err(error) => {
+                run.ledgers.records.decoded += 1;
+                run.ledgers.records.dropped.one(error.reason());
+                run.rejected_rows += 1;
+                if run.rejected_rows <= ROWS_WARNED_MAX {
+                    tracing::warn!("{}: {error}", path.display());
+                }
+            }
+        }
+    }
+
+    /// Sleeps until `stamp` is due, at the speed that was asked for.
+    fn pace(&mut self, stamp: Micros, run: &mut Run) {
+        let Some(speed) = self.speed else { return };
+        let (began, first) = *run.pace.get_or_insert((Instant::now(), stamp));
+        let due = Duration::from_micros(stamp.since(first).max(0).unsigned_abs()).div_f64(speed);
+        let ahead = due.saturating_sub(began.elapsed());
+        if ahead > PACE_STEP {
+            self.router.flush(stamp);
+            let slot = &self.shared.board.slots()[self.slot];
+            slot.publish(&run.ledgers);
+            let mut left = ahead;
+            while !left.is_zero() && !self.stopped() {
+                let nap = left.min(Duration::from_millis(100));
+                std::thread::sleep(nap);
+                left -= nap;
+            }
+        }
+    }
+
+    fn count_and_flush(&mut self, stamp: Micros, run: &mut Run) {
+        run.since_flush += 1;
+        if run.since_flush >= self.flush_every {
+            run.since_flush = 0;
+            self.router.flush(stamp);
+            let slot = &self.shared.board.slots()[self.slot];
+            slot.publish(&run.ledgers);
+            slot.beat();
+        }
+    }
+}
+
+/// The export datagram in a frame: its source, and its payload.
+pub fn export_payload(
+    link: LinkType,
+    frame: &[u8],
+    exports: Exports,
+) -> Option<((crate::net::Addr, u16), &[u8])> {
+    let datagram = udp_payload(link, frame)?;
+    let wanted = match exports {
+        Exports::No => false,
+        Exports::Port(port) => datagram.dst_port == port,
+        Exports::Any => wire::header(datagram.payload).is_ok(),
+    };
+    wanted.then_some(((datagram.src, datagram.src_port), datagram.payload))
+}
+
+/// Parses one packet and routes it, or counts why not.
+pub fn meter(
+    packet: &Packet<'_>,
+    stamp: Micros,
+    options: &Options,
+    router: &mut Router,
+    ledgers: &mut Ledgers,
+) {
+    ledgers.packets.read += 1;
+    match parse(packet.link, packet.data, packet.wire_len, options) {
+        Ok(mut record) => {
+            ledgers.packets.metered += 1;
+            record.stamp = stamp;
+            record.time = packet.time;
+            router.packet(record);
+        }
+        Err(exception) => ledgers.packets.excepted.one(exception.reason()),
+    }
+}

@@ -1,0 +1,167 @@
+//! The reader's side: records to the workers that own their shards.
+
+use std::mem;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::worker::Worker;
+use crate::flow::{FlowRecord, PacketRecord};
+use crate::net::{pair_hash, shard_of};
+use crate::time::Micros;
+
+/// Records in a load before it is sent off on its own.
+const LOAD_RECORDS: usize = 2_048;
+/// Loads that may wait for a worker; beyond, the reader waits, and the kernel's buffer holds and
+/// counts what does not fit.
+const LOADS_MAX: usize = 16;
+
+/// What a reader hands to a worker at once: records of its shards, in the order of the input.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// Records with their shard.
+    pub records: Vec<(u8, FlowRecord)>,
+    /// Packets with their shard.
+    pub packets: Vec<(u8, PacketRecord)>,
+    /// The input clock after the last of them; all shards advance to it.
+    pub now: Micros,
+}
+
+impl Load {
+    fn len(&self) -> usize {
+        self.records.len() + self.packets.len()
+    }
+}
+
+/// A worker in a thread of its own, and the rings to and from it.
+#[derive(Debug)]
+pub struct Ring {
+    loads: Sender<Load>,
+    spent: Receiver<Load>,
+}
+
+/// Routes what one reader decodes.
+#[derive(Debug)]
+pub enum Router {
+    /// The reader's own thread is the worker.
+    Inline(Box<Worker>, Load),
+    /// Worker `shard % N` owns the shard.
+    Rings(Vec<(Ring, Load)>),
+}
+
+/// Starts the thread of `worker`; it ends, flows flushed, when all routers to it are gone.
+///
+/// # Errors
+/// If the operating system refuses a thread.
+pub fn spawn(worker: Worker, index: usize) -> std::io::Result<(RingSeed, JoinHandle<()>)> {
+    let (loads, inbox) = crossbeam_channel::bounded(LOADS_MAX);
+    let (done, spent) = crossbeam_channel::bounded(LOADS_MAX * 2);
+    let thread = std::thread::Builder::new().name(format!("weir-worker-{index}"));
+    let thread = thread.spawn(move || worker.run(&inbox, &done))?;
+    Ok((RingSeed { loads, spent }, thread))
+}
+
+/// What routers to one worker are made of: each reader gets its own sender.
+#[derive(Clone, Debug)]
+pub struct RingSeed {
+    loads: Sender<Load>,
+    spent: Receiver<Load>,
+}
+
+impl Router {
+    /// Works in the reader's thread.
+    #[must_use]
+    pub fn inline(worker: Worker) -> Self {
+        Self::Inline(Box::new(worker), Load::default())
+    }
+
+    /// Sends to the threads of several workers.
+    #[must_use]
+    pub fn rings(seeds: &[RingSeed]) -> Self {
+        let ring = |seed: &RingSeed| {
+            let ring = Ring { loads: seed.loads.clone(), spent: seed.spent.clone() };
+            (ring, Load::default())
+        };
+        Self::Rings(seeds.iter().map(ring).collect())
+    }
+
+    /// Takes in one flow record. May work off or send off a full load.
+    pub fn record(&mut self, record: FlowRecord) {
+        let shard = shard_of(pair_hash(record.site, record.src, record.dst));
+        let now = record.stamp;
+        self.load(shard).records.push((shard as u8, record));
+        self.push_off(shard, now);
+    }
+
+    /// Takes in one packet.
+    pub fn packet(&mut self, packet: PacketRecord) {
+        let shard = shard_of(pair_hash(packet.site, packet.src, packet.dst));
+        let now = packet.stamp;
+        self.load(shard).packets.push((shard as u8, packet));
+        self.push_off(shard, now);
+    }
+
+    fn load(&mut self, shard: usize) -> &mut Load {
+        match self {
+            Self::Inline(_, load) => load,
+            Self::Rings(rings) => {
+                let owner = shard % rings.len();
+                &mut rings[owner].1
+            }
+        }
+    }
+
+    fn push_off(&mut self, shard: usize, now: Micros) {
+        match self {
+            Self::Inline(worker, load) => {
+                if load.len() >= LOAD_RECORDS {
+                    load.now = now;
+                    worker.work(load);
+                }
+            }
+            Self::Rings(rings) => {
+                let owner = shard % rings.len();
+                let (ring, load) = &mut rings[owner];
+                if load.len() >= LOAD_RECORDS {
+                    ring.send(load, now);
+                }
+            }
+        }
+    }
+
+    /// Hands over all that is loaded, and the clock, to every worker.
+    pub fn flush(&mut self, now: Micros) {
+        match self {
+            Self::Inline(worker, load) => {
+                load.now = now;
+                worker.work(load);
+            }
+            Self::Rings(rings) => {
+                for (ring, load) in rings {
+                    ring.send(load, now);
+                }
+            }
+        }
+    }
+
+    /// The end of the input: the worker in this thread ends its flows; those in other threads do
+    /// when the last router to them is gone.
+    pub fn finish(mut self, now: Micros) {
+        self.flush(now);
+        if let Self::Inline(worker, _) = self {
+            worker.finish();
+        }
+    }
+}
+
+impl Ring {
+    fn send(&self, load: &mut Load, now: Micros) {
+        let spare = self.spent.try_recv().unwrap_or_default();
+        let mut full = mem::replace(load, spare);
+        full.now = now;
+        // The worker outlives its rings: it ends only after the last sender is gone.
+        if self.loads.send(full).is_err() {
+            tracing::error!("a worker is gone: its records are lost");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The rule set in force, swapped by pointer.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use crate::config::Config;
+use crate::detect::RuleMeta;
+use crate::detect::sigma::{Interner, LoadReport, Options, Reason, Rejected, RuleSet, Source};
+
+/// An immutable snapshot: the rules, and the identity of every rule that ever fired.
+#[derive(Debug, Default)]
+pub struct RuleBook {
+    /// The compiled rules.
+    pub set: RuleSet,
+    /// Which load of the rules this is, from 1.
+    pub generation: u32,
+    metas: Vec<Option<Arc<RuleMeta>>>,
+}
+
+impl RuleBook {
+    /// What is known of the rules with these interned ids; also of those that are gone since.
+    pub fn metas<'a>(&'a self, fired: &'a [u32]) -> impl Iterator<Item = Arc<RuleMeta>> + 'a {
+        fired.iter().filter_map(|&uid| self.metas.get(uid as usize).cloned().flatten())
+    }
+}
+
+/// The rules in force. Readers of the snapshot never wait.
+#[derive(Debug, Default)]
+pub struct Rules {
+    book: ArcSwap<RuleBook>,
+    loader: Mutex<Loader>,
+}
+
+/// What outlives a rule set: the interned ids, and what is known of each rule that ever loaded.
+#[derive(Debug, Default)]
+struct Loader {
+    interner: Interner,
+    metas: Vec<Option<Arc<RuleMeta>>>,
+}
+
+impl Rules {
+    /// The snapshot in force.
+    #[must_use]
+    pub fn book(&self) -> Arc<RuleBook> {
+        self.book.load_full()
+    }
+
+    /// Compiles `sources` beside the set in force, and swaps it in. Returns the new snapshot.
+    pub fn load(&self, sources: &[Source], options: &Options) -> Arc<RuleBook> {
+        let mut loader = self.loader();
+        let set = RuleSet::compile(sources, options, &mut loader.interner);
+        self.swap(set, &mut loader)
+    }
+
+    /// As [`Rules::load`], but a set with files that hold no rules changes nothing.
+    ///
+    /// # Errors
+    /// What is invalid; not what has merely no meaning on flows.
+    pub fn reload(
+        &self,
+        sources: &[Source],
+        options: &Options,
+    ) -> Result<Arc<RuleBook>, Vec<Rejected>> {
+        let mut loader = self.loader();
+        let set = RuleSet::compile(sources, options, &mut loader.interner);
+        let invalid: Vec<Rejected> = invalid(set.report()).cloned().collect();
+        if invalid.is_empty() { Ok(self.swap(set, &mut loader)) } else { Err(invalid) }
+    }
+
+    fn loader(&self) -> std::sync::MutexGuard<'_, Loader> {
+        self.loader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn swap(&self, set: RuleSet, loader: &mut Loader) -> Arc<RuleBook> {
+        for rule in set.rules() {
+            let uid = rule.meta.uid as usize;
+            if loader.metas.len() <= uid {
+                loader.metas.resize(uid + 1, None);
+            }
+            loader.metas[uid] = Some(Arc::clone(&rule.meta));
+        }
+        let generation = self.book.load().generation + 1;
+        let book = Arc::new(RuleBook { set, generation, metas: loader.metas.clone() });
+        self.book.store(Arc::clone(&book));
+        book
+    }
+}
+
+/// Rules that are no rules, apart from those that have no meaning on flows.
+pub fn invalid(report: &LoadReport) -> impl Iterator<Item = &Rejected> {
+    let broken = |r: &&Rejected| matches!(r.reason, Reason::Syntax(_) | Reason::TooLarge { .. });
+    report.rejected.iter().filter(broken)
+}
+
+/// How the configuration wants rules compiled.
+#[must_use]
+pub fn options(config: &Config) -> Options {
+    let rules = &config.rules;
+    let sites = config.site.iter().map(|site| site.name.clone());
+    Options {
+        logsources: rules.logsource.clone(),
+        enable: rules.enable.clone(),
+        disable: rules.disable.clone(),
+        sites: std::iter::once("default".to_owned()).chain(sites).collect(),
+    }
+}
+
+/// Reads every `*.yml` and `*.yaml` below `directories`, in the order of their paths.
+///
+/// # Errors
+/// The first directory or file that cannot be read, by name.
+pub fn read(directories: &[PathBuf]) -> std::io::Result<Vec<Source>> {
+    let mut files = Vec::new();
+    for directory in directories {
+        walk(directory, &mut files)?;
+    }
+    files.sort();
+    files.dedup();
+    files
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).map_err(|error| named(&path, &error))?;
+            Ok(Source { file: path.display().to_string(), text })
+        })
+        .collect()
+}
+
+fn walk(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    if path.is_file() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    for entry in fs::read_dir(path).map_err(|error| named(path, &error))? {
+        let path = entry.map_err(|error| named(path, &error))?.path();
+        let is_rule = path.extension().is_some_and(|e| e == "yml" || e == "yaml");
+        // A link to a directory is not followed: it might lead back.
+        let is_folder = path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+        if is_folder {
+            walk(&path, files)?;
+        } else if is_rule {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn named(path: &Path, error: &std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}

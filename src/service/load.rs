@@ -1,0 +1,112 @@
+//! Configuration and rules from files, and what changed between two of them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::config::{self, Config, Problem};
+use crate::detect::sigma::{Rejected, Source};
+use crate::pipeline::rules;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("{}: {error}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Its content is wrong; one line each.
+    #[error("{}", lines(.0))]
+    Problems(Vec<Problem>),
+    /// A rule directory or file cannot be read.
+    #[error("rules.directories: {0}")]
+    Rules(io::Error),
+    /// Rules that are none.
+    #[error("{}", lines(.0))]
+    Invalid(Vec<Rejected>),
+    /// A key that only a restart changes.
+    #[error("{0}: only a restart changes these keys; the configuration in force stays")]
+    Restart(String),
+}
+
+fn lines(problems: &[impl ToString]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Reads and checks the configuration in `path`. Relative paths in it are taken from its folder.
+///
+/// # Errors
+/// [`LoadError::Read`], [`LoadError::Problems`].
+pub fn config(path: &Path) -> Result<Config, LoadError> {
+    let text = fs::read_to_string(path);
+    let text = text.map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
+    let mut config =
+        config::parse(&path.display().to_string(), &text).map_err(LoadError::Problems)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let absolute = |place: &mut PathBuf| *place = folder.join(&*place);
+    config.rules.directories.iter_mut().for_each(absolute);
+    config.output.files.iter_mut().for_each(|files| absolute(&mut files.directory));
+    absolute(&mut config.sensor.state_directory);
+    Ok(config)
+}
+
+/// Reads the rules that `config` names.
+///
+/// # Errors
+/// [`LoadError::Rules`].
+pub fn rules(config: &Config) -> Result<Vec<Source>, LoadError> {
+    rules::read(&config.rules.directories).map_err(LoadError::Rules)
+}
+
+/// Whether `new` can take the place of `old` without a restart.
+///
+/// # Errors
+/// [`LoadError::Restart`] with the keys that cannot.
+pub fn reloadable(old: &Config, new: &Config) -> Result<(), LoadError> {
+    let table = |config: &Config| {
+        let mut table = toml::Table::try_from(config).unwrap_or_default();
+        table.remove("rules");
+        toml::Value::Table(table)
+    };
+    let mut changed = Vec::new();
+    differences(String::new(), &table(old), &table(new), &mut changed);
+    if changed.is_empty() { Ok(()) } else { Err(LoadError::Restart(changed.join(", "))) }
+}
+
+fn differences(key: String, old: &toml::Value, new: &toml::Value, changed: &mut Vec<String>) {
+    let (toml::Value::Table(a), toml::Value::Table(b)) = (old, new) else {
+        if old != new {
+            changed.push(key);
+        }
+        return;
+    };
+    let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    for name in names {
+        let below = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+        match (a.get(name), b.get(name)) {
+            (Some(old), Some(new)) => differences(below, old, new, changed),
+            _ => changed.push(below),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_rules_are_reloaded() {
+        let old = Config::default();
+        let mut new = old.clone();
+        new.rules.disable.push("x".into());
+        assert!(reloadable(&old, &new).is_ok());
+        new.flow.linger_s = 9;
+        new.site.push(config::Site { name: "a".into(), exporters: Vec::new() });
+        let error = reloadable(&old, &new).expect_err("needs a restart").to_string();
+        assert!(error.starts_with("flow.linger_s, site: only a restart"), "{error}");
+    }
+}

@@ -1,0 +1,358 @@
+//! `weir run`: the sensor from start to stop.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::load::{self, LoadError};
+use super::status::{Reloads, SensorStatus};
+use super::systemd::{Notifier, passed_sockets};
+use crate::api::{Server, Status};
+use crate::config::Config;
+use crate::decode::netflow::Collector;
+use crate::flow::params::Params;
+use crate::input::udp::{self, Receiver};
+use crate::metrics::{Board, Ledgers};
+use crate::output::{Context, FilesSink, Sink};
+use crate::pipeline::collect::{Collect, ExporterBoard, wall};
+use crate::pipeline::worker::Shared;
+use crate::pipeline::{self, Outputs, Router, Rules, affinity, state};
+
+/// Why the sensor cannot start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Configuration or rules.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A socket, a file, a thread.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A live interface.
+    #[error("{0}")]
+    Capture(String),
+    /// Nothing to read from.
+    #[error("no input: input.netflow.listen is empty, and there is no [input.capture]")]
+    NoInput,
+}
+
+/// Starts the sensor from the configuration in `path`, runs it until SIGTERM or SIGINT, and stops
+/// it with everything flushed. Returns the final ledgers.
+///
+/// # Errors
+/// If it cannot start, or an input fails for good.
+pub fn run(path: &Path) -> Result<Ledgers, RunError> {
+    let config = load::config(path)?;
+    let notifier = Notifier::from_environment();
+    let mut sensor = Sensor::start(path, config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(sensor.attend(&notifier))?;
+    notifier.stopping();
+    // The flush holds this thread; the process ends with it, so the watcher is never joined.
+    let watcher = std::thread::Builder::new().name("weir-signals".into());
+    watcher.spawn(move || runtime.block_on(exit_on_second_signal()))?;
+    sensor.stop()
+}
+
+/// A second signal during the flush ends the process at once.
+async fn exit_on_second_signal() {
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return;
+    };
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    std::process::exit(130);
+}
+
+/// A running sensor.
+struct Sensor {
+    path: PathBuf,
+    config: Config,
+    shared: Arc<Shared>,
+    status: Arc<SensorStatus>,
+    reloads: Arc<Reloads>,
+    server: Option<Server>,
+    readers: Vec<JoinHandle<Result<(), RunError>>>,
+    workers: Vec<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Sensor {
+    fn start(path: &Path, config: Config) -> Result<Self, RunError> {
+        let rules = Rules::default();
+        let sources = load::rules(&config)?;
+        report_rules(&rules.load(&sources, &pipeline::rules::options(&config)));
+        let sockets = sockets(&config)?;
+        let readers =
+            usize::from(!sockets.is_empty()) + usize::from(config.input.capture.is_some());
+        if readers == 0 {
+            return Err(RunError::NoInput);
+        }
+        let workers = match config.sensor.workers {
+            0 => affinity::cores().saturating_sub(1).clamp(1, crate::net::SHARDS),
+            workers => workers,
+        };
+        let names = (0..workers).map(|i| format!("worker-{i}"));
+        let names = names.chain((0..readers).map(|i| format!("reader-{i}")));
+        let shared = Arc::new(Shared {
+            rules,
+            outputs: Outputs::live(sinks(&config)?),
+            board: Board::new(names),
+        });
+        // Nobody outside can aim flows at one place of the table. It moves entries, never output.
+        let hash_seed = RandomState::new().build_hasher().finish();
+        let params = Arc::new(Params { hash_seed, ..Params::from_config(&config) });
+        let started = pipeline::start(&shared, &params, workers, readers, config.sensor.pin)?;
+        let exporters = Arc::new(ExporterBoard::default());
+        let reloads = Arc::new(Reloads::default());
+        reloads.loaded_at_s.store(wall().0.unsigned_abs() / 1_000_000, Ordering::Relaxed);
+        let status =
+            SensorStatus::new(Arc::clone(&shared), Arc::clone(&exporters), Arc::clone(&reloads));
+        let mut sensor = Self {
+            path: path.to_owned(),
+            shared,
+            status: Arc::new(status),
+            reloads,
+            server: None,
+            readers: Vec::new(),
+            workers: started.threads,
+            stop: Arc::default(),
+            config,
+        };
+        sensor.start_readers(sockets, started.routers, workers, &exporters)?;
+        if let Some(listen) = sensor.config.admin.listen {
+            let status: Arc<dyn Status> = Arc::clone(&sensor.status) as _;
+            sensor.server = Some(Server::start(listen, status)?);
+        }
+        Ok(sensor)
+    }
+
+    fn start_readers(
+        &mut self,
+        sockets: Vec<udp::Bound>,
+        routers: Vec<Router>,
+        first_slot: usize,
+        exporters: &Arc<ExporterBoard>,
+    ) -> Result<(), RunError> {
+        let mut routers = routers.into_iter().zip(first_slot..);
+        let mut next = || routers.next().expect("a router for each reader");
+        if !sockets.is_empty() {
+            let (router, slot) = next();
+            let state = writable_state(&self.config);
+            let mut collector = Collector::new(&self.config);
+            match state.as_deref().map_or(Ok(None), state::load) {
+                Ok(None) => {}
+                Ok(Some(known)) => {
+                    let templates = collector.import_state(&known, wall(), &mut Ledgers::default());
+                    tracing::info!(templates, "templates of the last run are taken in");
+                }
+                // Exporters send their templates again: no reason not to start.
+                Err(error) => tracing::warn!(%error, "the templates of the last run are lost"),
+            }
+            let collect = Collect {
+                receivers: sockets.into_iter().map(|bound| Receiver::new(bound.socket)).collect(),
+                collector,
+                router,
+                slot,
+                shared: Arc::clone(&self.shared),
+                exporters: Arc::clone(exporters),
+                state,
+                stop: Arc::clone(&self.stop),
+            };
+            self.reader("weir-netflow", move || collect.run().map_err(RunError::from))?;
+        }
+        if let Some(capture) = &self.config.input.capture {
+            let (router, slot) = next();
+            self.start_capture(&capture.clone(), router, slot)?;
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "capture")]
+    fn start_capture(
+        &mut self,
+        capture: &crate::config::Capture,
+        router: Router,
+        slot: usize,
+    ) -> Result<(), RunError> {
+        let failed =
+            |error: crate::input::capture::CaptureError| RunError::Capture(error.to_string());
+        let reader = pipeline::capture::Capture {
+            live: crate::input::capture::Live::open(capture).map_err(failed)?,
+            options: (&self.config.flow).into(),
+            router,
+            slot,
+            shared: Arc::clone(&self.shared),
+            stop: Arc::clone(&self.stop),
+        };
+        tracing::info!(interface = capture.interface, "capturing");
+        self.reader("weir-capture", move || reader.run().map_err(failed))
+    }
+
+    #[cfg(not(feature = "capture"))]
+    #[expect(clippy::needless_pass_by_ref_mut, reason = "the same form as with capture")]
+    fn start_capture(
+        &mut self,
+        _capture: &crate::config::Capture,
+        _router: Router,
+        _slot: usize,
+    ) -> Result<(), RunError> {
+        let message = "input.capture: this build has no feature `capture`";
+        Err(RunError::Capture(message.into()))
+    }
+
+    fn reader(
+        &mut self,
+        name: &str,
+        run: impl FnOnce() -> Result<(), RunError> + Send + 'static,
+    ) -> Result<(), RunError> {
+        self.readers.push(std::thread::Builder::new().name(name.into()).spawn(run)?);
+        Ok(())
+    }
+
+    /// Waits for signals, and attends to watchdog and status meanwhile.
+    async fn attend(&mut self, notifier: &Notifier) -> Result<(), RunError> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let period = notifier.watchdog_period().unwrap_or(Duration::from_secs(1));
+        let mut tick = tokio::time::interval(period.min(Duration::from_secs(1)));
+        notifier.ready(&self.status.line());
+        tracing::info!(config = %self.path.display(), "running");
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = hangup.recv() => {
+                    notifier.reloading();
+                    self.reload();
+                    notifier.ready(&self.status.line());
+                }
+                _ = tick.tick() => {
+                    let stalled = self.status.stalled();
+                    if stalled.is_empty() {
+                        notifier.watchdog();
+                    } else {
+                        tracing::error!(?stalled, "threads stand still");
+                    }
+                    notifier.status(&self.status.line());
+                    if self.readers.iter().any(JoinHandle::is_finished) {
+                        tracing::error!("an input ended: stopping");
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Loads configuration and rules again. If anything is wrong, all stays as it was.
+    fn reload(&mut self) {
+        let result = load::config(&self.path).and_then(|config| {
+            load::reloadable(&self.config, &config)?;
+            let sources = load::rules(&config)?;
+            let book = self.shared.rules.reload(&sources, &pipeline::rules::options(&config));
+            Ok((config, book.map_err(LoadError::Invalid)?))
+        });
+        match result {
+            Ok((config, book)) => {
+                report_rules(&book);
+                self.config = config;
+                self.reloads.succeeded.fetch_add(1, Ordering::Relaxed);
+                let now = wall().0.unsigned_abs() / 1_000_000;
+                self.reloads.loaded_at_s.store(now, Ordering::Relaxed);
+                tracing::info!("reloaded");
+            }
+            Err(error) => {
+                self.reloads.failed.fetch_add(1, Ordering::Relaxed);
+                tracing::error!("reload failed, nothing is changed: {error}");
+            }
+        }
+    }
+
+    /// Inputs first, then what they hold, then the outputs.
+    fn stop(mut self) -> Result<Ledgers, RunError> {
+        tracing::info!("stopping: flushing open flows");
+        self.stop.store(true, Ordering::Relaxed);
+        let mut result = Ok(());
+        for reader in self.readers.drain(..) {
+            let ended = reader.join().unwrap_or_else(|_| {
+                Err(RunError::Io(io::Error::other("an input's thread panicked")))
+            });
+            result = result.and(ended);
+        }
+        for worker in self.workers.drain(..) {
+            if worker.join().is_err() {
+                let panicked = io::Error::other("a worker's thread panicked");
+                result = result.and(Err(RunError::Io(panicked)));
+            }
+        }
+        let mut ledgers = self.shared.board.ledgers();
+        ledgers.sinks = self.shared.outputs.close();
+        drop(self.server.take());
+        result.map(|()| ledgers)
+    }
+}
+
+fn report_rules(book: &pipeline::RuleBook) {
+    let report = book.set.report();
+    for rejected in &report.rejected {
+        tracing::warn!("{rejected}");
+    }
+    for warning in &report.warnings {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!(loaded = report.loaded, rejected = report.rejected.len(), "rules loaded");
+}
+
+/// The sockets that systemd passed, else those that the configuration names.
+fn sockets(config: &Config) -> Result<Vec<udp::Bound>, RunError> {
+    let wanted = config.input.netflow.receive_buffer_bytes;
+    let passed = passed_sockets()?;
+    let bound: Vec<udp::Bound> = if passed.is_empty() {
+        let listen = config.input.netflow.listen.iter();
+        listen.map(|&address| udp::bind(address, wanted)).collect::<io::Result<_>>()?
+    } else {
+        passed.into_iter().map(|socket| udp::adopt(socket, wanted)).collect::<io::Result<_>>()?
+    };
+    for bound in &bound {
+        let granted = bound.receive_buffer_bytes;
+        let address = bound.socket.local_addr().map(|a| a.to_string()).unwrap_or_default();
+        tracing::info!(address, receive_buffer_bytes = granted, "listening");
+        if granted < wanted {
+            tracing::warn!(
+                granted,
+                wanted,
+                "the kernel granted less receive buffer: raise net.core.rmem_max, or use \
+                 weir.socket"
+            );
+        }
+    }
+    Ok(bound)
+}
+
+fn sinks(config: &Config) -> io::Result<Vec<Arc<dyn Sink>>> {
+    let context = Context::of(config);
+    let spawn = |files: &crate::config::Files| -> io::Result<Arc<dyn Sink>> {
+        Ok(Arc::new(FilesSink::spawn(files.clone(), context.clone())?))
+    };
+    config.output.files.iter().map(spawn).collect()
+}
+
+/// The state directory, made if it is not there; `None`, with a warning, if it cannot be.
+fn writable_state(config: &Config) -> Option<PathBuf> {
+    let directory = config.sensor.state_directory.clone();
+    match std::fs::create_dir_all(&directory) {
+        Ok(()) => Some(directory),
+        Err(error) => {
+            tracing::warn!(directory = %directory.display(), %error,
+                "no state directory: templates will not outlive a restart");
+            None
+        }
+    }
+}

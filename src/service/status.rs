@@ -1,0 +1,112 @@
+//! What the running sensor tells of itself.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::api::Status;
+use crate::metrics::table::{Exporters, Snapshot};
+use crate::pipeline::collect::ExporterBoard;
+use crate::pipeline::worker::Shared;
+
+/// A thread whose heartbeat stands still for this long is stalled.
+const STALLED_AFTER: Duration = Duration::from_secs(5);
+
+/// Counts of loads and reloads.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    /// That succeeded.
+    pub succeeded: AtomicU64,
+    /// That failed and changed nothing.
+    pub failed: AtomicU64,
+    /// Unix seconds of the last load that succeeded.
+    pub loaded_at_s: AtomicU64,
+}
+
+/// The sensor's [`Status`].
+#[derive(Debug)]
+pub struct SensorStatus {
+    shared: Arc<Shared>,
+    exporters: Arc<ExporterBoard>,
+    reloads: Arc<Reloads>,
+    beats: Mutex<Vec<(u64, Instant)>>,
+}
+
+impl SensorStatus {
+    /// Watches the threads of `shared` from now on.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, exporters: Arc<ExporterBoard>, reloads: Arc<Reloads>) -> Self {
+        let beats = shared.board.slots().iter().map(|slot| (slot.beats(), Instant::now()));
+        let beats = Mutex::new(beats.collect());
+        Self { shared, exporters, reloads, beats }
+    }
+
+    /// One line for the service manager.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let ledgers = self.shared.board.ledgers();
+        format!(
+            "Collecting: {} exporters, {} records, {} flows open, {} slices shipped, {} alerts",
+            self.exporters.totals.load().exporters,
+            ledgers.records.decoded,
+            self.shared.board.entries(),
+            ledgers.slices.shipped,
+            ledgers.detections.alerts.total(),
+        )
+    }
+}
+
+impl Status for SensorStatus {
+    fn snapshot(&self) -> Snapshot {
+        let mut ledgers = self.shared.board.ledgers();
+        ledgers.sinks = self.shared.outputs.ledgers();
+        let book = self.shared.rules.book();
+        let totals = self.exporters.totals.load();
+        let slots = self.shared.board.slots().iter();
+        Snapshot {
+            ledgers,
+            entries: self.shared.board.entries(),
+            threads: slots.map(|s| (s.name().to_owned(), s.beats(), s.busy_us())).collect(),
+            rules: (book.set.rules().len() as u64, book.set.report().rejected.len() as u64),
+            reloads: (
+                self.reloads.succeeded.load(Ordering::Relaxed),
+                self.reloads.failed.load(Ordering::Relaxed),
+            ),
+            loaded_at_s: self.reloads.loaded_at_s.load(Ordering::Relaxed),
+            exporters: Exporters {
+                exporters: totals.exporters as u64,
+                templates: totals.templates as u64,
+                sequence_lost: totals.sequence.lost,
+                sequence_reordered: totals.sequence.reordered,
+                times_clamped: totals.times_clamped,
+            },
+        }
+    }
+
+    fn exporters(&self) -> serde_json::Value {
+        let reports = self.exporters.reports.load();
+        serde_json::to_value(reports.as_ref()).unwrap_or_default()
+    }
+
+    fn stalled(&self) -> Vec<String> {
+        let mut seen = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stalled = Vec::new();
+        for (slot, (beats, since)) in self.shared.board.slots().iter().zip(seen.iter_mut()) {
+            if slot.beats() != *beats {
+                (*beats, *since) = (slot.beats(), Instant::now());
+            } else if since.elapsed() > STALLED_AFTER {
+                let seconds = since.elapsed().as_secs();
+                stalled.push(format!("thread {} stands still since {seconds} s", slot.name()));
+            }
+        }
+        stalled
+    }
+
+    fn unready(&self) -> Vec<String> {
+        let sinks = self.shared.outputs.sinks().iter();
+        let fault = |sink: &Arc<dyn crate::output::Sink>| {
+            Some(format!("output {}: {}", sink.name(), sink.fault()?))
+        };
+        self.stalled().into_iter().chain(sinks.filter_map(fault)).collect()
+    }
+}

@@ -1,0 +1,78 @@
+//! Generated pages are fresh; `WEIR_BLESS=1` writes them again (`make docs`).
+
+use std::fs;
+use std::path::Path;
+
+use weir::config::{self, Config};
+
+#[track_caller]
+pub(crate) fn fresh(file: &str, want: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    if std::env::var_os("WEIR_BLESS").is_some() {
+        fs::write(&path, want).expect("written");
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == want, "{file} is not fresh: run `make docs`");
+}
+
+#[test]
+fn metrics_page_is_fresh() {
+    fresh("docs/metrics.md", &weir::metrics::table::markdown());
+}
+
+#[test]
+fn the_shipped_configuration_shows_every_key_with_its_default() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/weir.toml");
+    let text = fs::read_to_string(path).expect("config/weir.toml");
+    let shipped = config::parse("config/weir.toml", &text).expect("valid");
+    let mut want = Config::default();
+    want.rules.directories = vec!["rules".into()];
+    want.output.files.clone_from(&shipped.output.files);
+    assert_eq!(shipped, want, "values differ from the defaults");
+
+    let shown = |key: &str| {
+        text.lines().any(|line| {
+            let line = line.trim_start_matches(['#', ' ']);
+            line.split('=').next().is_some_and(|name| name.trim() == key)
+        })
+    };
+    want.input.capture = Some(config::Capture::default());
+    want.site = vec![config::Site::default()];
+    want.exporter = vec![config::Exporter::default()];
+    want.rules.logsource = vec![config::Logsource::default()];
+    let every = toml::Table::try_from(&want).expect("a table");
+    let mut missing = Vec::new();
+    let mut open = vec![toml::Value::Table(every)];
+    while let Some(value) = open.pop() {
+        match value {
+            toml::Value::Table(table) => {
+                for (key, value) in table {
+                    let leaf = !value.is_table()
+                        && !value.as_array().is_some_and(|a| a.iter().any(toml::Value::is_table));
+                    if leaf && !shown(&key) {
+                        missing.push(key);
+                    } else {
+                        open.push(value);
+                    }
+                }
+            }
+            toml::Value::Array(values) => open.extend(values),
+            _ => {}
+        }
+    }
+    assert_eq!(missing, Vec::<String>::new(), "keys that config/weir.toml does not show");
+}
+
+#[test]
+fn config_page_is_fresh() {
+    let text = include_str!("../../config/weir.toml");
+    let page = format!(
+        "# Configuration\n\nOne TOML file, by default `/etc/weir/weir.toml`. Every key has a default; an unknown \
+         key, a wrong type and a\nvalue out of its bounds are refused with file, line and key (`weir check -c \
+         FILE`). `weir config default`\nprints what follows, `weir config show -c FILE` the effective \
+         values. This page is generated from\n`config/weir.toml`, which a test holds against the code. \
+         SIGHUP takes over changes in `[rules]`; any\nother changed key is named and refused until a \
+         restart.\n\n```toml\n{text}```\n"
+    );
+    fresh("docs/config.md", &page);
+}

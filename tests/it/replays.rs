@@ -1,0 +1,215 @@
+//! Replays as a whole: the same bytes and times give the same records, and nothing is lost.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use weir::config::Config;
+use weir::pipeline::replay::{Exports, FLUSH_EVERY};
+
+use crate::harness::{Frame, Run, captures, frames};
+use crate::{support, truth};
+
+/// Workers and packets between two flushes; the first is what the others must equal.
+const WAYS: [(usize, u64); 7] =
+    [(1, FLUSH_EVERY), (2, FLUSH_EVERY), (4, FLUSH_EVERY), (1, 1), (2, 7), (3, 100), (4, u64::MAX)];
+
+/// Rules shipped with the sensor, so that there are alerts to compare.
+fn settings() -> Config {
+    let mut config = Config::default();
+    config.rules.directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("config/rules")];
+    config
+}
+
+/// The ordinary settings, and some under which much happens: short timeouts, a table so small
+/// that flows are evicted all the time.
+fn all_settings() -> [(&'static str, Config); 3] {
+    let mut hasty = settings();
+    hasty.flow.linger_s = 1;
+    let timeouts = &mut hasty.flow.packets;
+    (timeouts.idle_timeout_s, timeouts.active_timeout_s) = (1, 2);
+    (hasty.flow.netflow.idle_timeout_s, hasty.flow.netflow.active_timeout_s) = (1, 2);
+    let mut tight = settings();
+    tight.flow.entries_max = 128;
+    tight.flow.fragments_max = 64;
+    [("ordinary", settings()), ("hasty", hasty), ("tight", tight)]
+}
+
+/// Captures recorded for this project, where they are present.
+fn own_captures() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pcaps");
+    if folder.is_dir() { captures(&folder) } else { Vec::new() }
+}
+
+/// Replays `path` in all ways; returns how many slices and alerts there were.
+fn check_ways(path: &Path, name: &str, config: &Config, exports: Exports) -> (usize, usize) {
+    let files = [path.to_owned()];
+    let mut want = None;
+    let mut counts = (0, 0);
+    for (workers, flush_every) in WAYS {
+        let run = Run { config: config.clone(), workers, flush_every, exports };
+        let replayed = run.replay(&files);
+        let got = replayed.ndjson(config);
+        let want = want.get_or_insert_with(|| got.clone());
+        assert!(
+            got == *want,
+            "{}, {name} settings: {workers} workers, flushed every {flush_every} packets, \
+             give other records",
+            path.display()
+        );
+        counts = (replayed.slices.len(), replayed.alerts.len());
+    }
+    counts
+}
+
+#[test]
+fn any_number_of_workers_gives_the_same_records() {
+    let Some(folder) = support::vectors("packets") else { return };
+    let synth = truth::synth(5_000);
+    let mut paths = [captures(&folder.join("ipfixprobe")), own_captures()].concat();
+    paths.extend(captures(&folder.join("community-id")));
+    paths.extend(synth.iter().map(|synth| synth.capture.clone()));
+    let (mut slices, mut alerts) = (0, 0);
+    for path in &paths {
+        for (name, config) in &all_settings() {
+            let counts = check_ways(path, name, config, Exports::No);
+            (slices, alerts) = (slices + counts.0, alerts + counts.1);
+        }
+    }
+    eprintln!(
+        "{} captures, 3 settings, {} ways: {slices} slices and {alerts} alerts the same",
+        paths.len(),
+        WAYS.len()
+    );
+    assert!(paths.len() > 20 && alerts > 0);
+}
+
+#[test]
+fn any_number_of_workers_gives_the_same_records_of_exports() {
+    let Some(folder) = support::vectors("netflow") else { return };
+    let mut paths = captures(&folder);
+    // The largest add time, not cases.
+    paths.retain(|path| path.metadata().is_ok_and(|meta| meta.len() < 1 << 20));
+    let (mut slices, mut with) = (0, 0);
+    for path in &paths {
+        let counts = check_ways(path, "ordinary", &settings(), Exports::Any);
+        slices += counts.0;
+        with += usize::from(counts.0 > 0);
+    }
+    eprintln!("{} captures, {with} with flows: {slices} slices the same", paths.len());
+}
+
+/// A pcap file with nanoseconds, big-endian. `None` where the format cannot hold the packets: link
+/// types that differ, times before 1970 or after 2106.
+fn nanosecond(frames: &[Frame]) -> Option<Vec<u8>> {
+    let link = frames.first()?.0;
+    let mut file = Vec::new();
+    for word in [0xa1b2_3c4d, 0x0002_0004, 0, 0, 262_144, u32::from(link)] {
+        file.extend(u32::to_be_bytes(word));
+    }
+    for (of, time, wire_len, data) in frames {
+        let seconds = u32::try_from(time.div_euclid(1_000_000)).ok()?;
+        let nanos = u32::try_from(time.rem_euclid(1_000_000) * 1_000 + 999).ok()?;
+        if *of != link {
+            return None;
+        }
+        for word in [seconds, nanos, u32::try_from(data.len()).ok()?, *wire_len] {
+            file.extend(word.to_be_bytes());
+        }
+        file.extend(data);
+    }
+    Some(file)
+}
+
+/// A pcapng file with an interface for each link type, in microseconds.
+fn pcapng(frames: &[Frame]) -> Option<Vec<u8>> {
+    let mut file = Vec::new();
+    let mut block = |kind: u32, mut body: Vec<u8>| {
+        body.resize(body.len().next_multiple_of(4), 0);
+        let length = u32::try_from(body.len() + 12).expect("small").to_le_bytes();
+        file.extend(kind.to_le_bytes());
+        file.extend(length);
+        file.extend(body);
+        file.extend(length);
+    };
+    let version = [1, 0, 0, 0];
+    block(0x0a0d_0d0a, [&0x1a2b_3c4d_u32.to_le_bytes()[..], &version, &[0xff; 8]].concat());
+    let mut links = Vec::new();
+    for (link, time, wire_len, data) in frames {
+        let known = links.iter().position(|known| known == link);
+        let interface = known.unwrap_or_else(|| {
+            block(1, [&link.to_le_bytes()[..], &[0; 6]].concat());
+            links.push(*link);
+            links.len() - 1
+        });
+        let ticks = u64::try_from(*time).ok()?;
+        let (high, low) = (ticks >> 32, ticks & 0xffff_ffff);
+        let words = [interface as u64, high, low, data.len() as u64, u64::from(*wire_len)];
+        let mut body: Vec<u8> =
+            words.iter().flat_map(|&word| (word as u32).to_le_bytes()).collect();
+        body.extend(data);
+        block(6, body);
+    }
+    Some(file)
+}
+
+fn gzip(file: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(file).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+#[test]
+fn any_capture_format_gives_the_same_records() {
+    let Some(folder) = support::vectors("packets") else { return };
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let copy = temporary.path().join("copy");
+    let config = settings();
+    let run = Run { config: config.clone(), ..Run::default() };
+    let mut compared = 0;
+    for path in &[captures(&folder.join("ipfixprobe")), own_captures()].concat() {
+        let frames = frames(path).expect("a sound capture");
+        let want = run.whole(path).ndjson(&config);
+        let classic = nanosecond(&frames).expect("one link type");
+        let ng = pcapng(&frames).expect("times after 1970");
+        let zstd = zstd::encode_all(&classic[..], 1).expect("memory");
+        let copies =
+            [("pcap", classic), ("pcapng.gz", gzip(&ng)), ("pcapng", ng), ("pcap.zst", zstd)];
+        for (name, octets) in copies {
+            std::fs::write(&copy, octets).expect("room");
+            let got = run.whole(&copy).ndjson(&config);
+            assert!(got == want, "{}: other records as {name}", path.display());
+            compared += 1;
+        }
+    }
+    eprintln!("{compared} converted copies give the same records");
+}
+
+#[test]
+fn every_replay_balances_its_ledgers() {
+    let Some(folder) = support::vectors("packets") else { return };
+    let paths = [captures(&folder), own_captures()].concat();
+    let (mut packets, mut metered, mut slices, mut broken) = (0, 0, 0, 0);
+    let mut tunnels = Config::default();
+    tunnels.flow.tunnels = false;
+    tunnels.flow.vlan_in_key = true;
+    for path in &paths {
+        for (config, workers) in [(Config::default(), 1), (tunnels.clone(), 2)] {
+            // The harness asserts that the ledgers balance and that no slice is held.
+            let replayed = Run { config, workers, ..Run::default() }.replay(std::slice::from_ref(path));
+            let ledgers = &replayed.ledgers;
+            let name = path.display();
+            assert_eq!(replayed.packets(), ledgers.packets.metered, "{name}");
+            assert_eq!(ledgers.records.merged, ledgers.packets.metered, "{name}");
+            assert_eq!(ledgers.slices.shipped, replayed.slices.len() as u64, "{name}");
+            packets += ledgers.packets.read;
+            metered += ledgers.packets.metered;
+            slices += replayed.slices.len();
+            broken += usize::from(replayed.result.is_err());
+        }
+    }
+    eprintln!(
+        "{} captures twice: {packets} packets, {metered} metered in {slices} slices; \
+         {broken} replays end in an error",
+        paths.len()
+    );
+}
