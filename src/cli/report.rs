@@ -234,9 +234,13 @@ fn ledger_lines(text: &mut String, ledgers: &Ledgers) -> std::fmt::Result {
         d.received, d.decoded, d.kernel_drops
     )?;
     let (excepted, why) = (p.excepted.total(), reasons(&p.excepted));
+    let giants = match p.giants {
+        0 => String::new(),
+        giants => format!("; {giants} joined by receive offload"),
+    };
     writeln!(
         text,
-        "  packets    read {} = metered {} + excepted {excepted}{why}",
+        "  packets    read {} = metered {} + excepted {excepted}{why}{giants}",
         p.read, p.metered
     )?;
     let (dropped, why) = (s.dropped.total(), reasons(&s.dropped));

@@ -65,6 +65,9 @@ pub struct Packets {
     pub metered: u64,
     pub excepted: Counts,
     pub kernel_drops: u64,
+    /// Of those metered, larger than any frame on a wire: receive offload (GRO, LRO) joined
+    /// several, so that packet counts are too low.
+    pub giants: u64,
 }
 
 /// `seen = decoded + waiting + dropped`, in sets and in octets. Template and options template sets
@@ -157,6 +160,7 @@ impl Ledgers {
         p.metered += o.metered;
         p.excepted.merge(&o.excepted);
         p.kernel_drops += o.kernel_drops;
+        p.giants += o.giants;
         let (s, o) = (&mut self.data_sets, &other.data_sets);
         s.seen += o.seen;
         s.decoded += o.decoded;

@@ -101,6 +101,8 @@ metrics! {
         = |s| one(s.ledgers.packets.metered);
     counter "weir_decode_packets_excepted" ["reason"] "Packets that belong to no flow"
         = |s| by(&s.ledgers.packets.excepted);
+    counter "weir_decode_packets_giant" [] "Metered packets that receive offload joined"
+        = |s| one(s.ledgers.packets.giants);
     counter "weir_decode_data_sets_seen" [] "Data sets of NetFlow v9 and IPFIX seen"
         = |s| one(s.ledgers.data_sets.seen);
     counter "weir_decode_data_sets" [] "Data sets decoded"

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::router::Router;
 use super::worker::Shared;
 use crate::decode::netflow::{Collector, wire};
-use crate::decode::packet::{LinkType, Options, parse, udp_payload};
+use crate::decode::packet::{LinkType, Options, is_giant, parse, udp_payload};
 use crate::decode::text::{CsvDecoder, HeaderError, RowError};
 use crate::flow::FlowRecord;
 #[cfg(feature = "capture")]
@@ -294,6 +294,7 @@ pub fn meter(
     match parse(packet.link, packet.data, packet.wire_len, options) {
         Ok(mut record) => {
             ledgers.packets.metered += 1;
+            ledgers.packets.giants += u64::from(is_giant(&record));
             record.stamp = stamp;
             record.time = packet.time;
             router.packet(record);

@@ -195,7 +195,8 @@ fn every_replay_balances_its_ledgers() {
     for path in &paths {
         for (config, workers) in [(Config::default(), 1), (tunnels.clone(), 2)] {
             // The harness asserts that the ledgers balance and that no slice is held.
-            let replayed = Run { config, workers, ..Run::default() }.replay(std::slice::from_ref(path));
+            let replayed =
+                Run { config, workers, ..Run::default() }.replay(std::slice::from_ref(path));
             let ledgers = &replayed.ledgers;
             let name = path.display();
             assert_eq!(replayed.packets(), ledgers.packets.metered, "{name}");
