@@ -36,7 +36,9 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
 pub(crate) fn captures(folder: &Path) -> Vec<PathBuf> {
     let named = |path: &Path| {
         let name = path.to_string_lossy();
-        [".pcap", ".pcapng", ".cap", ".pcap.gz"].iter().any(|end| name.ends_with(end))
+        [".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz", ".pcap.zst"]
+            .iter()
+            .any(|end| name.ends_with(end))
     };
     let begins = |path: &Path| std::fs::read(path).is_ok_and(|file| is_capture(&file));
     files(folder).into_iter().filter(|path| named(path) || begins(path)).collect()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use weir::config::Config;
 use weir::pipeline::replay::{Exports, FLUSH_EVERY};
 
-use crate::harness::{Frame, Run, captures, frames};
+use crate::harness::{Frame, Run, captures, files, frames};
 use crate::{support, truth};
 
 /// Workers and packets between two flushes; the first is what the others must equal.
@@ -25,8 +25,7 @@ fn settings() -> Config {
 fn all_settings() -> [(&'static str, Config); 3] {
     let mut hasty = settings();
     hasty.flow.linger_s = 1;
-    let timeouts = &mut hasty.flow.packets;
-    (timeouts.idle_timeout_s, timeouts.active_timeout_s) = (1, 2);
+    (hasty.flow.packets.idle_timeout_s, hasty.flow.packets.active_timeout_s) = (1, 2);
     (hasty.flow.netflow.idle_timeout_s, hasty.flow.netflow.active_timeout_s) = (1, 2);
     let mut tight = settings();
     tight.flow.entries_max = 128;
@@ -83,19 +82,54 @@ fn any_number_of_workers_gives_the_same_records() {
     assert!(paths.len() > 20 && alerts > 0);
 }
 
+/// Every file of export datagrams below `folder` as a datagram to port 2055, each from an address of
+/// its own, a second apart, all of them twice.
+fn datagrams(folder: &Path) -> Vec<Frame> {
+    let payloads = files(folder).into_iter().filter(|path| {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        matches!(extension, Some("dat" | "bin"))
+    });
+    let payloads = payloads.map(|path| std::fs::read(path).expect("readable"));
+    let payloads: Vec<_> = payloads.filter(|payload| payload.len() < 65_000).collect();
+    let frame = |pass: usize, index: usize, payload: &[u8]| {
+        let octets = |n: usize| u16::try_from(n).expect("a datagram").to_be_bytes();
+        let [high, low] = octets(index);
+        let (total, length) = (octets(payload.len() + 28), octets(payload.len() + 8));
+        let ip = [&[0x45, 0][..], &total, &[0, 0, 0, 0, 64, 17, 0, 0]].concat();
+        let ends = [10, 9, high, low, 10, 0, 0, 1];
+        let udp = [octets(4_000), octets(2_055), length, [0; 2]].concat();
+        let data = [&ip[..], &ends, &udp, payload].concat();
+        let seconds = i64::try_from(pass * payloads.len() + index).expect("small");
+        let wire_len = u32::try_from(data.len()).expect("small");
+        (101, (1_700_000_000 + seconds) * 1_000_000, wire_len, data)
+    };
+    let pass = |pass| payloads.iter().enumerate().map(move |(i, payload)| (pass, i, payload));
+    (0..2).flat_map(pass).map(|(pass, i, payload)| frame(pass, i, payload)).collect()
+}
+
 #[test]
 fn any_number_of_workers_gives_the_same_records_of_exports() {
     let Some(folder) = support::vectors("netflow") else { return };
-    let mut paths = captures(&folder);
-    // The largest add time, not cases.
-    paths.retain(|path| path.metadata().is_ok_and(|meta| meta.len() < 1 << 20));
-    let (mut slices, mut with) = (0, 0);
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let made = temporary.path().join("datagrams.pcap");
+    let frames = datagrams(&folder);
+    std::fs::write(&made, nanosecond(&frames).expect("one link type")).expect("room");
+    let (mut slices, mut alerts) = (0, 0);
+    let paths = [captures(&folder), own_captures(), vec![made]].concat();
     for path in &paths {
-        let counts = check_ways(path, "ordinary", &settings(), Exports::Any);
-        slices += counts.0;
-        with += usize::from(counts.0 > 0);
+        for (name, config) in &all_settings() {
+            let counts = check_ways(path, name, config, Exports::Any);
+            (slices, alerts) = (slices + counts.0, alerts + counts.1);
+        }
     }
-    eprintln!("{} captures, {with} with flows: {slices} slices the same", paths.len());
+    eprintln!(
+        "{} captures, one of {} datagrams, 3 settings, {} ways: {slices} slices and {alerts} \
+         alerts the same",
+        paths.len(),
+        frames.len(),
+        WAYS.len()
+    );
+    assert!(slices > 100);
 }
 
 /// A pcap file with nanoseconds, big-endian. `None` where the format cannot hold the packets: link
