@@ -8,6 +8,8 @@ if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
     lacking=()
     command -v softflowd >/dev/null || lacking+=(softflowd)
     command -v nfreplay >/dev/null || lacking+=(nfdump)
+    command -v tcpreplay >/dev/null || lacking+=(tcpreplay)
+    command -v ip >/dev/null || lacking+=(iproute2)
     command -v systemd-analyze >/dev/null || lacking+=(systemd)
     if [ "${#lacking[@]}" -gt 0 ]; then
         apt-get update -qq

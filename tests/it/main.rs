@@ -12,6 +12,7 @@ mod frames;
 mod harness;
 mod ipfixprobe;
 mod layers;
+mod live;
 mod netflow;
 mod netflow_vectors;
 mod packet_table;
