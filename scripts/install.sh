@@ -22,6 +22,9 @@ files=(
 if [ "$weir" = --remove ]; then
     rm -fv "${files[@]}"
     rm -rfv "$dest$prefix/share/weir"
+    # The rules beside the configuration, where they are the link that was made here.
+    rules="$dest$sysconf/weir/rules"
+    [ "$(readlink "$rules")" != "$prefix/share/weir/rules" ] || rm -fv "$rules"
     exit 0
 fi
 

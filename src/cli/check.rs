@@ -51,8 +51,9 @@ fn directories(config: &Config, problems: &mut Vec<String>) {
         let mut standing = directory.as_path();
         while !standing.exists() {
             match standing.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => standing = parent,
-                _ => break,
+                Some(parent) if parent.as_os_str().is_empty() => standing = Path::new("."),
+                Some(parent) => standing = parent,
+                None => break,
             }
         }
         if !standing.is_dir() {

@@ -72,6 +72,10 @@ fn exit_code(error: &io::Error) -> u8 {
         | Kind::InvalidData
         | Kind::IsADirectory
         | Kind::NotADirectory
+        | Kind::StorageFull
+        | Kind::QuotaExceeded
+        | Kind::FileTooLarge
+        | Kind::ReadOnlyFilesystem
         | Kind::AddrInUse
         | Kind::AddrNotAvailable
         | Kind::ConnectionRefused => INVALID,

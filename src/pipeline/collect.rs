@@ -19,6 +19,8 @@ use crate::time::{InputClock, Micros};
 
 /// How long the reader waits for a datagram before it ticks the clock.
 const WAIT_MS: i32 = 100;
+/// Stopping, how long the reader goes on with what is queued in its sockets.
+const DRAIN: Duration = Duration::from_secs(1);
 /// How often reports are made, templates expire and state is saved.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -70,8 +72,16 @@ impl Collect {
         let mut records: Vec<FlowRecord> = Vec::new();
         let mut housekept = Instant::now();
         let mut saver = Saver::new(self.state.take(), self.collector.state_generation());
-        while !self.stop.load(Ordering::Relaxed) {
-            let ready = wait(&self.receivers, WAIT_MS)?;
+        let mut stopped: Option<Instant> = None;
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                stopped.get_or_insert_with(Instant::now);
+            }
+            let ready = wait(&self.receivers, if stopped.is_some() { 0 } else { WAIT_MS })?;
+            // What was queued when the sensor was told to stop is still taken.
+            if stopped.is_some_and(|since| !ready || since.elapsed() > DRAIN) {
+                break;
+            }
             let stamp = clock.stamp(wall());
             for receiver in &mut self.receivers {
                 let count = if ready { receiver.receive(0)? } else { receiver.idle() };

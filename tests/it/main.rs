@@ -3,6 +3,8 @@
 #![allow(clippy::print_stdout, reason = "tests say how many cases ran")]
 
 mod allocations;
+mod captures;
+mod cli;
 mod collector_vectors;
 mod community;
 mod docs;
@@ -19,8 +21,10 @@ mod packet_table;
 mod packets;
 mod pcap_files;
 mod pcaps;
+mod peers;
 mod replays;
 mod schema;
+mod service;
 mod shipped_rules;
 mod sigma;
 mod sigma_cases;
@@ -32,5 +36,7 @@ mod sigma_vectors;
 #[allow(dead_code, reason = "used by the modules that need vectors")]
 mod support;
 mod suricata;
+mod system;
 mod tidy;
 mod truth;
+mod units;

@@ -1,7 +1,7 @@
 //! The NetFlow and IPFIX collector, fed with packets of our own.
 
 mod adversary;
-mod build;
+pub(crate) mod build;
 mod interpreter;
 mod meaning;
 mod steady;

@@ -1,0 +1,80 @@
+//! SIGHUP: all or nothing.
+
+use super::{HTTPS, QUICK, exporter, v5};
+use crate::system::{Bench, Sensor, kill, records, wait_for};
+
+const BAD: &str = "title: Bad\ndetection: [\n";
+
+/// Sends SIGHUP and waits until the sensor said `text` once more.
+#[track_caller]
+fn reload(sensor: &Sensor, text: &str) {
+    let count = |sensor: &Sensor| sensor.log().matches(text).count();
+    let before = count(sensor);
+    kill(&sensor.process, libc::SIGHUP);
+    wait_for(text, || (count(sensor) > before).then_some(()));
+}
+
+/// Whether the flow from `port` raised an alert, once its slice is there.
+#[track_caller]
+fn fires(bench: &Bench, sensor: &Sensor, port: u16) -> bool {
+    sensor.send(&exporter(), &v5(1, port));
+    let slice = wait_for("the slice", || {
+        let mut slices = records(&bench.path("flows"));
+        slices.retain(|slice| slice["src_port"] == port);
+        slices.pop()
+    });
+    slice["sigma_rule_ids"].as_array().is_some_and(|ids| !ids.is_empty())
+}
+
+#[test]
+fn a_reload_takes_everything_or_nothing() {
+    let bench = Bench::new();
+    let sensor = Sensor::start(&bench, QUICK);
+    assert!(!fires(&bench, &sensor, 1_001));
+
+    bench.write("rules/https.yml", HTTPS);
+    reload(&sensor, "INFO reloaded");
+    assert!(fires(&bench, &sensor, 1_002), "a rule that was added");
+
+    // A file without rules takes nothing away.
+    bench.write("rules/https.yml", BAD);
+    reload(&sensor, "reload failed, nothing is changed");
+    assert!(
+        sensor.log().contains("https.yml:1: Bad: rejected: not a Sigma rule"),
+        "{}",
+        sensor.log()
+    );
+    assert!(fires(&bench, &sensor, 1_003), "the set in force stays");
+
+    let config = bench.read("weir.toml");
+    bench.write("rules/https.yml", HTTPS.replace("443", "80"));
+    for (name, broken, says) in [
+        ("syntax", format!("{config}[flow\n"), "weir.toml:"),
+        ("a key", format!("{config}\n[netflow]\nnone = 1\n"), "netflow.none: unknown field"),
+        (
+            "a key that needs a restart",
+            format!("{config}\n[networks]\nhome = [\"192.0.2.0/24\"]\n"),
+            "networks.home: only a restart changes these keys; the configuration in force stays",
+        ),
+        (
+            "rules that are not there",
+            config.replace("[\"rules\"]", "[\"none\"]"),
+            "none: No such file or directory",
+        ),
+    ] {
+        bench.write("weir.toml", broken);
+        reload(&sensor, "reload failed, nothing is changed");
+        let log = sensor.log();
+        let last = log.lines().rfind(|line| line.contains("reload failed"));
+        assert!(last.is_some_and(|line| line.contains(says)), "{name}: {says}\n{log}");
+    }
+    assert!(fires(&bench, &sensor, 1_004), "the set in force stays");
+    sensor.reaches("weir_config_reloads_total{result=\"failure\"}", 5.0);
+    sensor.reaches("weir_config_reloads_total{result=\"success\"}", 1.0);
+
+    bench.write("weir.toml", config);
+    reload(&sensor, "INFO reloaded");
+    assert!(!fires(&bench, &sensor, 1_005), "a rule that was changed");
+    let (ledgers, _) = sensor.stop();
+    assert_eq!(ledgers["detections"]["alerts"]["high"], 3);
+}
