@@ -125,7 +125,11 @@ async fn readyz(State(status): Shared) -> Response {
 }
 
 async fn exporters(State(status): Shared) -> Response {
-    axum::Json(status.exporters()).into_response()
+    // The answer may have to be waited for; other requests go on meanwhile.
+    match tokio::task::spawn_blocking(move || status.exporters()).await {
+        Ok(reports) => axum::Json(reports).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 /// A plain HTTP GET of `path` from the admin listener at `address`, for the commands.

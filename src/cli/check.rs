@@ -32,6 +32,12 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
         }
     };
     directories(&config, &mut problems);
+    #[cfg(feature = "capture")]
+    if let Some(capture) = config.input.capture.as_ref().filter(|c| !c.filter.is_empty())
+        && let Err(error) = crate::input::capture::Filter::new(&capture.filter)
+    {
+        problems.push(format!("input.capture.filter: {error}"));
+    }
     if !problems.is_empty() {
         return Err(Failure::Invalid(problems.join("\nweir: ")));
     }

@@ -22,6 +22,16 @@ use crate::pipeline::{self, Outputs, Rules, rules};
 
 pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let config = settings(args)?;
+    let rules = Rules::default();
+    let sources = rules::read(&config.rules.directories)?;
+    let book = rules.load(&sources, &rules::options(&config));
+    for rejected in &book.set.report().rejected {
+        tracing::warn!("{rejected}");
+    }
+    // An output is only begun, and an older one only lost, when the input is there.
+    for path in args.files.iter().filter(|path| path.as_os_str() != "-") {
+        fs::metadata(path).map_err(|error| named(path, &error))?;
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
     let report = args.output.is_none().then(|| Arc::new(Report::default()));
@@ -33,12 +43,6 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     }
     if let Some(report) = &report {
         sinks.push(Arc::clone(report) as _);
-    }
-    let rules = Rules::default();
-    let sources = rules::read(&config.rules.directories)?;
-    let book = rules.load(&sources, &rules::options(&config));
-    for rejected in &book.set.report().rejected {
-        tracing::warn!("{rejected}");
     }
     let workers = usize::from(args.workers);
     let names = (0..workers).map(|i| format!("worker-{i}")).chain(["reader".into()]);
@@ -203,6 +207,8 @@ struct State {
     sorted: Option<Sorted>,
     ledger: ledger::Sink,
     error: Option<io::Error>,
+    /// Whether somebody follows the records as they come: the replay is paced.
+    followed: bool,
 }
 
 fn stream(
@@ -235,6 +241,7 @@ fn stream(
         sorted: args.sorted.then(Sorted::default),
         ledger: ledger::Sink::default(),
         error: None,
+        followed: args.speed.is_some(),
     };
     let path = path.to_owned();
     Ok(Arc::new(Out { name, path, select, state: Mutex::new(state), stop: Arc::clone(stop) }))
@@ -247,23 +254,17 @@ impl Out {
 }
 
 impl State {
-    fn write(&mut self, batch: &Batch, count: u64) -> bool {
-        let Some(stream) = &mut self.stream else {
-            self.ledger.shed.add("closed", count);
-            return false;
-        };
-        match stream.write(batch) {
-            Ok(()) => {
-                self.ledger.acknowledged += count;
-                true
-            }
-            Err(error) => {
-                self.ledger.shed.add("write_error", count);
-                self.error = Some(error);
-                self.stream = None;
-                false
-            }
+    /// Writes `batch`, whose records are spooled. An error ends the stream: what follows has no
+    /// place to go.
+    fn write(&mut self, batch: &Batch) -> bool {
+        let Some(stream) = &mut self.stream else { return false };
+        let flush =
+            |stream: &mut StreamSink<_>| if self.followed { stream.flush() } else { Ok(()) };
+        if let Err(error) = stream.write(batch).and_then(|()| flush(stream)) {
+            self.error = Some(error);
+            self.stream = None;
         }
+        self.error.is_none()
     }
 }
 
@@ -276,10 +277,10 @@ impl Sink for Out {
         let count = batch.count(self.select) as u64;
         let mut state = self.state();
         state.ledger.selected += count;
+        state.ledger.spooled += count;
         if let Some(sorted) = &mut state.sorted {
             sorted.add(batch.only(self.select));
-            state.ledger.spooled += count;
-        } else if !state.write(batch, count) {
+        } else if !state.write(batch) {
             self.stop.store(true, Ordering::Relaxed);
         }
     }
@@ -302,11 +303,16 @@ impl Sink for Out {
     fn close(&self) -> ledger::Sink {
         let mut state = self.state();
         if let Some(sorted) = state.sorted.take() {
-            let spooled = std::mem::take(&mut state.ledger.spooled);
-            state.write(&sorted.finish(), spooled);
+            state.write(&sorted.finish());
         }
         if let Some(Err(error)) = state.stream.take().map(finish) {
             state.error = Some(error);
+        }
+        // Only a stream that was finished holds its records for good.
+        let spooled = std::mem::take(&mut state.ledger.spooled);
+        match state.error {
+            None => state.ledger.acknowledged += spooled,
+            Some(_) => state.ledger.shed.add("write_error", spooled),
         }
         state.ledger.clone()
     }

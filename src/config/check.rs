@@ -96,6 +96,9 @@ impl Config {
         let key = "input.netflow.receive_buffer_bytes";
         report.within(key, netflow.receive_buffer_bytes, 65_536..=1 << 30);
         let Some(capture) = &self.input.capture else { return };
+        if cfg!(not(feature = "capture")) {
+            report.add("input.capture", "this build has no feature `capture`".into());
+        }
         if capture.interface.is_empty() {
             report.add("input.capture.interface", "must name an interface".into());
         }

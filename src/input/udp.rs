@@ -23,7 +23,7 @@ const CONTROL_OCTETS: usize = 64;
 pub struct Bound {
     /// The socket.
     pub socket: UdpSocket,
-    /// Octets of receive buffer that the kernel granted, as it accounts for them.
+    /// Octets of receive buffer that the kernel granted; it counts its own overhead beside them.
     pub receive_buffer_bytes: usize,
 }
 
@@ -52,14 +52,23 @@ pub fn adopt(socket: UdpSocket, receive_buffer_bytes: usize) -> io::Result<Bound
     let wanted = libc::c_int::try_from(receive_buffer_bytes).unwrap_or(libc::c_int::MAX);
     let granted = |socket: &UdpSocket| socket2::SockRef::from(socket).recv_buffer_size();
     // The kernel doubles what it is asked for, to account for its own overhead.
-    if granted(&socket)? < receive_buffer_bytes.saturating_mul(2)
+    let before = granted(&socket)? / 2;
+    if before < receive_buffer_bytes
         && set_option(&socket, libc::SO_RCVBUFFORCE, wanted).is_err()
+        // The kernel's bound may be below what systemd gave: that is not to be taken away.
+        && before < receive_buffer_bytes.min(rmem_max())
     {
         set_option(&socket, libc::SO_RCVBUF, wanted)?;
     }
     set_option(&socket, libc::SO_RXQ_OVFL, 1)?;
-    let receive_buffer_bytes = granted(&socket)?;
+    let receive_buffer_bytes = granted(&socket)? / 2;
     Ok(Bound { socket, receive_buffer_bytes })
+}
+
+/// What an unprivileged process may ask for; 0 if the kernel does not tell.
+fn rmem_max() -> usize {
+    let text = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
 }
 
 fn set_option(socket: &UdpSocket, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
@@ -106,6 +115,7 @@ impl Receiver {
         // SAFETY: all-zero is a valid value of these plain C structures.
         let (name, header) = unsafe { (mem::zeroed(), mem::zeroed()) };
         let vector = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        let drops = drops_of(&socket).unwrap_or(0);
         Self {
             socket,
             payloads: vec![0; BATCH * DATAGRAM_OCTETS],
@@ -114,7 +124,7 @@ impl Receiver {
             headers: vec![header; BATCH],
             vectors: vec![vector; BATCH],
             received: 0,
-            drops: 0,
+            drops,
             dropped: 0,
         }
     }
@@ -192,25 +202,25 @@ impl Receiver {
     /// The same counter without a datagram that carries it: drops at the end of a burst would go
     /// unseen until the next one.
     fn count_drops_of_idle(&mut self) {
-        const SK_MEMINFO_DROPS: usize = 8;
-        let mut info = [0_u32; 16];
-        let mut length = size_of_val(&info) as libc::socklen_t;
-        let fd = self.socket.as_raw_fd();
-        // SAFETY: `info` has room for `length` octets; the kernel writes no more than that.
-        let result = unsafe {
-            let info = info.as_mut_ptr().cast();
-            libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, info, &raw mut length)
-        };
-        if result == 0 && length as usize > SK_MEMINFO_DROPS * 4 {
-            self.dropped += u64::from(info[SK_MEMINFO_DROPS].wrapping_sub(self.drops));
-            self.drops = info[SK_MEMINFO_DROPS];
+        if let Some(drops) = drops_of(&self.socket) {
+            self.note_drops(drops);
         }
     }
 
-    /// The counter is cumulative over the socket's life and wraps at 32 bits.
+    /// Takes in the kernel's counter, which is cumulative over the socket's life and wraps at 32
+    /// bits. A datagram that was queued before the last look carries an older value: no news.
+    fn note_drops(&mut self, drops: u32) {
+        let news = drops.wrapping_sub(self.drops);
+        if news < u32::MAX / 2 {
+            self.dropped += u64::from(news);
+            self.drops = drops;
+        }
+    }
+
     fn count_drops(&mut self) {
         let Some(last) = self.received.checked_sub(1) else { return };
         let header = &self.headers[last].msg_hdr;
+        let mut news = None;
         // SAFETY: the kernel filled the control buffer of this header and set its length; the
         // CMSG macros stay within it.
         unsafe {
@@ -220,13 +230,29 @@ impl Receiver {
                     && (*control).cmsg_type == libc::SO_RXQ_OVFL
                 {
                     let drops = libc::CMSG_DATA(control).cast::<u32>().read_unaligned();
-                    self.dropped += u64::from(drops.wrapping_sub(self.drops));
-                    self.drops = drops;
+                    news = Some(drops);
                 }
                 control = libc::CMSG_NXTHDR(header, control);
             }
         }
+        if let Some(drops) = news {
+            self.note_drops(drops);
+        }
     }
+}
+
+/// What the kernel dropped of `socket` since it was made, as a counter that wraps at 32 bits.
+fn drops_of(socket: &UdpSocket) -> Option<u32> {
+    const SK_MEMINFO_DROPS: usize = 8;
+    let mut info = [0_u32; 16];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: `info` has room for `length` octets; the kernel writes no more than that.
+    let result = unsafe {
+        let info = info.as_mut_ptr().cast();
+        let fd = socket.as_raw_fd();
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, info, &raw mut length)
+    };
+    (result == 0 && length as usize > SK_MEMINFO_DROPS * 4).then_some(info[SK_MEMINFO_DROPS])
 }
 
 /// Waits up to `timeout_ms` until one of `receivers` has datagrams; whether one has.

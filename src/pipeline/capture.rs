@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::collect::wall;
 use super::replay::meter;
@@ -14,6 +15,10 @@ use crate::time::InputClock;
 
 /// Packets taken before the loads go off, at most.
 const BATCH: usize = 512;
+/// How long the reader waits for a packet before it ticks the clock.
+const WAIT: Duration = Duration::from_millis(100);
+/// How often the kernel is asked what it dropped.
+const ASK_DROPS: Duration = Duration::from_secs(1);
 
 /// The reader of one interface.
 pub struct Capture {
@@ -32,30 +37,50 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// The loop. Returns when the sensor stops, with every flow handed on.
+    /// The loop. Returns when the sensor stops or the interface fails, with every flow handed on.
     ///
     /// # Errors
     /// If the interface fails for good.
     pub fn run(mut self) -> Result<(), CaptureError> {
-        let mut ledgers = Ledgers::default();
+        self.router.pin();
         let mut clock = InputClock::default();
-        while !self.stop.load(Ordering::Relaxed) {
-            for _ in 0..BATCH {
-                let Some(packet) = self.live.next()? else { break };
-                let stamp = clock.stamp(packet.time);
-                meter(&packet, stamp, &self.options, &mut self.router, &mut ledgers);
+        let result = self.read(&mut clock);
+        self.router.finish(clock.now());
+        result
+    }
+
+    fn read(&mut self, clock: &mut InputClock) -> Result<(), CaptureError> {
+        let mut ledgers = Ledgers::default();
+        let mut asked = Instant::now();
+        let mut result = Ok(());
+        while result.is_ok() && !self.stop.load(Ordering::Relaxed) {
+            result = self.batch(clock, &mut ledgers);
+            if result.is_ok() && asked.elapsed() >= ASK_DROPS {
+                asked = Instant::now();
+                result = self.live.drops().map(|drops| {
+                    ledgers.packets.kernel_drops = drops.kernel + drops.interface;
+                });
             }
-            ledgers.packets.kernel_drops = {
-                let drops = self.live.drops()?;
-                drops.kernel + drops.interface
-            };
-            let stamp = clock.stamp(wall());
-            self.router.flush(stamp);
+            self.router.flush(clock.stamp(wall()));
             let slot = &self.shared.board.slots()[self.slot];
             slot.publish(&ledgers);
             slot.beat();
         }
-        self.router.finish(clock.now());
+        result
+    }
+
+    /// Meters the packets that are there; waits a while if there are none.
+    fn batch(&mut self, clock: &mut InputClock, ledgers: &mut Ledgers) -> Result<(), CaptureError> {
+        for taken in 0..BATCH {
+            let Some(packet) = self.live.next()? else {
+                if taken == 0 {
+                    self.live.wait(WAIT)?;
+                }
+                return Ok(());
+            };
+            let stamp = clock.stamp(packet.time);
+            meter(&packet, stamp, &self.options, &mut self.router, ledgers);
+        }
         Ok(())
     }
 }

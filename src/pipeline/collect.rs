@@ -24,13 +24,32 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How often reports are made, templates expire and state is saved.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-/// What the collector's reader tells the rest of the sensor, once a second.
+/// What the collector's reader tells the rest of the sensor: sums once a second, reports when
+/// somebody asks.
 #[derive(Debug, Default)]
 pub struct ExporterBoard {
-    /// One report per exporter.
-    pub reports: ArcSwap<Vec<ExporterReport>>,
+    reports: ArcSwap<Vec<ExporterReport>>,
+    wanted: AtomicBool,
     /// Their sums.
     pub totals: ArcSwap<CollectorTotals>,
+}
+
+impl ExporterBoard {
+    /// One report per exporter: asks the reader and waits for its answer, half a second at most;
+    /// then the last ones are taken.
+    #[must_use]
+    pub fn reports(&self) -> Arc<Vec<ExporterReport>> {
+        let before = self.reports.load_full();
+        self.wanted.store(true, Ordering::Relaxed);
+        for _ in 0..50 {
+            let now = self.reports.load_full();
+            if !Arc::ptr_eq(&before, &now) {
+                return now;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        before
+    }
 }
 
 /// The reader of all UDP sockets.
@@ -61,17 +80,33 @@ pub fn wall() -> Micros {
     Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// What the loop carries along.
+#[derive(Debug, Default)]
+struct Turn {
+    ledgers: Ledgers,
+    clock: InputClock,
+    records: Vec<FlowRecord>,
+}
+
 impl Collect {
-    /// The loop. Returns when the sensor stops, with every flow handed on.
+    /// The loop. Returns when the sensor stops or a socket fails, with every flow handed on.
     ///
     /// # Errors
     /// If a socket fails for good.
     pub fn run(mut self) -> io::Result<()> {
-        let mut ledgers = Ledgers::default();
-        let mut clock = InputClock::default();
-        let mut records: Vec<FlowRecord> = Vec::new();
-        let mut housekept = Instant::now();
+        self.router.pin();
+        let mut turn = Turn::default();
         let mut saver = Saver::new(self.state.take(), self.collector.state_generation());
+        let result = self.read(&mut turn, &mut saver);
+        self.report(turn.clock.now());
+        saver.finish(&self.collector.export_state());
+        self.publish(&turn.ledgers);
+        self.router.finish(turn.clock.now());
+        result
+    }
+
+    fn read(&mut self, turn: &mut Turn, saver: &mut Saver) -> io::Result<()> {
+        let mut housekept = Instant::now();
         let mut stopped: Option<Instant> = None;
         loop {
             if self.stop.load(Ordering::Relaxed) {
@@ -80,38 +115,47 @@ impl Collect {
             let ready = wait(&self.receivers, if stopped.is_some() { 0 } else { WAIT_MS })?;
             // What was queued when the sensor was told to stop is still taken.
             if stopped.is_some_and(|since| !ready || since.elapsed() > DRAIN) {
-                break;
+                return Ok(());
             }
-            let stamp = clock.stamp(wall());
-            for receiver in &mut self.receivers {
-                let count = if ready { receiver.receive(0)? } else { receiver.idle() };
-                for index in 0..count {
-                    let (address, port, payload) = receiver.datagram(index);
-                    let from = (address, port);
-                    self.collector.datagram(from, stamp, payload, &mut records, &mut ledgers);
-                }
-                ledgers.datagrams.kernel_drops += receiver.take_kernel_drops();
-            }
-            for record in records.drain(..) {
-                self.router.record(record);
-            }
+            let stamp = turn.clock.stamp(wall());
+            self.receive(ready, stamp, turn)?;
             if housekept.elapsed() >= HOUSEKEEPING {
                 housekept = Instant::now();
-                self.collector.tick(stamp, &mut ledgers);
-                self.report(stamp);
+                self.collector.tick(stamp, &mut turn.ledgers);
+                self.exporters.totals.store(Arc::new(self.collector.totals()));
                 let generation = self.collector.state_generation();
                 saver.save(generation, || self.collector.export_state());
             }
+            if self.exporters.wanted.swap(false, Ordering::Relaxed) {
+                self.report(stamp);
+            }
             self.router.flush(stamp);
-            let slot = &self.shared.board.slots()[self.slot];
-            slot.publish(&ledgers);
-            slot.beat();
+            self.publish(&turn.ledgers);
         }
-        self.report(clock.now());
-        saver.finish(&self.collector.export_state());
-        self.shared.board.slots()[self.slot].publish(&ledgers);
-        self.router.finish(clock.now());
+    }
+
+    /// Takes one batch from each socket. Records go on after each datagram: one datagram bounds
+    /// what is held here.
+    fn receive(&mut self, ready: bool, stamp: Micros, turn: &mut Turn) -> io::Result<()> {
+        let Turn { ledgers, records, .. } = turn;
+        for receiver in &mut self.receivers {
+            let count = if ready { receiver.receive(0)? } else { receiver.idle() };
+            for index in 0..count {
+                let (address, port, payload) = receiver.datagram(index);
+                self.collector.datagram((address, port), stamp, payload, records, ledgers);
+                for record in records.drain(..) {
+                    self.router.record(record);
+                }
+            }
+            ledgers.datagrams.kernel_drops += receiver.take_kernel_drops();
+        }
         Ok(())
+    }
+
+    fn publish(&self, ledgers: &Ledgers) {
+        let slot = &self.shared.board.slots()[self.slot];
+        slot.publish(ledgers);
+        slot.beat();
     }
 
     fn report(&self, now: Micros) {

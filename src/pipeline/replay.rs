@@ -14,7 +14,7 @@ use crate::decode::packet::{LinkType, Options, is_giant, parse, udp_payload};
 use crate::decode::text::{CsvDecoder, HeaderError, RowError};
 use crate::flow::FlowRecord;
 #[cfg(feature = "capture")]
-use crate::input::capture::Filter;
+use crate::input::capture::{CaptureError, Filter};
 use crate::input::pcap::{Packet, PcapError, Reader};
 use crate::input::source::{Kind, Source};
 use crate::metrics::Ledgers;
@@ -51,6 +51,15 @@ pub enum ReplayError {
         path: PathBuf,
         /// How.
         error: HeaderError,
+    },
+    /// The filter has no meaning on a link type of the capture.
+    #[cfg(feature = "capture")]
+    #[error("{}: {error}", path.display())]
+    Filter {
+        /// Which capture.
+        path: PathBuf,
+        /// How.
+        error: CaptureError,
     },
     /// Neither a capture nor text.
     #[error("{}: not a pcap or pcapng capture (plain, gzip or zstd) and not CSV text",
@@ -157,7 +166,7 @@ impl Replay {
         let mut reader = Reader::new(source).map_err(broken)?;
         while !self.stopped() {
             let Some(packet) = reader.next().map_err(broken)? else { break };
-            if !self.takes(&packet) {
+            if !self.takes(path, &packet)? {
                 run.ledgers.packets.read += 1;
                 run.ledgers.packets.excepted.one("filtered");
                 continue;
@@ -175,15 +184,17 @@ impl Replay {
     }
 
     #[cfg(feature = "capture")]
-    fn takes(&mut self, packet: &Packet<'_>) -> bool {
-        let Some(filter) = &mut self.filter else { return true };
-        filter.matches(packet).unwrap_or(false)
+    fn takes(&mut self, path: &Path, packet: &Packet<'_>) -> Result<bool, ReplayError> {
+        let Some(filter) = &mut self.filter else { return Ok(true) };
+        let failed = |error| ReplayError::Filter { path: path.to_owned(), error };
+        filter.matches(packet).map_err(failed)
     }
 
     #[cfg(not(feature = "capture"))]
     #[expect(clippy::unused_self, reason = "the same form as with filters")]
-    fn takes(&mut self, _packet: &Packet<'_>) -> bool {
-        true
+    #[expect(clippy::unnecessary_wraps, reason = "the same form as with filters")]
+    fn takes(&mut self, _: &Path, _: &Packet<'_>) -> Result<bool, ReplayError> {
+        Ok(true)
     }
 
     /// Decodes a packet that carries an export datagram; counts one that does not.
@@ -259,6 +270,7 @@ impl Replay {
         run.since_flush += 1;
         if run.since_flush >= self.flush_every {
             run.since_flush = 0;
+            self.collector.tick(stamp, &mut run.ledgers);
             self.router.flush(stamp);
             let slot = &self.shared.board.slots()[self.slot];
             slot.publish(&run.ledgers);

@@ -33,11 +33,15 @@ impl Load {
     }
 }
 
+/// A worker without records is told the time no more often than this, in microseconds.
+const TICK_US: i64 = 50_000;
+
 /// A worker in a thread of its own, and the rings to and from it.
 #[derive(Debug)]
 pub struct Ring {
     loads: Sender<Load>,
     spent: Receiver<Load>,
+    told: Micros,
 }
 
 /// Routes what one reader decodes.
@@ -79,7 +83,8 @@ impl Router {
     #[must_use]
     pub fn rings(seeds: &[RingSeed]) -> Self {
         let ring = |seed: &RingSeed| {
-            let ring = Ring { loads: seed.loads.clone(), spent: seed.spent.clone() };
+            let (loads, spent) = (seed.loads.clone(), seed.spent.clone());
+            let ring = Ring { loads, spent, told: Micros::MIN };
             (ring, Load::default())
         };
         Self::Rings(seeds.iter().map(ring).collect())
@@ -138,24 +143,42 @@ impl Router {
             }
             Self::Rings(rings) => {
                 for (ring, load) in rings {
-                    ring.send(load, now);
+                    if load.len() > 0 || now.since(ring.told) >= TICK_US {
+                        ring.send(load, now);
+                    }
                 }
             }
         }
     }
 
+    /// Pins the calling thread, a reader's, if it is the worker too and shall be pinned.
+    pub fn pin(&self) {
+        if let Self::Inline(worker, _) = self {
+            worker.pin();
+        }
+    }
+
     /// The end of the input: the worker in this thread ends its flows; those in other threads do
     /// when the last router to them is gone.
-    pub fn finish(mut self, now: Micros) {
-        self.flush(now);
-        if let Self::Inline(worker, _) = self {
-            worker.finish();
+    pub fn finish(self, now: Micros) {
+        match self {
+            Self::Inline(mut worker, mut load) => {
+                load.now = now;
+                worker.work(&mut load);
+                worker.finish();
+            }
+            Self::Rings(rings) => {
+                for (mut ring, mut load) in rings {
+                    ring.send(&mut load, now);
+                }
+            }
         }
     }
 }
 
 impl Ring {
-    fn send(&self, load: &mut Load, now: Micros) {
+    fn send(&mut self, load: &mut Load, now: Micros) {
+        self.told = now;
         let spare = self.spent.try_recv().unwrap_or_default();
         let mut full = mem::replace(load, spare);
         full.now = now;

@@ -17,12 +17,18 @@ use crate::api::{Server, Status};
 use crate::config::Config;
 use crate::decode::netflow::Collector;
 use crate::flow::params::Params;
+#[cfg(feature = "capture")]
+use crate::input::capture::{CaptureError, Live};
 use crate::input::udp::{self, Receiver};
 use crate::metrics::{Board, Ledgers};
 use crate::output::{Context, FilesSink, Sink};
 use crate::pipeline::collect::{Collect, ExporterBoard, wall};
 use crate::pipeline::worker::Shared;
 use crate::pipeline::{self, Outputs, Router, Rules, affinity, state};
+
+/// There is nothing to open without the feature.
+#[cfg(not(feature = "capture"))]
+enum Live {}
 
 /// Why the sensor cannot start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -87,10 +93,12 @@ impl Sensor {
     fn start(path: &Path, config: Config) -> Result<Self, RunError> {
         let rules = Rules::default();
         let sources = load::rules(&config)?;
-        report_rules(&rules.load(&sources, &pipeline::rules::options(&config)));
+        let book = rules.reload(&sources, &pipeline::rules::options(&config));
+        let book = book.map_err(LoadError::Invalid)?;
+        report_rules(&book);
         let sockets = sockets(&config)?;
-        let readers =
-            usize::from(!sockets.is_empty()) + usize::from(config.input.capture.is_some());
+        let live = open_capture(&config)?;
+        let readers = usize::from(!sockets.is_empty()) + usize::from(live.is_some());
         if readers == 0 {
             return Err(RunError::NoInput);
         }
@@ -125,86 +133,69 @@ impl Sensor {
             stop: Arc::default(),
             config,
         };
-        sensor.start_readers(sockets, started.routers, workers, &exporters)?;
+        // Everything is bound and open before the first datagram is taken.
         if let Some(listen) = sensor.config.admin.listen {
             let status: Arc<dyn Status> = Arc::clone(&sensor.status) as _;
             sensor.server = Some(Server::start(listen, status)?);
         }
+        let mut routers = started.routers.into_iter().zip(workers..);
+        if let Some(live) = live {
+            let (router, slot) = routers.next().expect("a router for each reader");
+            sensor.start_capture(live, router, slot)?;
+        }
+        if !sockets.is_empty() {
+            let (router, slot) = routers.next().expect("a router for each reader");
+            sensor.start_collect(sockets, router, slot, &exporters)?;
+        }
         Ok(sensor)
     }
 
-    fn start_readers(
+    fn start_collect(
         &mut self,
         sockets: Vec<udp::Bound>,
-        routers: Vec<Router>,
-        first_slot: usize,
+        router: Router,
+        slot: usize,
         exporters: &Arc<ExporterBoard>,
     ) -> Result<(), RunError> {
-        let mut routers = routers.into_iter().zip(first_slot..);
-        let mut next = || routers.next().expect("a router for each reader");
-        if !sockets.is_empty() {
-            let (router, slot) = next();
-            let state = writable_state(&self.config);
-            let mut collector = Collector::new(&self.config);
-            match state.as_deref().map_or(Ok(None), state::load) {
-                Ok(None) => {}
-                Ok(Some(known)) => {
-                    let templates = collector.import_state(&known, wall(), &mut Ledgers::default());
-                    tracing::info!(templates, "templates of the last run are taken in");
-                }
-                // Exporters send their templates again: no reason not to start.
-                Err(error) => tracing::warn!(%error, "the templates of the last run are lost"),
-            }
-            let collect = Collect {
-                receivers: sockets.into_iter().map(|bound| Receiver::new(bound.socket)).collect(),
-                collector,
-                router,
-                slot,
-                shared: Arc::clone(&self.shared),
-                exporters: Arc::clone(exporters),
-                state,
-                stop: Arc::clone(&self.stop),
-            };
-            self.reader("weir-netflow", move || collect.run().map_err(RunError::from))?;
+        let state = writable_state(&self.config);
+        let mut collector = Collector::new(&self.config);
+        if let Some(directory) = &state
+            && let Some(known) = state::load(directory)?
+        {
+            let templates = collector.import_state(&known, wall(), &mut Ledgers::default());
+            tracing::info!(templates, "templates of the last run are taken in");
         }
-        if let Some(capture) = &self.config.input.capture {
-            let (router, slot) = next();
-            self.start_capture(&capture.clone(), router, slot)?;
-        }
-        Ok(())
+        let collect = Collect {
+            receivers: sockets.into_iter().map(|bound| Receiver::new(bound.socket)).collect(),
+            collector,
+            router,
+            slot,
+            shared: Arc::clone(&self.shared),
+            exporters: Arc::clone(exporters),
+            state,
+            stop: Arc::clone(&self.stop),
+        };
+        self.reader("weir-netflow", move || collect.run().map_err(RunError::from))
     }
 
     #[cfg(feature = "capture")]
-    fn start_capture(
-        &mut self,
-        capture: &crate::config::Capture,
-        router: Router,
-        slot: usize,
-    ) -> Result<(), RunError> {
-        let failed =
-            |error: crate::input::capture::CaptureError| RunError::Capture(error.to_string());
+    fn start_capture(&mut self, live: Live, router: Router, slot: usize) -> Result<(), RunError> {
         let reader = pipeline::capture::Capture {
-            live: crate::input::capture::Live::open(capture).map_err(failed)?,
+            live,
             options: (&self.config.flow).into(),
             router,
             slot,
             shared: Arc::clone(&self.shared),
             stop: Arc::clone(&self.stop),
         };
-        tracing::info!(interface = capture.interface, "capturing");
+        let failed = |error: CaptureError| RunError::Capture(error.to_string());
         self.reader("weir-capture", move || reader.run().map_err(failed))
     }
 
     #[cfg(not(feature = "capture"))]
     #[expect(clippy::needless_pass_by_ref_mut, reason = "the same form as with capture")]
-    fn start_capture(
-        &mut self,
-        _capture: &crate::config::Capture,
-        _router: Router,
-        _slot: usize,
-    ) -> Result<(), RunError> {
-        let message = "input.capture: this build has no feature `capture`";
-        Err(RunError::Capture(message.into()))
+    fn start_capture(&mut self, live: Live, _: Router, _: usize) -> Result<(), RunError> {
+        match live {}
     }
 
     fn reader(
@@ -308,6 +299,22 @@ fn report_rules(book: &pipeline::RuleBook) {
         tracing::warn!("{warning}");
     }
     tracing::info!(loaded = report.loaded, rejected = report.rejected.len(), "rules loaded");
+}
+
+/// Opens the interface that the configuration names, if it names one.
+#[cfg(feature = "capture")]
+fn open_capture(config: &Config) -> Result<Option<Live>, RunError> {
+    let Some(capture) = &config.input.capture else { return Ok(None) };
+    let live = Live::open(capture).map_err(|error| RunError::Capture(error.to_string()))?;
+    tracing::info!(interface = capture.interface, "capturing");
+    Ok(Some(live))
+}
+
+#[cfg(not(feature = "capture"))]
+fn open_capture(config: &Config) -> Result<Option<Live>, RunError> {
+    let message = "input.capture: this build has no feature `capture`";
+    let wanted = config.input.capture.is_some();
+    if wanted { Err(RunError::Capture(message.into())) } else { Ok(None) }
 }
 
 /// The sockets that systemd passed, else those that the configuration names.

@@ -84,8 +84,7 @@ impl Status for SensorStatus {
     }
 
     fn exporters(&self) -> serde_json::Value {
-        let reports = self.exporters.reports.load();
-        serde_json::to_value(reports.as_ref()).unwrap_or_default()
+        serde_json::to_value(self.exporters.reports().as_ref()).unwrap_or_default()
     }
 
     fn stalled(&self) -> Vec<String> {

@@ -102,6 +102,11 @@ pub fn passed_sockets() -> io::Result<Vec<UdpSocket>> {
     let count = i32::try_from(number("LISTEN_FDS").unwrap_or(0)).unwrap_or(0).min(1_024);
     (LISTEN_FDS_START..LISTEN_FDS_START + count)
         .map(|fd| {
+            // SAFETY: asking for the flags of a descriptor that may not be open is harmless.
+            if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+                let message = format!("LISTEN_FDS names descriptor {fd}, which is not open");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
             // SAFETY: by the protocol, these descriptors are open and ours alone to own.
             let fd = unsafe { OwnedFd::from_raw_fd(fd) };
             let kind = socket2::SockRef::from(&fd.as_fd()).r#type()?;

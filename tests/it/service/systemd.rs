@@ -67,11 +67,12 @@ fn spawn_with(fd: RawFd, bench: &Bench, ports: (u16, u16)) -> Sensor {
     let mut shell = Command::new("sh");
     shell.args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\""]).arg(binary());
     shell.env("NO_COLOR", "1").env_remove("NOTIFY_SOCKET");
-    // SAFETY: between fork and exec it makes one call, which is async-signal-safe.
+    // SAFETY: between fork and exec it makes async-signal-safe calls only.
     unsafe {
-        shell.pre_exec(move || match libc::dup2(fd, 3) {
-            -1 => Err(std::io::Error::last_os_error()),
-            _ => Ok(()),
+        // If `fd` is 3, there is no copy that loses close-on-exec.
+        shell.pre_exec(move || match (libc::dup2(fd, 3), libc::fcntl(3, libc::F_SETFD, 0)) {
+            (3, 0) => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
         });
     }
     Sensor::spawn(shell, bench, ports)
@@ -81,7 +82,6 @@ fn spawn_with(fd: RawFd, bench: &Bench, ports: (u16, u16)) -> Sensor {
 fn passed_sockets_keep_what_comes_between_two_runs() {
     let bench = Bench::new();
     bench.write("rules/https.yml", HTTPS);
-    // Above 3, so that its copy loses close-on-exec.
     let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
     let passed = socket.local_addr().expect("bound").port();
     let (_, admin) = free_ports();
