@@ -7,7 +7,7 @@
 use std::env;
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
@@ -93,30 +93,31 @@ fn monotonic_micros() -> i64 {
 /// The UDP sockets that systemd passed to this process, if any. Call once.
 ///
 /// # Errors
-/// If a passed descriptor is not a UDP socket.
+/// If a passed descriptor is not open, or not a UDP socket.
 pub fn passed_sockets() -> io::Result<Vec<UdpSocket>> {
     let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
     if number("LISTEN_PID") != Some(std::process::id()) {
         return Ok(Vec::new());
     }
     let count = i32::try_from(number("LISTEN_FDS").unwrap_or(0)).unwrap_or(0).min(1_024);
-    (LISTEN_FDS_START..LISTEN_FDS_START + count)
-        .map(|fd| {
-            // SAFETY: asking for the flags of a descriptor that may not be open is harmless.
-            if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-                let message = format!("LISTEN_FDS names descriptor {fd}, which is not open");
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-            }
-            // SAFETY: by the protocol, these descriptors are open and ours alone to own.
-            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-            let kind = socket2::SockRef::from(&fd.as_fd()).r#type()?;
-            if kind != socket2::Type::DGRAM {
-                let message = "systemd passed a socket that is not UDP: expected ListenDatagram=";
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-            }
-            Ok(UdpSocket::from(fd))
-        })
-        .collect()
+    (LISTEN_FDS_START..LISTEN_FDS_START + count).map(passed_socket).collect()
+}
+
+fn passed_socket(fd: RawFd) -> io::Result<UdpSocket> {
+    let wrong = |what: &str| {
+        let message = format!("LISTEN_FDS: descriptor {fd} {what}: expected ListenDatagram=");
+        io::Error::new(io::ErrorKind::InvalidInput, message)
+    };
+    // SAFETY: this only asks about a number.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
+        return Err(wrong("is not open"));
+    }
+    // SAFETY: it is open, and by the protocol ours alone to own.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    match socket2::SockRef::from(&fd.as_fd()).r#type() {
+        Ok(kind) if kind == socket2::Type::DGRAM => Ok(UdpSocket::from(fd)),
+        _ => Err(wrong("is not a UDP socket")),
+    }
 }
 
 #[cfg(test)]

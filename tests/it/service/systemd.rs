@@ -64,18 +64,27 @@ fn the_manager_hears_of_every_state() {
 /// A sensor that is started with `fd` passed as systemd does, by a shell that knows its own
 /// process id.
 fn spawn_with(fd: RawFd, bench: &Bench, ports: (u16, u16)) -> Sensor {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\""]).arg(binary());
-    shell.env("NO_COLOR", "1").env_remove("NOTIFY_SOCKET");
-    // SAFETY: between fork and exec it makes async-signal-safe calls only.
-    unsafe {
-        // If `fd` is 3, there is no copy that loses close-on-exec.
-        shell.pre_exec(move || match (libc::dup2(fd, 3), libc::fcntl(3, libc::F_SETFD, 0)) {
-            (3, 0) => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        });
-    }
+    let mut shell = shell("");
+    let pass = move || {
+        // SAFETY: between fork and exec; both calls are async-signal-safe and take numbers.
+        let result = unsafe {
+            // A copy is open across exec; one that has the number already is no copy.
+            if fd == 3 { libc::fcntl(fd, libc::F_SETFD, 0) } else { libc::dup2(fd, 3) }
+        };
+        if result == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: `pass` neither allocates nor locks.
+    unsafe { shell.pre_exec(pass) };
     Sensor::spawn(shell, bench, ports)
+}
+
+/// A shell that starts the sensor as its own process, with `redirections`.
+fn shell(redirections: &str) -> Command {
+    let mut shell = Command::new("sh");
+    let script = format!("LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" {redirections}");
+    shell.args(["-c", &script]).arg(binary());
+    shell.env("NO_COLOR", "1").env_remove("NOTIFY_SOCKET");
+    shell
 }
 
 #[test]
@@ -95,12 +104,25 @@ fn passed_sockets_keep_what_comes_between_two_runs() {
         sensor.stop();
     }
     assert_eq!(ports(&records(&bench.path("flows")), "src_port"), [1_000, 1_001, 1_002]);
+}
 
+#[test]
+fn descriptors_that_are_no_udp_sockets_are_refused() {
+    let bench = Bench::new();
+    bench.write("rules/https.yml", HTTPS);
+    let ports = free_ports();
+    Sensor::configure(&bench, FLOWS, ports);
     let stream = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let mut sensor = spawn_with(stream.as_raw_fd(), &bench, (passed, admin));
-    assert_eq!(reap(&mut sensor.process).code(), Some(3));
-    let log = sensor.ended();
-    assert!(log.contains("systemd passed a socket that is not UDP"), "{log}");
+    for (mut sensor, says) in [
+        (spawn_with(stream.as_raw_fd(), &bench, ports), "is not a UDP socket"),
+        (Sensor::spawn(shell("3</dev/null"), &bench, ports), "is not a UDP socket"),
+        (Sensor::spawn(shell("3<&-"), &bench, ports), "is not open"),
+    ] {
+        assert_eq!(reap(&mut sensor.process).code(), Some(3));
+        let log = sensor.ended();
+        let says = format!("weir: LISTEN_FDS: descriptor 3 {says}: expected ListenDatagram=");
+        assert!(log.contains(&says), "{says}: {log}");
+    }
 }
 
 #[test]
