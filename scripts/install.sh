@@ -23,11 +23,12 @@ if [ "$weir" = --remove ]; then
     rm -fv "${files[@]}"
     rm -rfv "$dest$prefix/share/weir"
     # The rules beside the configuration, where they are the link that was made here.
-    rules="$dest$sysconf/weir/rules"
+    rules="$dest$sysconf/weir/rules/shipped"
     [ "$(readlink "$rules")" != "$prefix/share/weir/rules" ] || rm -fv "$rules"
     exit 0
 fi
 
+config="$dest$sysconf/weir/weir.toml"
 install -Dm755 "$weir" "$bin"
 install -Dm644 systemd/weir.service "$dest$units/system/weir.service"
 install -Dm644 systemd/weir.socket "$dest$units/system/weir.socket"
@@ -45,13 +46,15 @@ for page in man/weir.8 completions/bash completions/zsh completions/fish; do
     mkdir -p "$(dirname "$to")"
     "$weir" "${page%%/*}" $([[ $page == man/* ]] || echo "${page##*/}") >"$to"
 done
-mkdir -p "$dest$prefix/share/weir/rules" "$dest$sysconf/weir"
+mkdir -p "$dest$prefix/share/weir/rules" "$dest$sysconf/weir/rules"
 cp -r config/rules/. "$dest$prefix/share/weir/rules/"
-# The configuration names `rules`, beside itself; an operator may put a folder of his own there.
-[ -e "$dest$sysconf/weir/rules" ] || ln -s "$prefix/share/weir/rules" "$dest$sysconf/weir/rules"
+# The operator's rules stand in /etc/weir/rules; ours are linked in, and may be unlinked.
+shipped="$dest$sysconf/weir/rules/shipped"
+if [ ! -e "$config" ] && [ ! -L "$shipped" ]; then
+    ln -s "$prefix/share/weir/rules" "$shipped"
+fi
 
 # A configuration that stands is the operator's: the new default goes beside it.
-config="$dest$sysconf/weir/weir.toml"
 if [ -e "$config" ]; then
     install -Dm644 config/weir.toml "$config.new"
     echo "install: $config stands; the new default is $config.new"

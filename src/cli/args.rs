@@ -158,10 +158,15 @@ pub(super) struct Replay {
     pub fail_on_alert: bool,
 }
 
+/// Slower, a day of traffic takes more than a year.
+const SPEED_MIN: f64 = 0.001;
+/// Faster, sleeping makes no difference.
+const SPEED_MAX: f64 = 1_000_000.0;
+
 fn speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(speed) if speed.is_finite() && speed > 0.0 => Ok(speed),
-        _ => Err("expected a number above 0".into()),
+        Ok(speed) if (SPEED_MIN..=SPEED_MAX).contains(&speed) => Ok(speed),
+        _ => Err(format!("expected a number from {SPEED_MIN} to {SPEED_MAX}")),
     }
 }
 

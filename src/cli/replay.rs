@@ -32,7 +32,9 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     for path in args.files.iter().filter(|path| path.as_os_str() != "-") {
         fs::metadata(path).map_err(|error| named(path, &error))?;
     }
+    targets(args)?;
     let stop = Arc::new(AtomicBool::new(false));
+    end_on_signal(&stop)?;
     let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
     let report = args.output.is_none().then(|| Arc::new(Report::default()));
     if let Some(path) = &args.output {
@@ -66,11 +68,67 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
         let text = format!("ledgers do not balance: {}", imbalances.join("; "));
         return Err(io::Error::other(text).into());
     }
+    if args.netflow.is_some() && ledgers.datagrams.received == 0 && ledgers.packets.read > 0 {
+        tracing::warn!("no packet is an export datagram: is --netflow meant, and the port right?");
+    }
     match args.fail_on_alert && ledgers.detections.alerts.total() > 0 {
         true => Err(Failure::Findings),
         false => Ok(()),
     }
 }
+
+/// Nothing may be written over an input, or over another output.
+fn targets(args: &ReplayArgs) -> Result<(), Failure> {
+    let place = |path: &Path| {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = fs::canonicalize(parent.unwrap_or(Path::new("."))).ok();
+        fs::canonicalize(path).ok().or(Some(parent?.join(path.file_name()?)))
+    };
+    let inputs = args.files.iter().map(|path| ("an input", path));
+    let outputs =
+        [("--output", &args.output), ("--alerts", &args.alerts), ("--summary", &args.summary)];
+    let outputs = outputs.iter().filter_map(|(name, path)| Some((*name, path.as_ref()?)));
+    let mut taken: Vec<(&str, PathBuf)> = Vec::new();
+    for (name, path) in inputs.chain(outputs) {
+        let place = if path.as_os_str() == "-" { Some(path.clone()) } else { place(path) };
+        // A device may be written to twice, and standard input is not standard output.
+        let Some(place) = place.filter(|place| !place.starts_with("/dev")) else { continue };
+        let other = taken
+            .iter()
+            .find(|(other, at)| *at == place && (path.as_os_str() != "-" || *other != "an input"));
+        if let (Some((other, _)), true) = (other, name != "an input") {
+            let message = format!("{name}: {} is {other} already", path.display());
+            return Err(Failure::Invalid(message));
+        }
+        taken.push((name, place));
+    }
+    Ok(())
+}
+
+/// The first signal ends the input: what was read is flushed and told. A second ends at once.
+fn end_on_signal(stop: &Arc<AtomicBool>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let stop = Arc::clone(stop);
+    std::thread::Builder::new().name("weir-signals".into()).spawn(move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut term), Ok(mut int)) =
+                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+            else {
+                return;
+            };
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+            tracing::warn!("interrupted: what was read so far is flushed");
+            stop.store(true, Ordering::Relaxed);
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+            std::process::exit(INTERRUPTED);
+        });
+    })?;
+    Ok(())
+}
+
+/// As a shell reports a process that a signal ended.
+const INTERRUPTED: i32 = 130;
 
 /// The configuration's settings, changed by the arguments.
 fn settings(args: &ReplayArgs) -> Result<Config, Failure> {

@@ -10,6 +10,9 @@ use crate::config::Config;
 use crate::detect::RuleMeta;
 use crate::detect::sigma::{Interner, LoadReport, Options, Reason, Rejected, RuleSet, Source};
 
+/// Folders below a rule directory, at most: a link may lead back.
+const DEPTH_MAX: usize = 16;
+
 /// An immutable snapshot: the rules, and the identity of every rule that ever fired.
 #[derive(Debug, Default)]
 pub struct RuleBook {
@@ -115,7 +118,7 @@ pub fn options(config: &Config) -> Options {
 pub fn read(directories: &[PathBuf]) -> std::io::Result<Vec<Source>> {
     let mut files = Vec::new();
     for directory in directories {
-        walk(directory, &mut files)?;
+        walk(directory, 0, &mut files)?;
     }
     files.sort();
     files.dedup();
@@ -128,18 +131,20 @@ pub fn read(directories: &[PathBuf]) -> std::io::Result<Vec<Source>> {
         .collect()
 }
 
-fn walk(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+fn walk(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     if path.is_file() {
         files.push(path.to_owned());
         return Ok(());
     }
+    if depth > DEPTH_MAX {
+        let message = format!("{}: folders nest deeper than {DEPTH_MAX}", path.display());
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, message));
+    }
     for entry in fs::read_dir(path).map_err(|error| named(path, &error))? {
         let path = entry.map_err(|error| named(path, &error))?.path();
         let is_rule = path.extension().is_some_and(|e| e == "yml" || e == "yaml");
-        // A link to a directory is not followed: it might lead back.
-        let is_folder = path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
-        if is_folder {
-            walk(&path, files)?;
+        if path.is_dir() {
+            walk(&path, depth + 1, files)?;
         } else if is_rule {
             files.push(path);
         }

@@ -1,5 +1,6 @@
 //! `weir run`: the sensor from start to stop.
 
+use std::fs::{File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -87,6 +88,8 @@ struct Sensor {
     readers: Vec<JoinHandle<Result<(), RunError>>>,
     workers: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
+    /// Held while the state directory is ours.
+    state_lock: Option<File>,
 }
 
 impl Sensor {
@@ -131,6 +134,7 @@ impl Sensor {
             readers: Vec::new(),
             workers: started.threads,
             stop: Arc::default(),
+            state_lock: None,
             config,
         };
         // Everything is bound and open before the first datagram is taken.
@@ -158,12 +162,18 @@ impl Sensor {
         exporters: &Arc<ExporterBoard>,
     ) -> Result<(), RunError> {
         let state = writable_state(&self.config);
+        if let Some(directory) = &state {
+            self.state_lock = Some(lock(directory)?);
+        }
         let mut collector = Collector::new(&self.config);
-        if let Some(directory) = &state
-            && let Some(known) = state::load(directory)?
-        {
-            let templates = collector.import_state(&known, wall(), &mut Ledgers::default());
-            tracing::info!(templates, "templates of the last run are taken in");
+        match state.as_deref().map_or(Ok(None), state::load) {
+            Ok(None) => {}
+            Ok(Some(known)) => {
+                let templates = collector.import_state(&known, wall(), &mut Ledgers::default());
+                tracing::info!(templates, "templates of the last run are taken in");
+            }
+            // Exporters send their templates again: no reason not to start.
+            Err(error) => tracing::warn!(%error, "the templates of the last run are lost"),
         }
         let collect = Collect {
             receivers: sockets.into_iter().map(|bound| Receiver::new(bound.socket)).collect(),
@@ -283,6 +293,7 @@ impl Sensor {
                 result = result.and(Err(RunError::Io(panicked)));
             }
         }
+        drop(self.state_lock.take());
         let mut ledgers = self.shared.board.ledgers();
         ledgers.sinks = self.shared.outputs.close();
         drop(self.server.take());
@@ -349,6 +360,20 @@ fn sinks(config: &Config) -> io::Result<Vec<Arc<dyn Sink>>> {
         Ok(Arc::new(FilesSink::spawn(files.clone(), context.clone())?))
     };
     config.output.files.iter().map(spawn).collect()
+}
+
+/// Takes the state directory for this process: two sensors would overwrite each other's state.
+fn lock(directory: &Path) -> io::Result<File> {
+    let file = File::create(directory.join("lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let directory = directory.display();
+            let message = format!("sensor.state_directory: {directory} is in use by another weir");
+            Err(io::Error::new(io::ErrorKind::AddrInUse, message))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// The state directory, made if it is not there; `None`, with a warning, if it cannot be.

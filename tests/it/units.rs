@@ -125,7 +125,7 @@ fn installation_puts_everything_in_place_and_takes_it_away() {
     assert_eq!(mode, 0o755);
     let shipped = fs::read_to_string(root().join("config/weir.toml")).expect("the configuration");
     assert_eq!(bench.read(CONFIG), shipped);
-    let rules = fs::read_link(bench.path("etc/weir/rules")).expect("a link");
+    let rules = fs::read_link(bench.path("etc/weir/rules/shipped")).expect("a link");
     assert_eq!(rules, Path::new("/usr/share/weir/rules"));
     let count = |folder: PathBuf| fs::read_dir(folder).expect("rules").count();
     assert_eq!(count(bench.path("usr/share/weir/rules")), count(root().join("config/rules")));

@@ -346,3 +346,46 @@ fn a_reader_that_closes_its_pipe_is_no_failure() {
         assert!(!err.contains("weir: "), "{args}: {err}");
     }
 }
+
+#[test]
+fn nothing_is_written_over_an_input_or_another_output() {
+    let bench = bench();
+    let before = bench.path("a.pcap").metadata().expect("a capture").len();
+    for (arguments, want) in [
+        ("replay a.pcap -o a.pcap", "--output: a.pcap is an input already"),
+        ("replay a.pcap -o ./a.pcap", "--output: ./a.pcap is an input already"),
+        ("replay a.pcap -o x --alerts ./x", "--alerts: ./x is --output already"),
+        ("replay a.pcap -o x --summary x", "--summary: x is --output already"),
+        ("replay a.pcap -o - --summary -", "--summary: - is --output already"),
+    ] {
+        let found = bench.weir(arguments, 3);
+        assert!(found.err.contains(want), "{arguments}: {}", found.err);
+    }
+    assert_eq!(bench.path("a.pcap").metadata().expect("a capture").len(), before);
+    bench.weir("replay a.pcap -o /dev/null --alerts /dev/null --summary -", 0);
+    // A mistyped input does not cost the result of the run before.
+    bench.write("old.ndjson", "kept");
+    bench.weir("replay none.pcap -o old.ndjson", 3);
+    assert_eq!(bench.read("old.ndjson"), "kept");
+}
+
+#[test]
+fn a_signal_ends_the_input_and_flushes_what_was_read() {
+    let bench = bench();
+    let mut process = std::process::Command::new(crate::system::binary())
+        .args(["replay", "a.pcap", "--speed", "0.001", "-o", "s.ndjson", "--summary", "s.json"])
+        .current_dir(bench.path("."))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a process");
+    // It sleeps between the first packets; until then the file is not there.
+    crate::system::wait_for("an output", || bench.path("s.ndjson").exists().then_some(()));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    // SAFETY: a signal to a child that was not waited for yet.
+    assert_eq!(unsafe { libc::kill(process.id() as i32, libc::SIGTERM) }, 0);
+    assert_eq!(process.wait().expect("ended").code(), Some(0));
+    let summary: Value = serde_json::from_str(&bench.read("s.json")).expect("a summary");
+    let lines = bench.read("s.ndjson").lines().count() as u64;
+    assert_eq!(summary["slices"]["shipped"], lines);
+    assert!(summary["packets"]["read"].as_u64() >= Some(1), "{summary}");
+}

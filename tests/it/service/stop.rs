@@ -140,3 +140,17 @@ fn a_second_sigterm_ends_at_once() {
     });
     assert_eq!(status.code(), Some(130), "{}", sensor.ended());
 }
+
+#[test]
+fn a_state_directory_belongs_to_one_sensor() {
+    let bench = Bench::new();
+    let first = Sensor::start(&bench, SLOW);
+    let config = bench.read("weir.toml");
+    let (netflow, admin) = crate::system::free_ports();
+    let (old_netflow, old_admin) = (first.netflow.to_string(), first.admin.to_string());
+    let other = config.replace(&old_netflow, &netflow.to_string());
+    bench.write("other.toml", other.replace(&old_admin, &admin.to_string()));
+    let found = bench.weir("run -c other.toml", 3);
+    assert!(found.err.contains("is in use by another weir"), "{}", found.err);
+    first.stop();
+}
