@@ -14,7 +14,7 @@ say "1. Packets to tagged flows: weir replay pcaps/mixed.pcap.zst --rules config
 say "2. The same traffic as routers export it: weir replay pcaps/exports-ipfix.pcap --netflow"
 "$weir" --quiet replay pcaps/exports-ipfix.pcap --netflow --rules config/rules
 
-say "3. One tagged slice as it is shipped: weir replay ... --select tagged -o - --sorted"
+say "3. One tagged slice as it is shipped: weir replay ... --select tagged --sorted -o FILE"
 "$weir" --quiet replay pcaps/mixed.pcap.zst --rules config/rules --select tagged --sorted \
     -o "$out/tagged.ndjson" --summary "$out/summary.json"
 head -n 1 "$out/tagged.ndjson"

@@ -148,6 +148,13 @@ fn settings(args: &ReplayArgs) -> Result<Config, Failure> {
     if problems.is_empty() {
         return Ok(config);
     }
+    if args.idle_timeout > Some(config.flow.packets.active_timeout_s)
+        && args.active_timeout.is_none()
+    {
+        let message =
+            "--idle-timeout must be at most the active timeout: give --active-timeout too";
+        return Err(Failure::Invalid(message.into()));
+    }
     let text: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.key, p.message)).collect();
     Err(Failure::Invalid(text.join("\nweir: ")))
 }

@@ -136,9 +136,15 @@ impl Replay {
     pub fn run(mut self, files: &[PathBuf]) -> (Replayed, Result<(), ReplayError>) {
         let mut run = Run::default();
         let mut result = Ok(());
-        for path in files {
-            if result.is_ok() && !self.stopped() {
-                result = self.file(path, &mut run);
+        for (index, path) in files.iter().enumerate() {
+            if self.stopped() {
+                break;
+            }
+            result = self.file(path, &mut run);
+            if result.is_err() {
+                let unread = files.len() - index - 1;
+                tracing::warn!(unread, "the input is cut short: what was read before counts");
+                break;
             }
         }
         let now = run.clock.now();
@@ -156,7 +162,15 @@ impl Replay {
         let mut source = Source::open(path, Arc::clone(&self.progress))?;
         match source.kind()? {
             Kind::Capture => self.capture(path, source, run),
-            Kind::Text => self.rows(path, source, run),
+            Kind::Text => {
+                if self.exports != Exports::No || self.is_filtered() {
+                    tracing::warn!(
+                        "{}: rows of text: --netflow and --filter do not apply",
+                        path.display()
+                    );
+                }
+                self.rows(path, source, run)
+            }
             Kind::Unknown => Err(ReplayError::Unknown { path: path.to_owned() }),
         }
     }
@@ -181,6 +195,17 @@ impl Replay {
             self.count_and_flush(stamp, run);
         }
         Ok(())
+    }
+
+    #[cfg(feature = "capture")]
+    fn is_filtered(&self) -> bool {
+        self.filter.is_some()
+    }
+
+    #[cfg(not(feature = "capture"))]
+    #[expect(clippy::unused_self, reason = "the same form as with filters")]
+    fn is_filtered(&self) -> bool {
+        false
     }
 
     #[cfg(feature = "capture")]
