@@ -11,6 +11,9 @@ const SOURCE: (weir::net::Addr, u16) = (host(1), 5_000);
 /// One field: element, enterprise number, width, value.
 type Field = (u16, u32, usize, u128);
 
+/// The enterprise number of reverse elements (RFC 5103).
+const REVERSE: u32 = 29_305;
+
 const ADDRESSES: [Field; 2] = [(8, 0, 4, 0x0a00_0001), (12, 0, 4, 0x0a00_0002)];
 
 fn spec(fields: &[Field]) -> Vec<build::Spec> {
@@ -124,10 +127,6 @@ fn observation_points() {
 
 #[test]
 fn counters() {
-    let both = |r: &FlowRecord| {
-        let bwd = r.bwd.unwrap_or_default();
-        [r.fwd.octets, r.fwd.packets, bwd.octets, bwd.packets]
-    };
     check("deltas", &[(1, 0, 8, 1 << 40), (2, 0, 4, 9)], both, [1 << 40, 9, 0, 0]);
     for width in 1..=8 {
         let value = (1_u128 << (width * 8)) - 2;
@@ -193,6 +192,40 @@ fn totals_become_deltas_over_records() {
         decode_with(&mut bench, Format::Ipfix, &fields)[0].fwd.octets
     };
     assert_eq!([octets(100), octets(350), octets(350), octets(20)], [100, 250, 0, 20]);
+}
+
+/// Octets and packets, forward and backward.
+fn both(r: &FlowRecord) -> [u64; 4] {
+    let bwd = r.bwd.unwrap_or_default();
+    [r.fwd.octets, r.fwd.packets, bwd.octets, bwd.packets]
+}
+
+/// Sends `fields` with each of `values` in all of them; wants the four counters of each record.
+#[track_caller]
+fn check_mixed(name: &str, fields: &[(u16, u32)], values: &[u128], want: &[[u64; 4]]) {
+    let mut bench = Bench::new(|_| {});
+    let got = values.iter().map(|&value| {
+        let counters: Vec<Field> =
+            fields.iter().map(|&(element, pen)| (element, pen, 8, value)).collect();
+        let out = decode_with(&mut bench, Format::Ipfix, &[&ADDRESSES[..], &counters].concat());
+        both(&out[0])
+    });
+    assert_eq!(got.collect::<Vec<_>>(), want, "case: {name}");
+}
+
+#[test]
+fn each_counter_is_a_total_or_a_delta_by_itself() {
+    let values = [100, 350];
+    let deltas = [(1, 0), (86, 0)];
+    check_mixed("octets, total packets", &deltas, &values, &[[100, 100, 0, 0], [350, 250, 0, 0]]);
+    let totals = [(85, 0), (2, 0)];
+    check_mixed("total octets, packets", &totals, &values, &[[100, 100, 0, 0], [250, 350, 0, 0]]);
+    let both_told = [(1, 0), (85, 0), (2, 0), (86, 0)];
+    check_mixed("deltas and totals", &both_told, &values, &[[100, 100, 0, 0], [350, 350, 0, 0]]);
+    let back = [(1, 0), (2, 0), (85, REVERSE), (86, REVERSE)];
+    check_mixed("totals of the way back", &back, &values, &[[100; 4], [350, 350, 250, 250]]);
+    let forward = [(85, 0), (86, 0), (1, REVERSE), (2, REVERSE)];
+    check_mixed("totals of the way there", &forward, &values, &[[100; 4], [250, 250, 350, 350]]);
 }
 
 #[test]
