@@ -2,7 +2,7 @@
 
 use super::exporter::{Known, Learnt};
 use super::field::{Field, Values};
-use super::options::{Options, text_of};
+use super::options::{Options, own_interval, text_of};
 use super::time::{FlowTimes, MessageTime};
 use super::totals::FlowKey;
 use crate::config::Profile;
@@ -174,7 +174,9 @@ fn sampling_interval(
     learnt: &mut Learnt,
     interface: u32,
 ) -> u32 {
-    let interval = context.options.interval(context.domain, values, interface);
+    let own = own_interval(values);
+    learnt.record_sampling = own.or(learnt.record_sampling);
+    let interval = own.or_else(|| context.options.interval(context.domain, values, interface));
     let interval = interval.or(context.known.sampling_interval).unwrap_or(0);
     learnt.sampling_unknown += u64::from(interval == 0);
     interval

@@ -271,6 +271,7 @@ fn v5_and_v7() {
         assert_eq!((r.in_if, r.out_if, r.src_asn, r.site), (Some(3), Some(4), Some(64_512), 2));
         assert_eq!(r.point.domain, if version == 5 { 0x102 } else { 0 });
         assert_eq!(r.sampling_interval, if version == 5 { 100 } else { 0 });
+        assert_eq!(bench.report(SOURCE).header_sampling, Some(100), "that of v5 stays");
         assert_eq!(r.in_if_name.as_deref(), Some("uplink"));
     }
     let report = bench.report(SOURCE);
@@ -393,6 +394,33 @@ fn samplers_of_one_box_are_kept_apart() {
     assert_eq!(report.sampling_unknown, 2);
     let domain = &report.domains[0];
     assert_eq!(domain.samplers.iter().map(|s| s.sampling.interval).sum::<u32>(), 1_010);
+}
+
+#[test]
+fn the_report_tells_every_source_of_a_sampling_interval() {
+    let mut bench = Bench::new(|config| {
+        let sampling_interval = Some(7);
+        let exporter = Exporter { address: host(1), sampling_interval, ..Exporter::default() };
+        config.exporter = vec![exporter];
+    });
+    let mut told = |fields: &[Field], payload: Option<Vec<u8>>| {
+        match payload {
+            Some(payload) => drop(bench.send(SOURCE, &payload)),
+            None => {
+                let fields = [&ADDRESSES[..], &[(1, 0, 4, 1)], fields].concat();
+                decode_with(&mut bench, Format::Ipfix, &fields);
+            }
+        }
+        let report = bench.report(SOURCE);
+        (report.header_sampling, report.record_sampling, report.configured_sampling)
+    };
+    assert_eq!(told(&[], None), (None, None, Some(7)));
+    assert_eq!(told(&[(34, 0, 4, 5)], None), (None, Some(5), Some(7)));
+    assert_eq!(told(&[], None), (None, Some(5), Some(7)), "a record without one");
+    let v5 = |sampling| Some(fixed(5, 1, 0, sampling, &[fixed_record()]));
+    assert_eq!(told(&[], v5(0x4064)), (Some(100), Some(5), Some(7)));
+    assert_eq!(told(&[], v5(0x4000)), (Some(100), Some(5), Some(7)), "a header without one");
+    assert_eq!(told(&[], v5(0x4032)), (Some(50), Some(5), Some(7)), "the last one");
 }
 
 #[test]
