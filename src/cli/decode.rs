@@ -63,15 +63,13 @@ fn capture(
     let mut reader = Reader::new(source).map_err(broken)?;
     let exports = args.port.map_or(Exports::Any, Exports::Port);
     let mut found = 0_u64;
-    loop {
-        let offset = reader.offset();
-        let Some(packet) = reader.next().map_err(broken)? else { break };
+    while let Some(packet) = reader.next().map_err(broken)? {
         let Some(((address, port), payload)) = export_payload(packet.link, packet.data, exports)
         else {
             continue;
         };
         found += 1;
-        inspector.datagram(address, port, offset, payload, &mut |line| out.line(&line));
+        inspector.datagram(address, port, packet.offset, payload, &mut |line| out.line(&line));
         out.check()?;
     }
     if found == 0 {

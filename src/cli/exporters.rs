@@ -82,6 +82,15 @@ fn paragraph(text: &mut String, report: &Value) -> std::fmt::Result {
     for domain in list(&report["domains"]) {
         sampling_lines(text, domain)?;
     }
+    for (key, place) in [
+        ("header_sampling", "in the header"),
+        ("record_sampling", "in the record"),
+        ("configured_sampling", "configured, where none is told"),
+    ] {
+        if report[key].is_u64() {
+            writeln!(text, "  sampling   1 in {} {place}", get(key))?;
+        }
+    }
     if report["sampling_unknown"].as_u64() > Some(0) {
         writeln!(text, "  sampling   unknown of {} flow records", get("sampling_unknown"))?;
     }
@@ -89,11 +98,12 @@ fn paragraph(text: &mut String, report: &Value) -> std::fmt::Result {
     let of = |key: &str| plain(&sequence[key]);
     writeln!(
         text,
-        "  sequence   {} lost, {} late, {} twice, {} restarts",
+        "  sequence   {} lost, {} late, {} twice, {} restarts, {} resyncs",
         of("lost"),
         of("reordered"),
         of("duplicates"),
         of("restarts"),
+        of("resyncs"),
     )?;
     for (key, word) in [("errors", "errors"), ("dropped_sets", "dropped")] {
         let counts = report[key].as_object().into_iter().flatten();
@@ -170,6 +180,25 @@ mod tests {
         assert!(text.starts_with("192.0.2.1 port 4739  site default  version 10\n"), "{text}");
         let waiting = "waiting    for template 300 of domain 3 since 2023-11-14T22:13:20Z: 1 sets";
         assert!(text.contains(waiting), "{text}");
+        let sequence = "  sequence   0 lost, 0 late, 0 twice, 0 restarts, 1 resyncs\n";
+        assert!(text.contains(sequence), "{text}");
+        assert!(!text.contains("sampling"), "{text}");
         assert_eq!(table(&serde_json::json!([])), "no exporter has sent anything yet\n");
+    }
+
+    #[test]
+    fn every_source_of_a_sampling_interval_has_its_line() {
+        let report = serde_json::json!({
+            "header_sampling": 100, "record_sampling": 64, "configured_sampling": 1_000,
+        });
+        let mut text = String::new();
+        paragraph(&mut text, &report).expect("a string takes all");
+        for line in [
+            "  sampling   1 in 100 in the header\n",
+            "  sampling   1 in 64 in the record\n",
+            "  sampling   1 in 1000 configured, where none is told\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
     }
 }

@@ -36,7 +36,7 @@ pub trait FlowSink {
     /// follows at once.
     fn opened(&mut self, flow: &mut LiveFlow<'_>);
 
-    /// A cumulated counter reached the wake-up value set in [`LiveFlow::wake`], or flags were
+    /// A cumulated counter reached the wake-up value set in [`Memory::wake`], or flags were
     /// added. Called after the update, at most once per update.
     fn woke(&mut self, flow: &mut LiveFlow<'_>);
 

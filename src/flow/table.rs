@@ -9,8 +9,9 @@
 //!   flow whose owner is silent ends, and whoever reports next opens and owns the next one.
 //! - *Active timeout*: a slice is cut that long after its first record. The next slice opens with
 //!   the next record; no empty slice is cut for a silent flow. A flow that ends while no slice is
-//!   open ships a last one with no records and counters 0: every flow has exactly one slice with
-//!   `last` set, which carries its end and all of its tags.
+//!   open ships a last one, with no records and counters 0, only if the sink wants it
+//!   ([`FlowSink::ended`]), as for tags that came with the end. So a flow has at most one slice
+//!   with `last` set: none if it fell silent after its active timeout.
 //! - *Linger*: an ended flow (packets: FIN from both sides or RST; export records: both directions
 //!   reported their end) takes in late records until end + linger, is not cut meanwhile, and does
 //!   not live longer for them. Late ACKs open no ghost flow, and a second exporter's record of the

@@ -175,7 +175,7 @@ fn lend<'a>(link: LinkType, packet: &pcap::Packet<'a>) -> Packet<'a> {
     let time = packet.header.ts;
     let time = Micros(time.tv_sec.saturating_mul(SECOND).saturating_add(time.tv_usec));
     let wire_len = packet.header.len.max(packet.header.caplen);
-    Packet { link, time, wire_len, data: packet.data, interface: 0 }
+    Packet { link, time, wire_len, data: packet.data, interface: 0, offset: 0 }
 }
 
 /// Waits until `fd` can be read; false if `wait` passed or a signal came.
@@ -288,7 +288,7 @@ mod tests {
     #[track_caller]
     fn check(expression: &str, link: LinkType, data: &[u8], want: bool) {
         let mut filter = Filter::new(expression).expect(expression);
-        let packet = Packet { link, time: Micros(0), wire_len: 42, data, interface: 0 };
+        let packet = Packet { link, time: Micros(0), wire_len: 42, data, interface: 0, offset: 0 };
         assert_eq!(filter.matches(&packet), Ok(want), "{expression} on {link}");
     }
 

@@ -34,9 +34,22 @@ pub struct Snapshot {
 pub struct Exporters {
     pub exporters: u64,
     pub templates: u64,
-    pub sequence_lost: u64,
+    pub evicted: u64,
+    pub expired: u64,
+    pub templates_defined: u64,
+    pub templates_redefined: u64,
+    pub templates_withdrawn: u64,
+    pub templates_expired: u64,
+    pub templates_evicted: u64,
+    pub templates_refused: u64,
+    pub sets_inherited: u64,
+    pub sets_unconfirmed: u64,
+    pub sequence_missing: u64,
+    pub sequence_recovered: u64,
     pub sequence_reordered: u64,
     pub times_clamped: u64,
+    pub sampling_unknown: u64,
+    pub options_full: u64,
 }
 
 /// One metric: its name without the suffix that its kind adds, its labels and its help.
@@ -57,6 +70,10 @@ type Samples = Vec<(Vec<String>, u64)>;
 
 fn one(value: u64) -> Samples {
     vec![(Vec::new(), value)]
+}
+
+fn named<const N: usize>(values: [(&str, u64); N]) -> Samples {
+    values.into_iter().map(|(name, value)| (vec![name.to_owned()], value)).collect()
 }
 
 fn by(counts: &Counts) -> Samples {
@@ -115,14 +132,40 @@ metrics! {
         = |s| one(s.ledgers.data_sets.waiting_octets);
     gauge "weir_exporters" [] "Exporters with state"
         = |s| one(s.exporters.exporters);
+    counter "weir_exporter_dropped" ["reason"] "Exporters that made room or were silent for too long"
+        = |s| named([("evicted", s.exporters.evicted), ("expired", s.exporters.expired)]);
     gauge "weir_exporter_templates" [] "Templates of all exporters"
         = |s| one(s.exporters.templates);
-    counter "weir_exporter_sequence_lost" [] "Units missing in the exporters' sequence numbers"
-        = |s| one(s.exporters.sequence_lost);
+    counter "weir_exporter_template_events" ["event"] "What happened to templates"
+        = |s| named([
+            ("defined", s.exporters.templates_defined),
+            ("redefined", s.exporters.templates_redefined),
+            ("withdrawn", s.exporters.templates_withdrawn),
+            ("expired", s.exporters.templates_expired),
+            ("evicted", s.exporters.templates_evicted),
+            ("refused", s.exporters.templates_refused),
+        ]);
+    counter "weir_exporter_template_data_sets" ["template"]
+        "Data sets decoded by another port's template or by one from before a restart"
+        = |s| named([
+            ("inherited", s.exporters.sets_inherited),
+            ("unconfirmed", s.exporters.sets_unconfirmed),
+        ]);
+    counter "weir_exporter_sequence_missing" []
+        "Units of the exporters' sequence numbers that did not come in their turn"
+        = |s| one(s.exporters.sequence_missing);
+    counter "weir_exporter_sequence_recovered" []
+        "Those of them that came late; the others are lost"
+        = |s| one(s.exporters.sequence_recovered);
     counter "weir_exporter_sequence_reordered" [] "Datagrams that came late and filled a gap"
         = |s| one(s.exporters.sequence_reordered);
     counter "weir_exporter_times_clamped" [] "Flow times that were not plausible"
         = |s| one(s.exporters.times_clamped);
+    counter "weir_exporter_sampling_unknown" []
+        "Flow records of which the sampling interval is not known"
+        = |s| one(s.exporters.sampling_unknown);
+    counter "weir_exporter_options_full" [] "Entries of options data that found no room in a table"
+        = |s| one(s.exporters.options_full);
     counter "weir_flow_records" [] "Records and packets that reached the accounting of records"
         = |s| one(s.ledgers.records.decoded);
     counter "weir_flow_records_merged" [] "Records merged into a flow"
@@ -239,6 +282,9 @@ mod tests {
     #[test]
     fn a_scrape_is_open_metrics() {
         let mut snapshot = Snapshot { entries: 7, ..Snapshot::default() };
+        snapshot.exporters.templates_evicted = 5;
+        snapshot.exporters.expired = 2;
+        snapshot.exporters.sequence_missing = 9;
         snapshot.ledgers.datagrams.received = 3;
         snapshot.ledgers.datagrams.rejected.add("truncated", 2);
         snapshot.ledgers.sinks.entry("files".into()).or_default().shed.one("queue_full");
@@ -247,6 +293,10 @@ mod tests {
             "weir_input_datagrams_total 3",
             "weir_decode_datagrams_rejected_total{reason=\"truncated\"} 2",
             "weir_flow_table_entries 7",
+            "weir_exporter_template_events_total{event=\"evicted\"} 5",
+            "weir_exporter_dropped_total{reason=\"expired\"} 2",
+            "weir_exporter_sequence_missing_total 9",
+            "weir_exporter_sequence_recovered_total 0",
             "weir_output_records_shed_total{sink=\"files\",reason=\"queue_full\"} 1",
             "# TYPE weir_flow_table_entries gauge",
             "# HELP weir_input_datagrams Export datagrams received",

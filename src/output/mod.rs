@@ -1,6 +1,6 @@
 //! Where tagged slices and alerts leave: the canonical schema, its encoders, and the sinks.
 //!
-//! A [`Batch`] is made once and shared by all sinks. Each sink selects from it ([`Selection`]),
+//! A [`Batch`] is made once and shared by all sinks. Each sink selects from it ([`Select`]),
 //! encodes it in its own thread with an [`Encoder`] and keeps its own ledger. All formats are
 //! driven by the one table of fields in [`schema`], so none can know a field that another lacks.
 

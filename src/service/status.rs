@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::api::Status;
+use crate::decode::netflow::CollectorTotals;
 use crate::metrics::table::{Exporters, Snapshot};
 use crate::pipeline::collect::ExporterBoard;
 use crate::pipeline::worker::Shared;
@@ -56,6 +57,31 @@ impl SensorStatus {
     }
 }
 
+fn exporters(totals: &CollectorTotals) -> Exporters {
+    let (templates, sequence) = (&totals.template_counts, &totals.sequence);
+    Exporters {
+        exporters: totals.exporters as u64,
+        templates: totals.templates as u64,
+        evicted: totals.exporters_evicted,
+        expired: totals.exporters_expired,
+        templates_defined: templates.defined,
+        templates_redefined: templates.redefined,
+        templates_withdrawn: templates.withdrawn,
+        templates_expired: templates.expired,
+        templates_evicted: templates.evicted,
+        templates_refused: templates.refused,
+        sets_inherited: templates.inherited_sets,
+        sets_unconfirmed: templates.unconfirmed_sets,
+        // What is lost falls when a datagram comes late; a counter must not.
+        sequence_missing: sequence.lost + sequence.recovered,
+        sequence_recovered: sequence.recovered,
+        sequence_reordered: sequence.reordered,
+        times_clamped: totals.times_clamped,
+        sampling_unknown: totals.sampling_unknown,
+        options_full: totals.options_full,
+    }
+}
+
 impl Status for SensorStatus {
     fn snapshot(&self) -> Snapshot {
         let mut ledgers = self.shared.board.ledgers();
@@ -73,13 +99,7 @@ impl Status for SensorStatus {
                 self.reloads.failed.load(Ordering::Relaxed),
             ),
             loaded_at_s: self.reloads.loaded_at_s.load(Ordering::Relaxed),
-            exporters: Exporters {
-                exporters: totals.exporters as u64,
-                templates: totals.templates as u64,
-                sequence_lost: totals.sequence.lost,
-                sequence_reordered: totals.sequence.reordered,
-                times_clamped: totals.times_clamped,
-            },
+            exporters: exporters(&totals),
         }
     }
 
@@ -107,5 +127,23 @@ impl Status for SensorStatus {
             Some(format!("output {}: {}", sink.name(), sink.fault()?))
         };
         self.stalled().into_iter().chain(sinks.filter_map(fault)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::netflow::SequenceCounts;
+
+    #[test]
+    fn a_late_datagram_makes_no_counter_fall() {
+        let of = |lost, recovered| {
+            let sequence = SequenceCounts { lost, recovered, ..SequenceCounts::default() };
+            let totals = CollectorTotals { sequence, exporters_expired: 3, ..Default::default() };
+            let exporters = exporters(&totals);
+            assert_eq!(exporters.expired, 3);
+            (exporters.sequence_missing, exporters.sequence_recovered)
+        };
+        assert_eq!((of(9, 0), of(4, 5)), ((9, 0), (9, 5)));
     }
 }

@@ -309,6 +309,45 @@ fn progress_ends_at_the_size_of_the_file() {
     assert_eq!(reader.offset(), 24 + 4 * 16 + 60 + 96 + 300_000);
 }
 
+#[test]
+fn a_packet_tells_where_its_own_block_begins() {
+    let order = Order::Little;
+    let packet = |n: u8| enhanced(order, 0, 1, 60, &vec![n; usize::from(n)]);
+    let blocks = [
+        (section(order), false),
+        (interface(order, 1, None, 0), false),
+        (packet(3), true),
+        (block(order, 5, &[0; 12]), false),
+        (packet(8), true),
+        (section(order), false),
+        (interface(order, 1, Some(9), 0), false),
+        (block(order, 3, &[&order.u32(4)[..], &[9; 4]].concat()), true),
+    ];
+    let (mut file, mut want) = (Vec::new(), Vec::new());
+    for (block, is_packet) in &blocks {
+        if *is_packet {
+            want.push(file.len() as u64);
+        }
+        file.extend(block);
+    }
+    let offsets = |file: &[u8]| {
+        let (mut reader, mut offsets) = (Reader::new(file).expect("a capture"), Vec::new());
+        while let Some(packet) = reader.next().expect("whole") {
+            offsets.push(packet.offset);
+        }
+        offsets
+    };
+    assert_eq!(offsets(&file), want, "pcapng");
+    assert_eq!(offsets(&gzip(&file)), want, "in what was compressed");
+    let file = classic(order, 0xa1b2_c3d4, 1, &rows());
+    let starts = rows().into_iter().scan(24, |next, row| {
+        let start = *next;
+        *next += 16 + row.3.len() as u64;
+        Some(start)
+    });
+    assert_eq!(offsets(&file), starts.collect::<Vec<_>>(), "pcap");
+}
+
 /// A source that gives one octet at a time.
 struct Drip<'a>(&'a [u8]);
 

@@ -2,7 +2,7 @@
 
 use super::exporter::{Known, Learnt};
 use super::field::{Field, Values};
-use super::options::{Options, text_of};
+use super::options::{Options, own_interval, text_of};
 use super::time::{FlowTimes, MessageTime};
 use super::totals::FlowKey;
 use crate::config::Profile;
@@ -35,11 +35,11 @@ pub(super) struct Context<'a> {
 pub(super) type NotAFlow = &'static str;
 
 const TOTALS: u128 = Field::OctetsTotal.bit() | Field::PacketsTotal.bit();
+const REVERSE_TOTALS: u128 = Field::ReverseOctetsTotal.bit() | Field::ReversePacketsTotal.bit();
 const BIFLOW: u128 = Field::InitiatorOctets.bit()
     | Field::ResponderOctets.bit()
     | Field::InitiatorPackets.bit()
     | Field::ResponderPackets.bit();
-const DELTAS: u128 = Field::Octets.bit() | Field::Packets.bit() | BIFLOW;
 const COUNTERS: u128 = TOTALS
     | BIFLOW
     | Field::Octets.bit()
@@ -128,13 +128,28 @@ fn deltas(
     end_reason: Option<u8>,
 ) -> [Counters; 2] {
     let [mut fwd, mut bwd] = counters(values, context.known.profile);
-    if values.has_any(TOTALS) && !values.has_any(DELTAS) {
-        let total = [fwd.octets, fwd.packets, bwd.octets, bwd.packets];
-        let ended = matches!(end_reason, Some(1 | 3..=5));
-        let added = learnt.totals.difference(key, total, ended, context.totals_max);
-        [fwd.octets, fwd.packets, bwd.octets, bwd.packets] = added;
+    if values.has_any(TOTALS | REVERSE_TOTALS) {
+        let told = [fwd.octets, fwd.packets, bwd.octets, bwd.packets];
+        let is_total = are_totals(values);
+        let total = std::array::from_fn(|i| if is_total[i] { told[i] } else { 0 });
+        if is_total.contains(&true) {
+            let ended = matches!(end_reason, Some(1 | 3..=5));
+            let added = learnt.totals.difference(key, total, ended, context.totals_max);
+            [fwd.octets, fwd.packets, bwd.octets, bwd.packets] =
+                std::array::from_fn(|i| if is_total[i] { added[i] } else { told[i] });
+        }
     }
     [fwd, bwd]
+}
+
+/// Which of octets and packets, forward and backward, [`counters`] takes from a total: templates
+/// mix them, such as a delta of octets with a total of packets.
+fn are_totals(values: &Values<'_>) -> [bool; 4] {
+    use Field::*;
+    let lists = [OCTETS, PACKETS, REVERSE_OCTETS, REVERSE_PACKETS];
+    let totals = [OctetsTotal, PacketsTotal, ReverseOctetsTotal, ReversePacketsTotal];
+    let taken = |list: [Field; 3]| list.into_iter().find(|&f| values.number(f).is_some());
+    std::array::from_fn(|i| taken(lists[i]) == Some(totals[i]))
 }
 
 fn observation_point(
@@ -159,7 +174,9 @@ fn sampling_interval(
     learnt: &mut Learnt,
     interface: u32,
 ) -> u32 {
-    let interval = context.options.interval(context.domain, values, interface);
+    let own = own_interval(values);
+    learnt.record_sampling = own.or(learnt.record_sampling);
+    let interval = own.or_else(|| context.options.interval(context.domain, values, interface));
     let interval = interval.or(context.known.sampling_interval).unwrap_or(0);
     learnt.sampling_unknown += u64::from(interval == 0);
     interval
@@ -221,6 +238,14 @@ fn interface(values: &Values<'_>, logical: Field, physical: Field) -> Option<u32
     values.number32(logical).or_else(|| values.number32(physical))
 }
 
+/// The elements of each counter, the strongest first.
+const OCTETS: [Field; 3] = [Field::InitiatorOctets, Field::Octets, Field::OctetsTotal];
+const PACKETS: [Field; 3] = [Field::InitiatorPackets, Field::Packets, Field::PacketsTotal];
+const REVERSE_OCTETS: [Field; 3] =
+    [Field::ResponderOctets, Field::ReverseOctets, Field::ReverseOctetsTotal];
+const REVERSE_PACKETS: [Field; 3] =
+    [Field::ResponderPackets, Field::ReversePackets, Field::ReversePacketsTotal];
+
 /// Forward and backward counters. By strength: bidirectional ones (IE 231, 232, 298, 299), deltas
 /// (1, 2), totals (85, 86; still totals here), and where there is none of them the counters after
 /// a middlebox (23, 24) or on layer 2 (352), as an exporter that gives only those means them.
@@ -229,13 +254,13 @@ fn interface(values: &Values<'_>, logical: Field, physical: Field) -> Option<u32
 /// exporters give nothing better.
 fn counters(values: &Values<'_>, profile: Profile) -> [Counters; 2] {
     use Field::*;
-    let first = |fields: &[Field]| fields.iter().find_map(|&field| values.number(field));
+    let first = |fields: [Field; 3]| fields.into_iter().find_map(|field| values.number(field));
     let post_is_reverse = profile == Profile::Nprobe;
     let octets_l2 = values.number(OctetsL2);
-    let mut octets = first(&[InitiatorOctets, Octets, OctetsTotal]);
-    let mut packets = first(&[InitiatorPackets, Packets, PacketsTotal]);
-    let mut back_octets = first(&[ResponderOctets, ReverseOctets, ReverseOctetsTotal]);
-    let mut back_packets = first(&[ResponderPackets, ReversePackets, ReversePacketsTotal]);
+    let mut octets = first(OCTETS);
+    let mut packets = first(PACKETS);
+    let mut back_octets = first(REVERSE_OCTETS);
+    let mut back_packets = first(REVERSE_PACKETS);
     if post_is_reverse {
         back_octets = back_octets.or_else(|| values.number(PostOctets));
         back_packets = back_packets.or_else(|| values.number(PostPackets));

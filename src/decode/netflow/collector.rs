@@ -227,6 +227,9 @@ impl Collector {
         }
         let (context, learnt) = context(&self.settings, &mut self.exporters, message);
         let interval = v5::sampling_interval(message.header);
+        if interval != 0 {
+            learnt.header_sampling = Some(interval);
+        }
         for record in records.chunks_exact(message.header.version.record_octets()) {
             out.push(v5::flow(record, interval, &context, learnt));
         }

@@ -75,6 +75,10 @@ pub(super) struct Learnt {
     pub(super) names: Names,
     pub(super) times_clamped: u64,
     pub(super) sampling_unknown: u64,
+    /// The sampling interval of the last v5 header that told one.
+    pub(super) header_sampling: Option<u32>,
+    /// The interval of the last flow record that carried its own.
+    pub(super) record_sampling: Option<u32>,
 }
 
 /// One observation domain of one version.

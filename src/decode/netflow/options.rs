@@ -127,14 +127,9 @@ impl Options {
         store(this, |o| &mut o.by_domain, domain, own, max)
     }
 
-    /// The interval that applies to a record: its own, its sampler's, its interface's, its
-    /// domain's; `None` if none of them is known.
+    /// The interval that applies to a record which carries none of its own ([`own_interval`]): its
+    /// sampler's, its interface's, its domain's; `None` if none of them is known.
     pub(super) fn interval(&self, domain: u32, values: &Values<'_>, interface: u32) -> Option<u32> {
-        if values.has_any(OWN_SAMPLING)
-            && let Some(own) = sampling_of(values)
-        {
-            return Some(own.interval);
-        }
         if self.samplers.is_empty() && self.by_interface.is_empty() && self.by_domain.is_empty() {
             return None;
         }
@@ -241,7 +236,7 @@ impl Options {
     }
 }
 
-/// [`Options`] as they are kept over a restart: domain, number, value.
+/// Options tables as they are kept over a restart: domain, number, value.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct SavedOptions {
@@ -267,6 +262,14 @@ const OWN_SAMPLING: u128 = Field::SamplingInterval.bit()
     | Field::PacketInterval.bit()
     | Field::SamplingSize.bit()
     | Field::SamplingProbability.bit();
+
+/// The interval that a flow record carries itself.
+pub(super) fn own_interval(values: &Values<'_>) -> Option<u32> {
+    if !values.has_any(OWN_SAMPLING) {
+        return None;
+    }
+    sampling_of(values).map(|own| own.interval)
+}
 
 /// The sampling that a record tells, if any; an interval of 0 tells nothing.
 pub(super) fn sampling_of(values: &Values<'_>) -> Option<Sampling> {

@@ -61,6 +61,12 @@ pub struct ExporterReport {
     pub active_timeout_s: Option<i64>,
     /// Records with a time that was not plausible.
     pub times_clamped: u64,
+    /// The sampling interval in the last v5 header that told one.
+    pub header_sampling: Option<u32>,
+    /// The sampling interval of the last flow record that carried its own.
+    pub record_sampling: Option<u32>,
+    /// The sampling interval in the configuration, for records of which nothing else tells it.
+    pub configured_sampling: Option<u32>,
     /// Flow records of which the sampling interval is not known.
     pub sampling_unknown: u64,
     /// Entries of options data that found no room in a table.
@@ -232,6 +238,9 @@ impl Collector {
             clock_skew_us: state.skew_us,
             active_timeout_s: (learnt_us > 0).then_some(learnt_us / SECOND),
             times_clamped: learnt.times_clamped,
+            header_sampling: learnt.header_sampling,
+            record_sampling: learnt.record_sampling,
+            configured_sampling: state.known.sampling_interval,
             sampling_unknown: learnt.sampling_unknown,
             options_full: state.options_full,
             totals_forgotten: learnt.totals.forgotten(),

@@ -17,8 +17,11 @@ const WRAP_STEP_MS: u32 = 1 << 26;
 /// What the sequence numbers of one stream told.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct SequenceCounts {
-    /// Units that never came: flows, packets or data records.
+    /// Units that never came: flows, packets or data records. Falls when a late datagram fills a
+    /// gap; `lost` and `recovered` together only grow.
     pub lost: u64,
+    /// Units that were missing at first and came late.
+    pub recovered: u64,
     /// Datagrams that came late and filled a gap.
     pub reordered: u64,
     /// Datagrams that came twice.
@@ -34,6 +37,7 @@ impl SequenceCounts {
     /// Adds `other`.
     pub const fn add(&mut self, other: &Self) {
         self.lost += other.lost;
+        self.recovered += other.recovered;
         self.reordered += other.reordered;
         self.duplicates += other.duplicates;
         self.restarts += other.restarts;
@@ -139,6 +143,7 @@ impl Sequence {
         let before = offset_in(gap, first).expect("the gap that was just found");
         let units = units.min(gap.1 - before);
         self.counts.lost -= u64::from(units);
+        self.counts.recovered += u64::from(units);
         self.counts.reordered += u64::from(units > 0);
         let after = (first.wrapping_add(units), gap.1 - before - units);
         for part in [after, (gap.0, before)] {
@@ -210,6 +215,21 @@ mod tests {
     }
 
     #[test]
+    fn what_came_late_moves_from_lost_to_recovered() {
+        let mut sequence = Sequence::default();
+        let mut counts = |first, units| {
+            sequence.arrive(first, None, 4);
+            sequence.units(first, Some(units), 4);
+            (sequence.counts.lost, sequence.counts.recovered)
+        };
+        assert_eq!(counts(0, 1), (0, 0));
+        assert_eq!(counts(10, 1), (9, 0));
+        assert_eq!(counts(4, 2), (7, 2));
+        assert_eq!(counts(1, 3), (4, 5));
+        assert_eq!(counts(11, 1), (4, 5));
+    }
+
+    #[test]
     fn unknown_units_are_taken_up_again() {
         let mut sequence = Sequence::default();
         for (first, units) in [(0, Some(3)), (3, None), (900, Some(1)), (901, Some(1))] {
@@ -256,8 +276,12 @@ mod tests {
         fn any_numbers_never_panic(steps in prop::collection::vec((any::<u32>(), prop::option::of(0_u32..9), any::<u32>()), 0..50)) {
             let mut sequence = Sequence::default();
             for (first, units, uptime) in steps {
+                let before = sequence.counts;
                 sequence.arrive(first, Some(uptime), 3);
                 sequence.units(first, units, 3);
+                let after = sequence.counts;
+                prop_assert!(after.recovered >= before.recovered);
+                prop_assert!(after.lost + after.recovered >= before.lost + before.recovered);
             }
         }
     }

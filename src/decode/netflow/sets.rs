@@ -64,7 +64,7 @@ impl Collector {
                         let address = self.source(exporter).0;
                         self.addresses.entry(address).or_default().generation += 1;
                     }
-                    self.replay(message, |waiting| waiting == key, out, ledgers);
+                    self.replay(message, Some(key), out, ledgers);
                 }
                 Ok((_, TemplateChange::Withdraw { id })) => {
                     self.templates.withdraw(exporter, TemplateKey { version, domain, id });
@@ -226,15 +226,15 @@ impl Collector {
         let state = self.state(exporter);
         if state.looked_at != generation {
             state.looked_at = generation;
-            self.replay(message, |_| true, out, ledgers);
+            self.replay(message, None, out, ledgers);
         }
     }
 
-    /// Decodes the waiting sets that `wanted` names and that have a template now.
+    /// Decodes the waiting sets, of one key or of all, that have a template now.
     fn replay(
         &mut self,
         message: &mut Message<'_>,
-        wanted: impl Fn(TemplateKey) -> bool,
+        key: Option<TemplateKey>,
         out: &mut Vec<FlowRecord>,
         ledgers: &mut Ledgers,
     ) {
@@ -242,18 +242,11 @@ impl Collector {
         let (stamp, used) = (message.stamp, self.used);
         let templates = &mut self.templates;
         let mut plans = HashMap::new();
-        let sets = {
-            let found = std::cell::RefCell::new((templates, &mut plans));
-            let readable = |set: &WaitingSet| {
-                if !wanted(set.key) {
-                    return false;
-                }
-                let (templates, plans) = &mut *found.borrow_mut();
-                let plan = templates.find(exporter, set.key, &set.body, stamp, used);
-                plan.map(|plan| plans.insert(set.key, plan)).is_some()
-            };
-            self.waiting.take(exporter, readable, ledgers)
+        let readable = |set: &WaitingSet| {
+            let plan = templates.find(exporter, set.key, &set.body, stamp, used);
+            plan.map(|plan| plans.insert(set.key, plan)).is_some()
         };
+        let sets = self.waiting.take(exporter, key, readable, ledgers);
         for set in sets {
             // Its records belong to the message that brought them, not to this one's sequence.
             let domain = set.key.domain;

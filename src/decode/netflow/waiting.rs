@@ -1,6 +1,6 @@
 //! Data sets that came before their template: held in bounded room until it comes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::template::TemplateKey;
 use super::time::MessageTime;
@@ -8,7 +8,7 @@ use crate::metrics::Ledgers;
 use crate::time::Micros;
 
 /// What a held set costs beside its octets, so that many small ones are bounded too.
-const OVERHEAD_OCTETS: usize = 128;
+const OVERHEAD_OCTETS: usize = 256;
 
 /// A data set that waits.
 #[derive(Debug)]
@@ -33,10 +33,47 @@ impl WaitingSet {
 /// A set that was dropped: of which exporter, and why.
 pub(super) type Dropped = (u32, &'static str);
 
+/// The waiting sets of one exporter. A set is found by its key without a look at the others:
+/// whoever sends templates decides how often that is done.
 #[derive(Debug, Default)]
 struct Queue {
-    sets: VecDeque<WaitingSet>,
+    /// By serial, so oldest first.
+    sets: BTreeMap<u64, WaitingSet>,
+    by_key: BTreeSet<(TemplateKey, u64)>,
     cost: usize,
+}
+
+impl Queue {
+    fn push(&mut self, set: WaitingSet) {
+        self.cost += set.cost();
+        self.by_key.insert((set.key, set.serial));
+        self.sets.insert(set.serial, set);
+    }
+
+    fn front(&self) -> Option<&WaitingSet> {
+        self.sets.values().next()
+    }
+
+    fn remove(&mut self, serial: u64) -> Option<WaitingSet> {
+        let set = self.sets.remove(&serial)?;
+        self.by_key.remove(&(set.key, serial));
+        self.cost -= set.cost();
+        Some(set)
+    }
+
+    /// Serials of the sets, or of those of one key, that are `readable`, oldest first.
+    fn select(
+        &self,
+        key: Option<TemplateKey>,
+        mut readable: impl FnMut(&WaitingSet) -> bool,
+    ) -> Vec<u64> {
+        let Some(key) = key else {
+            let sets = self.sets.values().filter(|set| readable(set));
+            return sets.map(|set| set.serial).collect();
+        };
+        let serials = self.by_key.range((key, 0)..=(key, u64::MAX)).map(|&(_, serial)| serial);
+        serials.filter(|serial| readable(&self.sets[serial])).collect()
+    }
 }
 
 /// The waiting sets of all exporters, oldest first.
@@ -112,37 +149,31 @@ impl WaitingRoom {
             self.drop_front(oldest, "waiting_full", ledgers, dropped);
         }
         self.serial += 1;
-        let queue = &mut self.queues[exporter as usize];
-        queue.sets.push_back(WaitingSet { serial: self.serial, key, body: body.into(), time });
-        queue.cost += cost;
+        let set = WaitingSet { serial: self.serial, key, body: body.into(), time };
+        self.queues[exporter as usize].push(set);
         self.cost += cost;
         self.sets += 1;
         self.order.push_back((exporter, self.serial));
         if self.order.len() > 2 * self.sets + 64 {
             let queues = &self.queues;
-            self.order.retain(|&(exporter, serial)| {
-                let sets = &queues[exporter as usize].sets;
-                sets.binary_search_by_key(&serial, |set| set.serial).is_ok()
-            });
+            self.order
+                .retain(|&(exporter, serial)| queues[exporter as usize].sets.contains_key(&serial));
         }
     }
 
-    /// Takes out the sets of `exporter` that `wanted` names, oldest first. The ledger no longer
-    /// has them as waiting: the caller says what became of them.
+    /// Takes out the sets of `exporter`, of one key or of all, that are `readable`, oldest first.
+    /// The ledger no longer has them as waiting: the caller says what became of them.
     pub(super) fn take(
         &mut self,
         exporter: u32,
-        wanted: impl Fn(&WaitingSet) -> bool,
+        key: Option<TemplateKey>,
+        readable: impl FnMut(&WaitingSet) -> bool,
         ledgers: &mut Ledgers,
     ) -> Vec<WaitingSet> {
         let queue = &mut self.queues[exporter as usize];
-        if !queue.sets.iter().any(&wanted) {
-            return Vec::new();
-        }
-        let (taken, kept): (Vec<_>, Vec<_>) = queue.sets.drain(..).partition(wanted);
-        queue.sets = kept.into();
+        let serials = queue.select(key, readable);
+        let taken: Vec<_> = serials.into_iter().filter_map(|serial| queue.remove(serial)).collect();
         for set in &taken {
-            queue.cost -= set.cost();
             self.cost -= set.cost();
             self.sets -= 1;
             ledgers.data_sets.waiting -= 1;
@@ -165,7 +196,7 @@ impl WaitingRoom {
     ) {
         while let Some(exporter) = self.pop_oldest() {
             let queue = &self.queues[exporter as usize];
-            let front = queue.sets.front().expect("the oldest set is at its exporter's front");
+            let front = queue.front().expect("the oldest set is at its exporter's front");
             if !self.is_expired(front, stamp) {
                 self.order.push_front((exporter, front.serial));
                 return;
@@ -190,7 +221,7 @@ impl WaitingRoom {
     /// What an exporter waits for: since when, sets and octets by template.
     pub(super) fn of(&self, exporter: u32) -> BTreeMap<TemplateKey, (Micros, u64, u64)> {
         let mut list = BTreeMap::new();
-        for set in &self.queues[exporter as usize].sets {
+        for set in self.queues[exporter as usize].sets.values() {
             let entry = list.entry(set.key).or_insert((set.time.arrival, 0, 0));
             entry.1 += 1;
             entry.2 += set.octets();
@@ -201,7 +232,7 @@ impl WaitingRoom {
     /// Takes the globally oldest set's entry out of the order; the set is at its queue's front.
     fn pop_oldest(&mut self) -> Option<u32> {
         while let Some((exporter, serial)) = self.order.pop_front() {
-            let front = self.queues[exporter as usize].sets.front();
+            let front = self.queues[exporter as usize].front();
             if front.is_some_and(|set| set.serial == serial) {
                 return Some(exporter);
             }
@@ -217,8 +248,8 @@ impl WaitingRoom {
         dropped: &mut Vec<Dropped>,
     ) {
         let queue = &mut self.queues[exporter as usize];
-        let Some(set) = queue.sets.pop_front() else { return };
-        queue.cost -= set.cost();
+        let oldest = queue.front().map(|set| set.serial);
+        let Some(set) = oldest.and_then(|serial| queue.remove(serial)) else { return };
         self.cost -= set.cost();
         self.sets -= 1;
         let sets = &mut ledgers.data_sets;
@@ -227,5 +258,58 @@ impl WaitingRoom {
         sets.dropped.one(reason);
         sets.dropped_octets.add(reason, set.octets());
         dropped.push((exporter, reason));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::super::wire::Version;
+    use super::*;
+
+    fn key(id: u16) -> TemplateKey {
+        TemplateKey { version: Version::Ipfix, domain: 1, id }
+    }
+
+    fn time() -> MessageTime {
+        MessageTime {
+            arrival: Micros::from_secs(1),
+            export: Micros::from_secs(1),
+            uptime_ms: None,
+            boot: None,
+            window_us: 0,
+        }
+    }
+
+    #[test]
+    fn a_template_looks_only_at_the_sets_of_its_key() {
+        let mut room = WaitingRoom::new(1 << 20, 1 << 20, 1_000_000);
+        let (mut ledgers, mut dropped) = (Ledgers::default(), Vec::new());
+        room.admit(0);
+        for id in 256..1_256 {
+            for body in [&[1_u8; 4][..], &[2; 6]] {
+                room.hold(0, key(id), body, time(), &mut ledgers, &mut dropped);
+            }
+        }
+        assert_eq!((ledgers.data_sets.waiting, dropped.len()), (2_000, 0));
+        let looks = Cell::new(0);
+        let mut take = |wanted: Option<u16>, readable: bool| {
+            looks.set(0);
+            let look = |_: &WaitingSet| {
+                looks.set(looks.get() + 1);
+                readable
+            };
+            let taken = room.take(0, wanted.map(key), look, &mut ledgers);
+            let octets: Vec<_> = taken.iter().map(|set| set.body.len()).collect();
+            (octets, looks.get(), ledgers.data_sets.waiting)
+        };
+        assert_eq!(take(Some(2_000), true), (vec![], 0, 2_000), "none waits for it");
+        assert_eq!(take(Some(700), false), (vec![], 2, 2_000), "it does not fit");
+        assert_eq!(take(Some(700), true), (vec![4, 6], 2, 1_998), "in the order of arrival");
+        assert_eq!(take(Some(700), true), (vec![], 0, 1_998), "they are gone");
+        assert_eq!(take(None, false), (vec![], 1_998, 1_998), "any");
+        room.release(0, "exporter_expired", &mut ledgers, &mut dropped);
+        assert_eq!((ledgers.data_sets.waiting, dropped.len(), room.cost), (0, 1_998, 0));
     }
 }

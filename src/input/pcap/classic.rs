@@ -85,6 +85,7 @@ impl Classic {
             return Err(PcapError::TooLong { offset: buffer.offset(), found });
         }
         buffer.need_octets(layout.header_len + len)?;
+        let offset = buffer.offset();
         buffer.take(layout.header_len);
         let fraction = if layout.nanoseconds { fraction / 1_000 } else { fraction };
         Ok(Some(Slot {
@@ -94,6 +95,7 @@ impl Classic {
             start: buffer.take(len),
             len,
             interface: 0,
+            offset,
         }))
     }
 }

@@ -48,6 +48,8 @@ pub struct Packet<'a> {
     pub data: &'a [u8],
     /// Index of its interface in order of appearance in the file, over all sections; 0 for pcap.
     pub interface: u32,
+    /// Where its record or block begins in the (decompressed) capture; 0 if it comes from none.
+    pub offset: u64,
 }
 
 /// Where a packet lies in the buffer, and the rest of [`Packet`].
@@ -59,6 +61,8 @@ struct Slot {
     start: usize,
     len: usize,
     interface: u32,
+    /// Where its record or block begins.
+    offset: u64,
 }
 
 enum Format {
@@ -136,6 +140,7 @@ impl<'s> Reader<'s> {
             wire_len: slot.wire_len,
             data: self.buffer.lent(slot.start, slot.len),
             interface: slot.interface,
+            offset: slot.offset,
         }))
     }
 

@@ -234,6 +234,7 @@ impl Ng {
             start: 28,
             len: captured as usize,
             interface: self.interfaces_before.saturating_add(index),
+            offset: buffer.offset(),
         })
     }
 
@@ -253,6 +254,7 @@ impl Ng {
             start: 12,
             len: captured as usize,
             interface: self.interfaces_before,
+            offset: buffer.offset(),
         })
     }
 

@@ -130,7 +130,8 @@ const SLICE: &[Field] = &[
         "last_slice",
         Bool,
         |r, _| of_slice(r, |s| Value::Bool(s.last)),
-        "Whether the flow ended with this slice.",
+        "Whether the flow ended with this slice. A flow that fell silent after its active timeout \
+         ends without a further slice, unless its end brings tags: then no slice of it says so.",
     ),
     always(
         "end_reason",

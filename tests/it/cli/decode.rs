@@ -59,6 +59,8 @@ fn captures_of_exports_are_shown_line_by_line() {
     assert_eq!(bench.weir("decode a.pcap --port 9", 0).out, "");
     let ng = bench.weir("decode a.pcapng", 0).lines();
     assert_eq!(types(&ng), want);
+    // Behind the section header and the interface description.
+    assert_eq!((&lines[0]["offset"], &ng[0]["offset"]), (&json!(24), &json!(48)));
 }
 
 #[test]

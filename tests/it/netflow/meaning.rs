@@ -11,6 +11,9 @@ const SOURCE: (weir::net::Addr, u16) = (host(1), 5_000);
 /// One field: element, enterprise number, width, value.
 type Field = (u16, u32, usize, u128);
 
+/// The enterprise number of reverse elements (RFC 5103).
+const REVERSE: u32 = 29_305;
+
 const ADDRESSES: [Field; 2] = [(8, 0, 4, 0x0a00_0001), (12, 0, 4, 0x0a00_0002)];
 
 fn spec(fields: &[Field]) -> Vec<build::Spec> {
@@ -124,10 +127,6 @@ fn observation_points() {
 
 #[test]
 fn counters() {
-    let both = |r: &FlowRecord| {
-        let bwd = r.bwd.unwrap_or_default();
-        [r.fwd.octets, r.fwd.packets, bwd.octets, bwd.packets]
-    };
     check("deltas", &[(1, 0, 8, 1 << 40), (2, 0, 4, 9)], both, [1 << 40, 9, 0, 0]);
     for width in 1..=8 {
         let value = (1_u128 << (width * 8)) - 2;
@@ -195,6 +194,40 @@ fn totals_become_deltas_over_records() {
     assert_eq!([octets(100), octets(350), octets(350), octets(20)], [100, 250, 0, 20]);
 }
 
+/// Octets and packets, forward and backward.
+fn both(r: &FlowRecord) -> [u64; 4] {
+    let bwd = r.bwd.unwrap_or_default();
+    [r.fwd.octets, r.fwd.packets, bwd.octets, bwd.packets]
+}
+
+/// Sends `fields` with each of `values` in all of them; wants the four counters of each record.
+#[track_caller]
+fn check_mixed(name: &str, fields: &[(u16, u32)], values: &[u128], want: &[[u64; 4]]) {
+    let mut bench = Bench::new(|_| {});
+    let got = values.iter().map(|&value| {
+        let counters: Vec<Field> =
+            fields.iter().map(|&(element, pen)| (element, pen, 8, value)).collect();
+        let out = decode_with(&mut bench, Format::Ipfix, &[&ADDRESSES[..], &counters].concat());
+        both(&out[0])
+    });
+    assert_eq!(got.collect::<Vec<_>>(), want, "case: {name}");
+}
+
+#[test]
+fn each_counter_is_a_total_or_a_delta_by_itself() {
+    let values = [100, 350];
+    let deltas = [(1, 0), (86, 0)];
+    check_mixed("octets, total packets", &deltas, &values, &[[100, 100, 0, 0], [350, 250, 0, 0]]);
+    let totals = [(85, 0), (2, 0)];
+    check_mixed("total octets, packets", &totals, &values, &[[100, 100, 0, 0], [250, 350, 0, 0]]);
+    let both_told = [(1, 0), (85, 0), (2, 0), (86, 0)];
+    check_mixed("deltas and totals", &both_told, &values, &[[100, 100, 0, 0], [350, 350, 0, 0]]);
+    let back = [(1, 0), (2, 0), (85, REVERSE), (86, REVERSE)];
+    check_mixed("totals of the way back", &back, &values, &[[100; 4], [350, 350, 250, 250]]);
+    let forward = [(85, 0), (86, 0), (1, REVERSE), (2, REVERSE)];
+    check_mixed("totals of the way there", &forward, &values, &[[100; 4], [250, 250, 350, 350]]);
+}
+
 #[test]
 fn times() {
     let octets = (1, 0, 4, 100);
@@ -238,6 +271,7 @@ fn v5_and_v7() {
         assert_eq!((r.in_if, r.out_if, r.src_asn, r.site), (Some(3), Some(4), Some(64_512), 2));
         assert_eq!(r.point.domain, if version == 5 { 0x102 } else { 0 });
         assert_eq!(r.sampling_interval, if version == 5 { 100 } else { 0 });
+        assert_eq!(bench.report(SOURCE).header_sampling, Some(100), "that of v5 stays");
         assert_eq!(r.in_if_name.as_deref(), Some("uplink"));
     }
     let report = bench.report(SOURCE);
@@ -360,6 +394,33 @@ fn samplers_of_one_box_are_kept_apart() {
     assert_eq!(report.sampling_unknown, 2);
     let domain = &report.domains[0];
     assert_eq!(domain.samplers.iter().map(|s| s.sampling.interval).sum::<u32>(), 1_010);
+}
+
+#[test]
+fn the_report_tells_every_source_of_a_sampling_interval() {
+    let mut bench = Bench::new(|config| {
+        let sampling_interval = Some(7);
+        let exporter = Exporter { address: host(1), sampling_interval, ..Exporter::default() };
+        config.exporter = vec![exporter];
+    });
+    let mut told = |fields: &[Field], payload: Option<Vec<u8>>| {
+        match payload {
+            Some(payload) => drop(bench.send(SOURCE, &payload)),
+            None => {
+                let fields = [&ADDRESSES[..], &[(1, 0, 4, 1)], fields].concat();
+                decode_with(&mut bench, Format::Ipfix, &fields);
+            }
+        }
+        let report = bench.report(SOURCE);
+        (report.header_sampling, report.record_sampling, report.configured_sampling)
+    };
+    assert_eq!(told(&[], None), (None, None, Some(7)));
+    assert_eq!(told(&[(34, 0, 4, 5)], None), (None, Some(5), Some(7)));
+    assert_eq!(told(&[], None), (None, Some(5), Some(7)), "a record without one");
+    let v5 = |sampling| Some(fixed(5, 1, 0, sampling, &[fixed_record()]));
+    assert_eq!(told(&[], v5(0x4064)), (Some(100), Some(5), Some(7)));
+    assert_eq!(told(&[], v5(0x4000)), (Some(100), Some(5), Some(7)), "a header without one");
+    assert_eq!(told(&[], v5(0x4032)), (Some(50), Some(5), Some(7)), "the last one");
 }
 
 #[test]
