@@ -25,6 +25,9 @@ pub struct Bound {
     pub socket: UdpSocket,
     /// Octets of receive buffer that the kernel granted; it counts its own overhead beside them.
     pub receive_buffer_bytes: usize,
+    /// What the kernel had dropped of it before: of a socket that outlives a restart, earlier runs
+    /// counted most of it. Wraps at 32 bits.
+    pub dropped_before: u32,
 }
 
 /// Binds `address` with a receive buffer of `receive_buffer_bytes`, by force where allowed.
@@ -62,7 +65,8 @@ pub fn adopt(socket: UdpSocket, receive_buffer_bytes: usize) -> io::Result<Bound
     }
     set_option(&socket, libc::SO_RXQ_OVFL, 1)?;
     let receive_buffer_bytes = granted(&socket)? / 2;
-    Ok(Bound { socket, receive_buffer_bytes })
+    let dropped_before = drops_of(&socket).unwrap_or(0);
+    Ok(Bound { socket, receive_buffer_bytes, dropped_before })
 }
 
 /// What an unprivileged process may ask for; 0 if the kernel does not tell.
@@ -109,13 +113,13 @@ impl std::fmt::Debug for Receiver {
 }
 
 impl Receiver {
-    /// A receiver of `socket`, which [`bind`] or [`adopt`] set up.
+    /// A receiver of a socket that [`bind`] or [`adopt`] set up.
     #[must_use]
-    pub fn new(socket: UdpSocket) -> Self {
+    pub fn new(bound: Bound) -> Self {
+        let Bound { socket, dropped_before: drops, .. } = bound;
         // SAFETY: all-zero is a valid value of these plain C structures.
         let (name, header) = unsafe { (mem::zeroed(), mem::zeroed()) };
         let vector = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        let drops = drops_of(&socket).unwrap_or(0);
         Self {
             socket,
             payloads: vec![0; BATCH * DATAGRAM_OCTETS],
@@ -313,7 +317,7 @@ mod tests {
         for payload in [&b"one"[..], b"", b"three"] {
             assert_eq!(sender.send_to(payload, to).expect("sent"), payload.len());
         }
-        let mut receiver = Receiver::new(bound.socket);
+        let mut receiver = Receiver::new(bound);
         assert_eq!(receiver.receive(1_000).expect("received"), 3);
         let port = sender.local_addr().expect("bound").port();
         let from = Addr::v4(0x7f00_0001);
@@ -332,7 +336,7 @@ mod tests {
         for _ in 0..sent {
             sender.send_to(&[7; 1_400], to).expect("loopback takes it");
         }
-        let mut receiver = Receiver::new(bound.socket);
+        let mut receiver = Receiver::new(bound);
         let mut received = 0;
         loop {
             match receiver.receive(10).expect("received") {

@@ -176,7 +176,7 @@ impl Sensor {
             Err(error) => tracing::warn!(%error, "the templates of the last run are lost"),
         }
         let collect = Collect {
-            receivers: sockets.into_iter().map(|bound| Receiver::new(bound.socket)).collect(),
+            receivers: sockets.into_iter().map(Receiver::new).collect(),
             collector,
             router,
             slot,
@@ -342,6 +342,10 @@ fn sockets(config: &Config) -> Result<Vec<udp::Bound>, RunError> {
         let granted = bound.receive_buffer_bytes;
         let address = bound.socket.local_addr().map(|a| a.to_string()).unwrap_or_default();
         tracing::info!(address, receive_buffer_bytes = granted, "listening");
+        if bound.dropped_before > 0 {
+            let dropped = bound.dropped_before;
+            tracing::warn!(address, dropped, "the kernel dropped datagrams before this start");
+        }
         if granted < wanted {
             tracing::warn!(
                 granted,
