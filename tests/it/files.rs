@@ -331,24 +331,53 @@ fn a_place_that_cannot_be_written_sheds_until_it_can() {
     let place = directory.path().join("file/below");
     fs::write(directory.path().join("file"), "in the way").expect("room");
     let sink = spawn(config(&place));
+    assert!(sink.fault().is_some(), "it is known before the first record");
     sink.offer(&batch(0, 1_000));
     wait_for("the shedding", || sink.ledger().shed.of("write_error") == 1_000);
     assert!(sink.fault().expect("a fault").starts_with(&place.display().to_string()));
     assert!(balances(&sink.ledger()));
 
     fs::remove_file(directory.path().join("file")).expect("ours");
-    let mut offered = 1_000;
-    wait_for("a file to be opened again", || {
-        // What is offered during the pause is shed, too.
-        sink.offer(&batch(0, 1));
-        std::thread::sleep(Duration::from_millis(20));
-        place.is_dir()
-    });
-    offered += sink.ledger().selected - offered;
-    let ledger = sink.close();
-    assert!(balances(&ledger) && ledger.selected == offered && ledger.acknowledged > 0);
-    assert_eq!(numbers(&place).len() as u64, ledger.acknowledged);
+    wait_for("the directory to be tried again", || sink.fault().is_none());
+    assert_eq!(names(&place), Vec::<String>::new(), "the trial leaves nothing");
+    sink.offer(&batch(0, 10));
+    check_ledger(&sink.close(), 1_010, 10, 1_000);
+    assert_eq!(numbers(&place), (0..10).collect::<Vec<_>>());
     assert_eq!(sink.fault(), None);
+}
+
+#[test]
+fn a_file_that_is_moved_while_open_is_finished_where_it_is() {
+    for format in [Format::Ndjson, Format::Parquet] {
+        if format == Format::Parquet && cfg!(not(feature = "parquet")) {
+            continue;
+        }
+        let directory = TempDir::new().expect("a directory");
+        let (place, gone) = (directory.path().join("flows"), directory.path().join("gone"));
+        let sink = spawn(Files { format, ..config(&place) });
+        let written = |n| sink.ledger().selected == n && names(&place).len() == 1;
+        sink.offer(&batch(0, 10));
+        wait_for("a file", || written(10));
+        fs::rename(&place, &gone).expect("ours");
+        fs::write(&place, "in the way").expect("room");
+        wait_for("the fault", || sink.fault().is_some());
+        wait_for("the commit", || sink.ledger().acknowledged == 10);
+        assert!(names(&gone)[0].ends_with(&format!("-0.{}", format.extension())), "{format:?}");
+        assert_eq!(sink.status().last_file, Some(gone.join(&names(&gone)[0])));
+        wait_for("the fault of the place", || sink.fault().is_some());
+
+        fs::remove_file(&place).expect("ours");
+        wait_for("a fresh directory", || sink.fault().is_none());
+        sink.offer(&batch(10, 30));
+        wait_for("a file", || written(30));
+        // Removed with all that is in it: this cannot be kept.
+        fs::remove_dir_all(&place).expect("ours");
+        wait_for("the loss", || sink.ledger().shed.of("write_error") == 20);
+        wait_for("a fresh directory", || sink.fault().is_none() && place.is_dir());
+        sink.offer(&batch(30, 35));
+        check_ledger(&sink.close(), 35, 15, 20);
+        assert_eq!((sink.fault(), names(&place).len()), (None, 1));
+    }
 }
 
 #[test]

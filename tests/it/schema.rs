@@ -37,22 +37,24 @@ any of the aliases below, and in what Weir itself writes. Columns of other names
   refused, and the error names what is missing and what was found.
 - **Form.** RFC 4180; the delimiter is the one of comma, semicolon and tab that the header has
   most of. LF, CR LF or CR; a byte order mark and empty lines are skipped. A row has at most
-  65,536 octets.
+  65,536 octets, and so has a quoted cell, which may span lines within that bound. A quote that is
+  not closed takes the rows after it into its cell, up to the next quote or the end of the file.
 - **Time.** `YYYY-MM-DD` or `YYYY/MM/DD`, a blank or `T`, `HH:MM:SS`, then optionally a fraction
   and `Z` or an offset; without one it is UTC. Or a number since the epoch: below 1e11 seconds,
   below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds. Each value is judged by
   itself, since a stream cannot be read twice.
-- **Numbers.** `443`, `443.0` and `4.43e2` are the same whole number. Octets and packets that are
-  absent or empty are 0, but for `fwd_bytes`.
+- **Numbers.** `443`, `443.0` and `4.43e2` are the same whole number. Octets and packets are at
+  most 9223372036854775807; absent or empty ones are 0, but for `fwd_bytes`.
 - **Protocol.** A number or a name; 0 if there is no such column. Ports may be empty for protocols
   without ports; of ICMP they are type and code.
 - **Direction.** With a column for the way back, a row is a biflow whose source is the initiator.
   Without, it is one direction, and the other may be another row.
 - **Unknown.** The sampling interval, the exporter, TCP flags.
 
-A row that does not fit is skipped and counted under `row_too_long`, `cell_count`, `missing_value`
-or `bad_value`; the error names line, column, value and what was expected. The input clock is the
-row's end: start plus duration.
+A row that does not fit is skipped and counted under `row_too_long`, `cell_count`, `missing_value`,
+`bad_value` or, where the file ends within quotes, `unclosed_quote`; the error names the row's first
+line, column, value and what was expected, or the line on which the quote was opened. The input
+clock is the row's end: start plus duration.
 
 | column | required | names, the first that is there wins |
 |---|---|---|

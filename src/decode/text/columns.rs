@@ -136,6 +136,16 @@ impl Unit {
         }
     }
 
+    /// What a duration's cell must hold: 0 to a hundred years.
+    pub(super) const fn expected(self) -> &'static str {
+        match self {
+            Self::Seconds => "a number of seconds, 0 to 3153600000",
+            Self::Milliseconds => "a number of milliseconds, 0 to 3153600000000",
+            Self::Microseconds => "a number of microseconds, 0 to 3153600000000000",
+            Self::Nanoseconds => "a number of nanoseconds, 0 to 3153600000000000000",
+        }
+    }
+
     /// Microseconds in one, as a power of ten.
     pub(super) const fn exponent(self) -> i32 {
         match self {

@@ -32,6 +32,8 @@ pub struct CsvDecoder {
     cells: usize,
     /// The row at hand did not fit.
     overflow: bool,
+    /// Line feeds in what was dropped of it.
+    lines_dropped: u64,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,7 @@ impl Default for CsvDecoder {
             text_used: 0,
             cells: 0,
             overflow: false,
+            lines_dropped: 0,
         }
     }
 }
@@ -104,8 +107,27 @@ impl CsvDecoder {
             }
             self.begin(&mut emit)?;
         }
+        // A line end more ends the last row, unless it is text within quotes.
+        self.feed(b"\n", &mut emit)?;
+        if self.text_used > 0 && matches!(self.state, State::Rows(_)) {
+            emit(Err(self.unclosed_quote()));
+            return Ok(());
+        }
         // An empty input tells the reader that this is the end.
         self.read(&[], &mut emit).map(drop)
+    }
+
+    /// The file ended within quotes, which are in the last cell.
+    fn unclosed_quote(&self) -> RowError {
+        let end = self.reader.line();
+        let line = end - line_feeds(&self.text[..self.text_used]) - self.lines_dropped;
+        let opened = if self.overflow {
+            line
+        } else {
+            let start = self.cells.checked_sub(1).map_or(0, |before| self.ends[before]);
+            end - line_feeds(&self.text[start..self.text_used])
+        };
+        RowError { line, fault: RowFault::UnclosedQuote { line: opened } }
     }
 
     /// The columns, once the header was seen.
@@ -160,6 +182,7 @@ impl CsvDecoder {
                 ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull => {
                     // The rest of this row overwrites what there is of it.
                     self.overflow = true;
+                    self.lines_dropped += line_feeds(&self.text[..self.text_used]);
                     (self.text_used, self.cells) = (0, 0);
                     if used > 0 || !input.is_empty() {
                         return Ok(used);
@@ -167,9 +190,11 @@ impl CsvDecoder {
                 }
                 ReadRecordResult::Record => {
                     let at_line_feed = used > 0 && input[used - 1] == b'\n';
-                    let line = self.reader.line() - u64::from(at_line_feed);
+                    let within = line_feeds(&self.text[..self.text_used]) + self.lines_dropped;
+                    let line = self.reader.line() - u64::from(at_line_feed) - within;
                     let result = self.row(line, emit);
                     (self.text_used, self.cells, self.overflow) = (0, 0, false);
+                    self.lines_dropped = 0;
                     return result.map(|()| used);
                 }
             }
@@ -201,6 +226,10 @@ impl CsvDecoder {
         emit(fault.map_err(|fault| RowError { line, fault }));
         Ok(())
     }
+}
+
+fn line_feeds(text: &[u8]) -> u64 {
+    text.iter().map(|&byte| u64::from(byte == b'\n')).sum()
 }
 
 #[cfg(test)]
@@ -295,12 +324,13 @@ mod tests {
         check(
             &good.replace("0,1,", "soon,1,"),
             "bad_value",
-            "column `timestamp` is `soon`, expected a date and time, or a number since the epoch",
+            "column `timestamp` is `soon`, expected a date and time, or a number since the epoch \
+             below 1e20",
         );
         check(
             &good.replace("0,1,", "0,-1,"),
             "bad_value",
-            "column `flow_dur` is `-1`, expected a number of at least 0",
+            "column `flow_dur` is `-1`, expected a number of seconds, 0 to 3153600000",
         );
         check(
             &good.replace(",1,2,", ",1,65536,"),
@@ -310,17 +340,35 @@ mod tests {
         check(
             &good.replace(",1,2,", ",NaN,2,"),
             "missing_value",
-            "column `src_port` is empty, expected a port, 0 to 65535",
+            "column `src_port` is `NaN`, which is no value, expected a port, 0 to 65535",
         );
         check(
             &good.replace(",3,4,", ",,4,"),
             "missing_value",
-            "column `fwd_bytes` is empty, expected a whole number of at least 0",
+            "column `fwd_bytes` is empty, expected a whole number, 0 to 9223372036854775807",
         );
         check(
             &good.replace(",3,4,", ",3,4.5,"),
             "bad_value",
-            "column `bwd_bytes` is `4.5`, expected a whole number of at least 0",
+            "column `bwd_bytes` is `4.5`, expected a whole number, 0 to 9223372036854775807",
+        );
+        let counters =
+            ["fwd_bytes", "bwd_bytes", "total_fwd_pkts", "total_bwd_pkts"].into_iter().zip(6..);
+        for (column, index) in counters {
+            for large in ["9223372036854775808", "18446744073709551615", &"9".repeat(23), "1e308"] {
+                let mut cells: Vec<_> = good.split(',').collect();
+                cells[index] = large;
+                let message = format!(
+                    "column `{column}` is `{large}`, expected a whole number, 0 to \
+                     9223372036854775807"
+                );
+                check(&cells.join(","), "bad_value", &message);
+            }
+        }
+        check(
+            &good.replace("0,1,", "0,1e308,"),
+            "bad_value",
+            "column `flow_dur` is `1e308`, expected a number of seconds, 0 to 3153600000",
         );
         let long = format!("{good}{}", "0".repeat(ROW_OCTETS_MAX));
         check(&long, "row_too_long", "the row has more than 65536 octets or 1024 cells");
@@ -328,6 +376,48 @@ mod tests {
             &",".repeat(3_000),
             "row_too_long",
             "the row has more than 65536 octets or 1024 cells",
+        );
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_an_error() {
+        let good = "0,1,10.0.0.1,10.0.0.2,1,2,3,4,5,6,";
+        let long = format!("{good}0\n").repeat(2 * ROW_OCTETS_MAX / good.len());
+        let check = |case: &str, rows: &str, want: &[Result<(), (u64, &str)>]| {
+            for chunk in [1, 7, 4_096] {
+                let text = format!("{DEEPMITRE}{rows}");
+                let got = decode(text.as_bytes(), chunk).expect("a good header");
+                let got: Vec<_> = got.into_iter().map(|row| row.map(drop)).collect();
+                let got: Vec<_> = got
+                    .iter()
+                    .map(|r| r.as_ref().copied().map_err(|e| (e.line, e.reason())))
+                    .collect();
+                assert_eq!(got, want, "case: {case}, chunks of {chunk}");
+            }
+        };
+        let unclosed = |line| Err((line, "unclosed_quote"));
+        check("first row", &format!("{good}\"x\n{good}0\n{good}0\n"), &[unclosed(2)]);
+        check("last row", &format!("{good}0\n{good}\"x\n"), &[Ok(()), unclosed(3)]);
+        check("no line end", &format!("{good}0\n{good}\"x"), &[Ok(()), unclosed(3)]);
+        check("nothing in it", &format!("{good}0\n{good}\""), &[Ok(()), unclosed(3)]);
+        check("CR LF", &format!("{good}0\r\n\r\n{good}\"x\r\n{good}0\r\n"), &[Ok(()), unclosed(4)]);
+        check("an escaped quote", &format!("{good}\"x\"\"\n"), &[unclosed(2)]);
+        check(
+            "beyond a row's bounds",
+            &format!("{good}0\n{good}\"x\n{long}"),
+            &[Ok(()), unclosed(3)],
+        );
+        check("closed", &format!("{good}\"x\"\n{good}\"x\""), &[Ok(()), Ok(())]);
+        check("closed on another line", &format!("{good}\"x\ny\"\n{good}\"\""), &[Ok(()), Ok(())]);
+        check("a quote within a cell", &format!("{good}x\"\n{good}0"), &[Ok(()), Ok(())]);
+        let late = format!("{good}\"x\n{long}\"\n{good}0\n");
+        check("closed beyond the bounds", &late, &[Err((2, "row_too_long")), Ok(())]);
+
+        let rows = decode(format!("{DEEPMITRE}\"a\nb\",\"c\nd\n").as_bytes(), 5);
+        let error = rows.expect("a good header").remove(0).expect_err("it is not closed");
+        assert_eq!(
+            error.to_string(),
+            "line 2: the quote opened on line 3 is not closed before the end of the file"
         );
     }
 

@@ -22,6 +22,7 @@ impl RowError {
             RowFault::CellCount { .. } => "cell_count",
             RowFault::Missing { .. } => "missing_value",
             RowFault::Value { .. } => "bad_value",
+            RowFault::UnclosedQuote { .. } => "unclosed_quote",
         }
     }
 }
@@ -45,11 +46,13 @@ pub enum RowFault {
         /// Cells of the header.
         expected: usize,
     },
-    /// A cell is empty that must not be.
-    #[error("column `{column}` is empty, expected {expected}")]
+    /// A cell has no value that must have one: it is empty, or says so by a word such as `nan`.
+    #[error("column `{column}` {}, expected {expected}", no_value(value))]
     Missing {
         /// The column's name in the header.
         column: String,
+        /// The word, or nothing.
+        value: String,
         /// What it must hold.
         expected: &'static str,
     },
@@ -63,6 +66,16 @@ pub enum RowFault {
         /// What it must hold.
         expected: &'static str,
     },
+    /// The file ends within quotes: all rows since the quote was opened are in one cell.
+    #[error("the quote opened on line {line} is not closed before the end of the file")]
+    UnclosedQuote {
+        /// The line on which the quote was opened. Of a row beyond the bounds, its first line.
+        line: u64,
+    },
+}
+
+fn no_value(word: &str) -> String {
+    if word.is_empty() { "is empty".to_owned() } else { format!("is `{word}`, which is no value") }
 }
 
 /// Why a text holds no flow records at all.

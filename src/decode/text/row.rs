@@ -28,14 +28,15 @@ impl<'a> Cells<'a> {
 /// Makes a record of `cells`, which has as many cells as `columns`.
 pub(super) fn record(columns: &Columns, cells: &Cells<'_>) -> Result<FlowRecord, RowFault> {
     let row = Row { columns, cells };
-    let timestamp = "a date and time, or a number since the epoch";
+    let timestamp = "a date and time, or a number since the epoch below 1e20";
     let first = row.must(Role::Timestamp, timestamp, value::timestamp)?;
     let exponent = columns.unit().exponent();
-    let seconds = "a number of at least 0";
-    let duration = row.must(Role::Duration, seconds, |text| value::duration(text, exponent))?;
-    let protocol = row.may(Role::Protocol, "a protocol's number or name", value::protocol)?;
+    let expected = columns.unit().expected();
+    let duration = row.must(Role::Duration, expected, |text| value::duration(text, exponent))?;
+    let protocol =
+        row.may(Role::Protocol, "a protocol's name or number, 0 to 255", value::protocol)?;
     let (src_port, dst_port) = ports(&row, protocol)?;
-    let whole = "a whole number of at least 0";
+    let whole = "a whole number, 0 to 9223372036854775807";
     let fwd = Counters {
         octets: row.must(Role::FwdBytes, whole, value::count)?,
         packets: row.may(Role::FwdPkts, whole, value::count)?.unwrap_or(0),
@@ -98,9 +99,13 @@ impl Row<'_, '_> {
         expected: &'static str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, RowFault> {
-        self.may(role, expected, parse)?.ok_or_else(|| RowFault::Missing {
-            column: self.columns.of(role).map_or("", |index| self.columns.name(index)).to_owned(),
-            expected,
+        self.may(role, expected, parse)?.ok_or_else(|| {
+            let index = self.columns.of(role);
+            RowFault::Missing {
+                column: index.map_or("", |index| self.columns.name(index)).to_owned(),
+                value: index.map_or_else(String::new, |index| shown(self.cells.get(index))),
+                expected,
+            }
         })
     }
 
@@ -125,8 +130,13 @@ impl Row<'_, '_> {
         }
         Err(RowFault::Value {
             column: self.columns.name(index).to_owned(),
-            value: String::from_utf8_lossy(cell).chars().take(SHOWN_CHARS).collect(),
+            value: shown(cell),
             expected,
         })
     }
+}
+
+/// A cell as errors show it.
+fn shown(cell: &[u8]) -> String {
+    String::from_utf8_lossy(cell).trim().chars().take(SHOWN_CHARS).collect()
 }

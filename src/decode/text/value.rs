@@ -13,8 +13,12 @@ pub(super) fn absent(text: &str) -> bool {
     text.is_empty() || words.iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
-/// A whole number of at least 0; `508.0` and `1.2e3` are whole.
+/// A whole number, 0 to [`i64::MAX`]: what every output can hold. `508.0` and `1.2e3` are whole.
 pub(super) fn count(text: &str) -> Option<u64> {
+    number(text).filter(|&value| i64::try_from(value).is_ok())
+}
+
+fn number(text: &str) -> Option<u64> {
     if let Ok(value) = text.parse() {
         // `parse` takes a sign; a count has none, but `+5` does no harm.
         return Some(value);
@@ -29,7 +33,7 @@ pub(super) fn count(text: &str) -> Option<u64> {
     }
     let value: f64 = text.parse().ok()?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
-    (value.fract() == 0.0 && (0.0..9.2e18).contains(&value)).then_some(value as u64)
+    (value.fract() == 0.0 && (0.0..1.8e19).contains(&value)).then_some(value as u64)
 }
 
 /// A port: a whole number up to 65,535.
@@ -262,7 +266,14 @@ mod tests {
             ("443.0", Some(443)),
             ("508.", Some(508)),
             ("1.2e3", Some(1_200)),
-            ("18446744073709551615", Some(u64::MAX)),
+            ("9223372036854775807", Some(i64::MAX as u64)),
+            ("9223372036854775807.0", Some(i64::MAX as u64)),
+            ("9223372036854775808", None),
+            ("9223372036854775808.0", None),
+            ("9e18", Some(9_000_000_000_000_000_000)),
+            ("9.223372036854775808e18", None),
+            ("18446744073709551615", None),
+            ("1e308", None),
             ("9007199254740993", Some((1 << 53) + 1)),
             ("1.5", None),
             ("-1", None),

@@ -97,8 +97,8 @@ impl State {
 }
 
 impl FilesSink {
-    /// Starts a sink as `config` says. The directory is made when the first record comes, so a
-    /// place that cannot be written yet is no error here: see [`Sink::fault`].
+    /// Starts a sink as `config` says. A directory that cannot be made or written yet is no error
+    /// here but a [`Sink::fault`] from the start, and is tried again.
     ///
     /// # Errors
     /// If no thread can be started.
@@ -111,7 +111,8 @@ impl FilesSink {
         });
         let (name, select) = (config.name.clone(), config.select);
         let queue_records_max = config.queue_records_max;
-        let worker = worker::Worker::new(config, shared.clone(), receiver);
+        let mut worker = worker::Worker::new(config, shared.clone(), receiver);
+        worker.probe();
         let thread = std::thread::Builder::new().name(format!("sink {name}"));
         let thread = Mutex::new(Some(thread.spawn(move || worker.run())?));
         Ok(Self { name, select, queue_records_max, shared, sender, thread })

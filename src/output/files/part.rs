@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -60,17 +61,68 @@ impl Part {
         }
     }
 
-    /// Makes the file durable under its final name, which is returned.
-    pub(super) fn commit(&self) -> io::Result<&Path> {
+    /// Whether the file is no longer where it was made: it was moved or removed, or its directory.
+    pub(super) fn moved(&self) -> bool {
+        match fs::metadata(&self.part) {
+            Ok(_) => !is_at(&self.file, &self.part),
+            // Any other error says nothing of where the file is.
+            Err(error) => {
+                matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+            }
+        }
+    }
+
+    /// Takes the place that the file was moved to for its own.
+    fn follow(&mut self) -> io::Result<()> {
+        let lost = |what: &str| {
+            let message = format!("{}: {what}", self.part.display());
+            io::Error::new(io::ErrorKind::NotFound, message)
+        };
+        let link = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let part = fs::read_link(link).map_err(|_| lost("moved or removed"))?;
+        if part.file_name() != self.part.file_name() || !is_at(&self.file, &part) {
+            return Err(lost("removed"));
+        }
+        let name = part.with_file_name(self.name.file_name().expect("made with one"));
+        if used(&name) {
+            return Err(lost("moved to where its name is taken"));
+        }
+        (self.part, self.name) = (part, name);
+        Ok(())
+    }
+
+    /// Makes the file durable under its final name, which is returned; where it was moved to, if
+    /// it was.
+    pub(super) fn commit(&mut self) -> io::Result<&Path> {
+        if self.moved() {
+            self.follow()?;
+        }
         self.file.sync_all()?;
         fs::rename(&self.part, &self.name)?;
         sync_parent(&self.name)?;
         Ok(&self.name)
     }
 
-    /// Removes the file.
+    /// The path of its final name.
+    pub(super) fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// Removes the file, unless it is not where it was made.
     pub(super) fn discard(self) -> io::Result<()> {
-        fs::remove_file(&self.part)
+        if self.moved() { Ok(()) } else { fs::remove_file(&self.part) }
+    }
+}
+
+/// Tries whether files can be made in `directory`, which is made if absent.
+pub(super) fn probe(directory: &Path, prefix: &str) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let path = directory.join(format!(".{prefix}-{}.probe", std::process::id()));
+    File::create(&path)?;
+    match fs::remove_file(&path) {
+        // Another process of the same number, in another container.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
     }
 }
 

@@ -29,7 +29,10 @@ pub(super) fn all(directory: &Path, prefix: &str) -> Leftovers {
         let part = entry.path();
         let file = part.display();
         match one(&part, &directory.join(name)) {
-            Ok(Outcome::InUse | Outcome::Empty) => {}
+            Ok(Outcome::InUse) => {}
+            Ok(Outcome::Empty) => {
+                tracing::warn!(%file, "removed an unfinished file without a whole record");
+            }
             Ok(Outcome::Recovered(path)) => {
                 leftovers.recovered += 1;
                 let path = path.display();

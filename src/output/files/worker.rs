@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::part::{Part, file_name};
+use super::part::{Part, file_name, probe};
 use super::{CLOSED, Message, Shared, WRITE_ERROR, recover};
 use crate::config::{Files, Format};
 use crate::output::{Batch, Context, Encoder, Row, Stream};
@@ -17,6 +17,8 @@ const CHUNK_RECORDS: usize = 64;
 /// The pause after a failure doubles from the first to the second.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Between two looks whether the open file is where it was made.
+const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) struct Worker {
     config: Files,
@@ -29,12 +31,16 @@ pub(super) struct Worker {
     /// Nothing is opened before; set by a failure.
     retry_at: Option<Instant>,
     pause: Duration,
+    /// The failure was of the directory: it is over when a file can be made there.
+    misplaced: bool,
 }
 
 struct Open {
     part: Part,
     encoder: Encoder<File>,
     since: Instant,
+    /// When to look whether it is where it was made.
+    look_at: Instant,
     /// Records that are wholly in the file or in the encoder.
     records: u64,
     /// Length of the file up to the last of them; means nothing for Parquet.
@@ -45,8 +51,17 @@ impl Worker {
     pub(super) fn new(config: Files, shared: Arc<Shared>, receiver: Receiver<Message>) -> Self {
         let sensor = shared.context.load().sensor.clone();
         let prefix = format!("{}-{}", file_name(&config.name), file_name(&sensor));
-        let (open, retry_at) = (None, None);
-        Self { config, prefix, shared, receiver, open, seq: 0, retry_at, pause: PAUSE_MIN }
+        Self {
+            config,
+            prefix,
+            shared,
+            receiver,
+            open: None,
+            seq: 0,
+            retry_at: None,
+            pause: PAUSE_MIN,
+            misplaced: false,
+        }
     }
 
     pub(super) fn run(mut self) {
@@ -60,17 +75,61 @@ impl Worker {
             match self.next() {
                 Ok(Message::Batch(batch)) => self.take(&batch),
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => self.rotate(),
+                Err(RecvTimeoutError::Timeout) => {}
             }
+            self.tend();
         }
         self.rotate();
     }
 
-    /// The next message; a timeout when the open file is old enough.
+    /// The next message; a timeout when there may be something to [`tend`](Self::tend).
     fn next(&self) -> Result<Message, RecvTimeoutError> {
-        match &self.open {
-            Some(open) => self.receiver.recv_deadline(self.closes_at(open)),
+        let until = match &self.open {
+            Some(open) => Some(self.closes_at(open).min(open.look_at)),
+            None => self.retry_at.filter(|_| self.misplaced),
+        };
+        match until {
+            Some(until) => self.receiver.recv_deadline(until),
             None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Does what is due: the end of the open file, a look at its place, another try of the
+    /// directory.
+    fn tend(&mut self) {
+        let now = Instant::now();
+        let Some(open) = &mut self.open else {
+            if self.misplaced && self.retry_at.is_none_or(|at| now >= at) {
+                self.probe();
+            }
+            return;
+        };
+        let mut moved = false;
+        if now >= open.look_at {
+            open.look_at = now + LOOK;
+            moved = open.part.moved();
+        }
+        if moved || self.open.as_ref().is_some_and(|open| now >= self.closes_at(open)) {
+            self.rotate();
+        }
+    }
+
+    /// Tries whether files can be made in the directory.
+    pub(super) fn probe(&mut self) {
+        match probe(&self.config.directory, &self.prefix) {
+            Ok(()) => self.placed(),
+            Err(error) => {
+                self.failed(Some(&error));
+                self.misplaced = true;
+            }
+        }
+    }
+
+    /// A file can be made in the directory: ends a fault that was the directory's.
+    fn placed(&mut self) {
+        if std::mem::take(&mut self.misplaced) {
+            self.shared.lock().status.fault = None;
+            (self.pause, self.retry_at) = (PAUSE_MIN, None);
         }
     }
 
@@ -114,7 +173,10 @@ impl Worker {
             if self.retry_at.is_some_and(|at| Instant::now() < at) {
                 return Err(None);
             }
-            self.open = Some(self.create()?);
+            let created = self.create();
+            self.misplaced |= created.is_err();
+            self.open = Some(created?);
+            self.placed();
         }
         let open = self.open.as_mut().expect("just opened");
         open.encoder.rows(rows.iter().copied(), context)?;
@@ -129,25 +191,31 @@ impl Worker {
         let Files { directory, format, select, .. } = &self.config;
         let part = Part::create(directory, &prefix, &mut self.seq, format.extension())?;
         let encoder = Encoder::new(*format, Stream::from(*select), part.file.try_clone()?)?;
-        Ok(Open { part, encoder, since: Instant::now(), records: 0, whole: 0 })
+        let since = Instant::now();
+        Ok(Open { part, encoder, since, look_at: since + LOOK, records: 0, whole: 0 })
     }
 
     /// Finishes the open file, if there is one, and settles its records.
     fn rotate(&mut self) {
         let Some(open) = self.open.take() else { return };
-        let Open { part, encoder, records, .. } = open;
+        let Open { mut part, encoder, records, .. } = open;
         let octets = encoder.octets();
-        let result = encoder.finish().and_then(|_| self.commit(&part, records, octets));
+        let moved = part.moved();
+        let result = encoder.finish().and_then(|_| self.commit(&mut part, records, octets));
         if let Err(error) = result {
             self.failed(Some(&error));
             self.settle(0, records);
             self.discard_unreadable(part);
+        } else if moved {
+            let place = part.name().display();
+            self.failed(Some(&io::Error::other(format!("an open file was moved to {place}"))));
         }
+        self.misplaced |= moved;
     }
 
     /// After a failed write: keeps the file up to its last whole record.
     fn salvage(&mut self, open: Open) {
-        let Open { part, encoder, records, whole, .. } = open;
+        let Open { mut part, encoder, records, whole, .. } = open;
         drop(encoder);
         if records == 0 {
             return self.discard(part);
@@ -157,13 +225,13 @@ impl Worker {
             return self.discard(part);
         }
         let cut = part.file.set_len(whole);
-        if let Err(error) = cut.and_then(|()| self.commit(&part, records, whole)) {
+        if let Err(error) = cut.and_then(|()| self.commit(&mut part, records, whole)) {
             self.failed(Some(&error));
             self.settle(0, records);
         }
     }
 
-    fn commit(&mut self, part: &Part, records: u64, octets: u64) -> io::Result<()> {
+    fn commit(&mut self, part: &mut Part, records: u64, octets: u64) -> io::Result<()> {
         let octets = part.file.metadata().map_or(octets, |m| m.len());
         let path = part.commit()?.to_owned();
         self.settle(records, 0);
@@ -195,8 +263,7 @@ impl Worker {
         state.ledger.shed.add(WRITE_ERROR, shed);
         if acknowledged > 0 {
             state.status.fault = None;
-            self.pause = PAUSE_MIN;
-            self.retry_at = None;
+            (self.pause, self.retry_at, self.misplaced) = (PAUSE_MIN, None, false);
         }
     }
 
