@@ -149,3 +149,49 @@ fn has_footer(file: &mut File) -> io::Result<bool> {
     file.read_exact(&mut magic)?;
     Ok(&magic == PARQUET_MAGIC)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").write(text)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_leftover_is_logged_by_name() {
+        let directory = tempfile::TempDir::new().expect("a directory");
+        let check = |extension: &str, text: &str, message: &str| {
+            let name = format!("a-b-20260101T000000Z-0.{extension}.part");
+            fs::write(directory.path().join(&name), text).expect("room");
+            let log = Log::default();
+            let writer = log.clone();
+            let subscriber =
+                tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
+            tracing::subscriber::with_default(subscriber.finish(), || {
+                all(directory.path(), "a-b");
+            });
+            let log = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
+            assert!(log.contains("WARN") && log.contains(message), "{name}: {log}");
+            assert!(log.contains(&name), "{name}: {log}");
+            assert!(!directory.path().join(&name).exists(), "{name}");
+        };
+        let removed = "removed an unfinished file without a whole record";
+        check("parquet", "", removed);
+        check("ndjson", "{\"torn", removed);
+        check("csv", "header\n", removed);
+        check("parquet", "PAR1 and something", "an unfinished file cannot be read; kept aside");
+        check("ndjson", "{}\n", "recovered an unfinished file");
+    }
+}
