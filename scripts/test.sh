@@ -21,3 +21,4 @@ cargo fmt --check
 cargo clippy --all-targets --locked --quiet -- -D warnings
 cargo test --locked "$@"
 cargo check --locked --no-default-features --quiet
+cargo check --locked --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
