@@ -226,7 +226,11 @@ fn timeouts_cut_and_end_flows() {
     assert_eq!(slices("--idle-timeout 5"), 5);
     assert_eq!(slices("--active-timeout 15 --idle-timeout 15"), 3);
     let ended = bench.weir("replay slow.pcap --idle-timeout 600", 3);
-    assert!(ended.err.contains("--idle-timeout must be at most the active timeout"), "{}", ended.err);
+    assert!(
+        ended.err.contains("--idle-timeout must be at most the active timeout"),
+        "{}",
+        ended.err
+    );
     bench.write("weir.toml", "[flow.packets]\nidle_timeout_s = 5\n");
     assert_eq!(slices("-c weir.toml"), 5);
 }
