@@ -82,6 +82,7 @@ impl Config {
     #[must_use]
     pub fn check(&self) -> Vec<Problem> {
         let mut report = Report::default();
+        report.unique(std::iter::once(("sensor.name".to_owned(), self.sensor.name.as_str())));
         report.within("sensor.workers", self.sensor.workers, 0..=64);
         self.check_inputs(&mut report);
         self.check_netflow(&mut report);
@@ -95,6 +96,9 @@ impl Config {
         let netflow = &self.input.netflow;
         let key = "input.netflow.receive_buffer_bytes";
         report.within(key, netflow.receive_buffer_bytes, 65_536..=1 << 30);
+        let listen: Vec<String> = netflow.listen.iter().map(ToString::to_string).collect();
+        let listen = listen.iter().enumerate();
+        report.unique(listen.map(|(i, at)| (format!("input.netflow.listen[{i}]"), at.as_str())));
         let Some(capture) = &self.input.capture else { return };
         if cfg!(not(feature = "capture")) {
             report.add("input.capture", "this build has no feature `capture`".into());

@@ -26,7 +26,7 @@ pub fn parse(file: &str, text: &str) -> Result<Config, Vec<Problem>> {
         let inner = error.inner();
         let span = inner.span().map(|span| at(span.start));
         let line = span.or_else(|| line_of_key(table.get_ref(), &key).map(at));
-        one(line, key, inner.message().trim().to_owned())
+        one(line, key, in_plain_words(inner.message().trim()))
     })?;
     let mut problems = config.check();
     for problem in &mut problems {
@@ -34,6 +34,19 @@ pub fn parse(file: &str, text: &str) -> Result<Config, Vec<Problem>> {
         problem.line = line_of_key(table.get_ref(), &problem.key).map(at);
     }
     if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// The deserializer's message without the names of Rust's types.
+fn in_plain_words(message: &str) -> String {
+    const NUMBERS: [&str; 6] = ["usize", "u64", "u32", "u16", "u8", "i128"];
+    let mut plain = message.to_owned();
+    for number in NUMBERS {
+        plain = plain.replace(
+            &format!("expected {number}"),
+            "expected a whole number, not below 0 and not beyond the key's bound",
+        );
+    }
+    plain.replace("invalid socket address syntax", "expected ADDRESS:PORT, as in 127.0.0.1:2055")
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -103,6 +116,21 @@ mod tests {
         check("", &[]);
         check("[flow]\n\nidel = 3\n", &["weir.toml:3: flow.idel: unknown field `idel`"]);
         check("[flow]\nlinger_s = \"x\"\n", &["weir.toml:2: flow.linger_s: invalid type"]);
+        check(
+            "[sensor]\nworkers = -1\n",
+            &["weir.toml:2: sensor.workers: invalid value: integer `-1`, expected a whole number"],
+        );
+        check(
+            "[admin]\nlisten = \"localhost:1\"\n",
+            &["weir.toml:2: admin.listen: expected ADDRESS:PORT"],
+        );
+        check(
+            "[sensor]\nname = \"\"\n[input.netflow]\nlisten = [\"[::]:1\", \"[::]:1\"]\n",
+            &[
+                "weir.toml:2: sensor.name: must not be empty",
+                "weir.toml:4: input.netflow.listen[1]: `[::]:1` is used twice",
+            ],
+        );
         check("[flow\n", &["weir.toml:1: "]);
         check(
             "[sensor]\nworkers = 65\n[flow]\nlinger_s = 61\n",
