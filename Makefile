@@ -40,8 +40,8 @@ fuzz: deps ## Every fuzz target for FUZZ_S seconds each (60).
 bench: build ## Side by side with nfcapd and softflowd; see benches/README.md.
 	@python3 benches/compare/compare.py --weir $(WEIR)
 
-docs: build ## Write the generated pages of docs/ and config/weir.toml again.
-	WEIR_BLESS=1 $(CARGO) test --locked --test it -- fresh docs:: schema::
+docs: deps ## Write the generated pages and schemas of docs/ again.
+	WEIR_BLESS=1 $(CARGO) test --locked --test it -- docs:: schema:: sigma_decisions::
 
 pcaps: ## Record pcaps/ again (root; some minutes).
 	pcaps/record.sh

@@ -1,21 +1,10 @@
 //! The generated documents are those of the table in the code.
 
-use std::path::Path;
-
 use weir::decode::text::Role;
 use weir::output::Stream;
 use weir::output::schema::{json_schema, markdown};
 
-/// The file is as generated. With `WEIR_BLESS=1` it is written.
-#[track_caller]
-fn fresh(path: &str, want: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    if std::env::var_os("WEIR_BLESS").is_some() {
-        std::fs::write(&path, want).expect("the docs can be written");
-    }
-    let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == want, "{} is stale: run the tests with WEIR_BLESS=1", path.display());
-}
+use crate::docs::fresh;
 
 #[test]
 fn the_schema_documents_are_fresh() {
