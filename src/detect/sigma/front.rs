@@ -1,6 +1,6 @@
 //! Rule text to documents: the one place that calls `rsigma-parser`, so that it can be replaced.
 
-use rsigma_parser::{SigmaCollection, SigmaRule, parse_sigma_yaml};
+use rsigma_parser::{CorrelationRule, FilterRule, SigmaCollection, SigmaRule, parse_sigma_yaml};
 
 use super::reason::Reason;
 
@@ -21,8 +21,20 @@ pub(super) struct Document {
     pub id: Option<String>,
     /// What the parser took offence at without giving the rule up, a misspelt level for example.
     pub notes: Vec<String>,
-    /// The rule in it.
-    pub rule: Result<Box<SigmaRule>, Reason>,
+    /// What is in it.
+    pub body: Result<Body, Reason>,
+}
+
+/// The kinds of documents.
+#[derive(Debug)]
+#[expect(dead_code, reason = "correlations and filters are told apart, and rejected by name")]
+pub(super) enum Body {
+    /// A rule over single flows.
+    Rule(Box<SigmaRule>),
+    /// A correlation of rules.
+    Correlation(Box<CorrelationRule>),
+    /// A condition that is added to other rules.
+    Filter(Box<FilterRule>),
 }
 
 /// Splits `text` into its documents and parses each. Documents that hold no rule of their own
@@ -86,7 +98,7 @@ fn parse(line: u32, chunk: &str) -> Vec<Document> {
         title: title.clone(),
         id: id.clone(),
         notes: Vec::new(),
-        rule: Err(reason),
+        body: Err(reason),
     };
     if let Err(reason) = within_limits(chunk) {
         return vec![broken(reason)];
@@ -113,7 +125,7 @@ fn collected(text: &str, chunks: &[(u32, &str)]) -> Vec<Document> {
         title: None,
         id: None,
         notes: Vec::new(),
-        rule: Err(reason),
+        body: Err(reason),
     };
     if let Err(reason) = within_limits(text) {
         return vec![broken(reason)];
@@ -141,27 +153,23 @@ fn listed(
     collection: SigmaCollection,
     place: impl Fn(Option<&str>, Option<&str>) -> u32,
 ) -> Vec<Document> {
-    let mut found = Vec::new();
-    for rule in collection.rules {
-        found.push(Document {
-            line: place(Some(&rule.title), rule.id.as_deref()),
-            title: Some(rule.title.clone()),
-            id: rule.id.clone(),
-            notes: Vec::new(),
-            rule: Ok(Box::new(rule)),
-        });
-    }
-    for rule in collection.correlations {
-        let line = place(Some(&rule.title), rule.id.as_deref());
-        let (title, id) = (Some(rule.title), rule.id);
-        found.push(Document { line, title, id, notes: Vec::new(), rule: Err(Reason::Correlation) });
-    }
-    for rule in collection.filters {
-        let line = place(Some(&rule.title), rule.id.as_deref());
-        let (title, id) = (Some(rule.title), rule.id);
-        found.push(Document { line, title, id, notes: Vec::new(), rule: Err(Reason::Filter) });
-    }
-    found
+    let document = |title: String, id: Option<String>, body| Document {
+        line: place(Some(&title), id.as_deref()),
+        title: Some(title),
+        id,
+        notes: Vec::new(),
+        body: Ok(body),
+    };
+    let rules = collection.rules.into_iter();
+    let rules = rules.map(|r| document(r.title.clone(), r.id.clone(), Body::Rule(Box::new(r))));
+    let correlations = collection
+        .correlations
+        .into_iter()
+        .map(|c| document(c.title.clone(), c.id.clone(), Body::Correlation(Box::new(c))));
+    let filters = collection.filters.into_iter();
+    let filters =
+        filters.map(|f| document(f.title.clone(), f.id.clone(), Body::Filter(Box::new(f))));
+    rules.chain(correlations).chain(filters).collect()
 }
 
 /// An error of the parser as a reason; kinds of documents that are not loaded anyway, however
@@ -245,10 +253,13 @@ mod tests {
     #[track_caller]
     fn check(name: &str, text: &str, want: &[(u32, &str)]) {
         let found = documents(text);
-        let found: Vec<_> = found
-            .iter()
-            .map(|d| (d.line, d.rule.as_ref().map_or_else(Reason::reason, |_| "rule")))
-            .collect();
+        let kind = |document: &Document| match &document.body {
+            Ok(Body::Rule(_)) => "rule",
+            Ok(Body::Correlation(_)) => "correlation",
+            Ok(Body::Filter(_)) => "filter",
+            Err(reason) => reason.reason(),
+        };
+        let found: Vec<_> = found.iter().map(|d| (d.line, kind(d))).collect();
         assert_eq!(found, want, "{name}");
     }
 

@@ -10,6 +10,7 @@ mod compile;
 mod front;
 mod meta;
 
+pub mod correlate;
 pub mod event;
 pub mod expr;
 pub mod fields;

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::compile::{self, Compiled};
+use super::correlate::Taps;
 use super::expr::Expr;
 use super::fields::{Counter, Record};
-use super::front::{self, Document};
+use super::front::{self, Body, Document};
 use super::meta;
 use super::predicate::{Class, show};
 use super::reason::Reason;
@@ -73,6 +74,10 @@ pub struct Rule {
     pub meta: Arc<RuleMeta>,
     /// When its truth is final.
     pub class: Class,
+    /// Whether it only feeds correlations: it raises no alert and puts no tag on flows.
+    pub silent: bool,
+    /// When its matches are sent to correlations.
+    pub taps: Taps,
     expr: Expr,
 }
 
@@ -117,7 +122,7 @@ impl RuleSet {
         interner: &mut Interner,
         places: &mut HashMap<String, String>,
     ) {
-        let Document { line, title, id, mut notes, rule } = document;
+        let Document { line, title, id, mut notes, body } = document;
         let reject = |line, reason| Rejected {
             file: source.file.clone(),
             line,
@@ -125,7 +130,12 @@ impl RuleSet {
             id: id.clone().unwrap_or_default(),
             reason,
         };
-        let rule = match rule {
+        let body = body.and_then(|body| match body {
+            Body::Rule(rule) => Ok(rule),
+            Body::Correlation(_) => Err(Reason::Correlation),
+            Body::Filter(_) => Err(Reason::Filter),
+        });
+        let rule = match body {
             Ok(rule) => rule,
             Err(reason) => return self.report.rejected.push(reject(line, reason)),
         };
@@ -151,7 +161,8 @@ impl RuleSet {
                     let (file, title) = (source.file.clone(), meta.title.clone());
                     self.report.warnings.push(Note { file, line, title, text });
                 }
-                self.file(Rule { class: expr.class(), meta: Arc::new(meta), expr });
+                let (class, meta) = (expr.class(), Arc::new(meta));
+                self.file(Rule { meta, class, silent: false, taps: Taps::default(), expr });
             }
         }
     }
