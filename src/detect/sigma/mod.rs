@@ -8,7 +8,9 @@
 
 mod compile;
 mod front;
+mod index;
 mod meta;
+mod plain;
 
 pub mod correlate;
 pub mod event;
@@ -25,6 +27,7 @@ pub mod text;
 
 pub use event::{Event, EventError};
 pub use fields::{Field, Record};
+pub use index::Traffic;
 pub use predicate::Class;
 pub use reason::Reason;
 pub use report::{LoadReport, Note, Rejected};

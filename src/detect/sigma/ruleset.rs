@@ -1,5 +1,6 @@
 //! The loaded rules, and the plain scan over them: the slow twin that any index must equal.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -8,8 +9,9 @@ use super::correlate::Taps;
 use super::expr::Expr;
 use super::fields::{Counter, Record};
 use super::front::{self, Body, Document};
+use super::index::{Filing, Index, Traffic, WakeIndex};
 use super::meta;
-use super::predicate::{Class, show};
+use super::predicate::{Class, missing, show};
 use super::reason::Reason;
 use super::report::{LoadReport, Note, Rejected};
 use crate::config::Logsource;
@@ -36,6 +38,8 @@ pub struct Options {
     pub disable: Vec<String>,
     /// Names of the sites, by the index that flows carry.
     pub sites: Vec<String>,
+    /// A sample of recent flows, by which the index files rules.
+    pub traffic: Option<Arc<Traffic>>,
 }
 
 /// Gives every rule id a number that stays the same over reloads.
@@ -87,14 +91,24 @@ impl Rule {
     pub fn holds(&self, record: &Record<'_>) -> bool {
         self.expr.holds(record)
     }
+
+    /// `wake`, lowered so that the flow is looked at when a threshold of the rule is crossed.
+    fn wake(&self, record: &Record<'_>, mut wake: Wake) -> Wake {
+        self.expr.leaves(&mut |leaf| {
+            if leaf.class() == Class::Monotone && !leaf.holds(record) {
+                wake = lowered(wake, leaf.missing(record), record.flow);
+            }
+        });
+        wake
+    }
 }
 
 /// The rules of all sources, compiled.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
     rules: Vec<Rule>,
-    immutable: Vec<RuleIndex>,
-    monotone: Vec<RuleIndex>,
+    index: Arc<Index>,
+    wakes: Arc<WakeIndex>,
     report: LoadReport,
 }
 
@@ -111,7 +125,19 @@ impl RuleSet {
             }
         }
         set.report.loaded = set.rules.len();
+        set.index(options.traffic.as_deref());
         set
+    }
+
+    fn index(&mut self, traffic: Option<&Traffic>) {
+        let filings = (0..).zip(&self.rules).map(|(rule, of)| Filing {
+            rule,
+            class: of.class,
+            expr: &of.expr,
+        });
+        let filings: Vec<Filing<'_>> = filings.collect();
+        self.index = Arc::new(Index::new(&filings, traffic));
+        self.wakes = Arc::new(WakeIndex::new(&filings, traffic));
     }
 
     fn add(
@@ -168,12 +194,6 @@ impl RuleSet {
     }
 
     fn file(&mut self, rule: Rule) {
-        let index = RuleIndex(u32::try_from(self.rules.len()).expect("fewer than 2^32 rules"));
-        match rule.class {
-            Class::Immutable => self.immutable.push(index),
-            Class::Monotone => self.monotone.push(index),
-            Class::Final => {}
-        }
         self.rules.push(rule);
     }
 
@@ -204,25 +224,62 @@ impl RuleSet {
     /// Over a flow's life, calls at its opening, at each wake-up that [`Self::wake`] asks for and
     /// at its end fire exactly the rules that [`Self::full_scan`] of its final record finds, as
     /// long as what is called immutable (DESIGN 3.7) does not change.
+    ///
+    /// Allocates nothing while `hits` has room.
     pub fn scan(&self, phase: Phase, flow: &Biflow, already: &[u32], hits: &mut Vec<RuleIndex>) {
         let record = Record::of(flow);
-        let mut try_rule = |index: RuleIndex| {
-            let rule = self.rule(index);
-            if !already.contains(&rule.meta.uid) && rule.holds(&record) {
-                hits.push(index);
+        let from = hits.len();
+        self.index.scan(phase, &record, |rule| self.verify(rule, &record, already, from, hits));
+        in_order(hits, from);
+    }
+
+    /// As [`Self::scan`] of many flows that no rule has fired on, with their cache misses side by
+    /// side. Appends to `hits` the place of a flow in `flows` with each rule that fires on it.
+    pub fn scan_batch(&self, phase: Phase, flows: &[Biflow], hits: &mut Vec<(usize, RuleIndex)>) {
+        let from = hits.len();
+        let records = flows.iter().map(Record::of);
+        self.index.scan_batch(phase, records, |flow, record, rule| {
+            if self.rules[rule as usize].holds(record) {
+                hits.push((flow, RuleIndex(rule)));
             }
-        };
-        match phase {
-            Phase::Opened => {
-                self.immutable.iter().copied().for_each(&mut try_rule);
-                self.monotone.iter().copied().for_each(try_rule);
-            }
-            Phase::Woke => self.monotone.iter().copied().for_each(try_rule),
-            Phase::End => self.indices().for_each(try_rule),
+        });
+        in_order(hits, from);
+    }
+
+    /// The rules that the record satisfies, by the index. As [`Self::full_scan`].
+    #[must_use]
+    pub fn matches(&self, record: &Record<'_>) -> Vec<RuleIndex> {
+        let mut hits = Vec::new();
+        self.index.scan(Phase::End, record, |rule| self.verify(rule, record, &[], 0, &mut hits));
+        in_order(&mut hits, 0);
+        hits
+    }
+
+    /// How many rules the index leaves to be verified on the flow.
+    #[must_use]
+    pub fn candidates(&self, phase: Phase, flow: &Biflow) -> usize {
+        let mut count = 0;
+        self.index.scan(phase, &Record::of(flow), |_| count += 1);
+        count
+    }
+
+    /// Adds a candidate to the hits if it holds and is not among them, nor fired before.
+    fn verify(
+        &self,
+        rule: u32,
+        record: &Record<'_>,
+        already: &[u32],
+        from: usize,
+        hits: &mut Vec<RuleIndex>,
+    ) {
+        let of = &self.rules[rule as usize];
+        let is_new = !hits[from..].contains(&RuleIndex(rule)) && !already.contains(&of.meta.uid);
+        if is_new && of.holds(record) {
+            hits.push(RuleIndex(rule));
         }
     }
 
-    /// The rules that the record satisfies: every one is evaluated.
+    /// The rules that the record satisfies: every one is evaluated. The plain twin of the index.
     #[must_use]
     pub fn full_scan(&self, record: &Record<'_>) -> Vec<RuleIndex> {
         self.indices().filter(|&index| self.rule(index).holds(record)).collect()
@@ -236,22 +293,55 @@ impl RuleSet {
     #[must_use]
     pub fn wake(&self, flow: &Biflow, already: &[u32]) -> Wake {
         let record = Record::of(flow);
-        let mut wake = Wake::default();
-        for &index in &self.monotone {
-            let rule = self.rule(index);
-            if already.contains(&rule.meta.uid) || !rule.expr.may_hold(&record) {
-                continue;
-            }
-            rule.expr.leaves(&mut |leaf| {
-                if leaf.class() == Class::Monotone
-                    && !leaf.holds(&record)
-                    && let Some((counter, missing)) = leaf.missing(&record)
-                {
-                    lower(&mut wake, counter, missing, flow);
+        let wake = Cell::new(Wake::default());
+        let waits = |rule: u32| self.waits(&self.rules[rule as usize], &record, already);
+        self.wakes.look_up(
+            &record,
+            |rule| {
+                if waits(rule) {
+                    wake.set(self.rules[rule as usize].wake(&record, wake.get()));
                 }
-            });
-        }
-        wake
+            },
+            waits,
+            |next| {
+                let found = match next {
+                    Some((field, threshold)) => missing(&record, field, threshold),
+                    None => Some((Counter::Flags, 1)),
+                };
+                wake.set(lowered(wake.get(), found, flow));
+            },
+        );
+        wake.get()
+    }
+
+    /// The plain twin of [`Self::wake`]: never earlier, and of the same rules.
+    #[must_use]
+    pub fn plain_wake(&self, flow: &Biflow, already: &[u32]) -> Wake {
+        let record = Record::of(flow);
+        let rules = self.rules.iter().filter(|rule| rule.class == Class::Monotone);
+        rules
+            .filter(|rule| self.waits(rule, &record, already))
+            .fold(Wake::default(), |wake, rule| rule.wake(&record, wake))
+    }
+
+    /// Whether a counter's growth can still make the rule fire.
+    fn waits(&self, rule: &Rule, record: &Record<'_>, already: &[u32]) -> bool {
+        !already.contains(&rule.meta.uid) && rule.expr.may_hold(record)
+    }
+
+    /// The plain twin of [`Self::scan`].
+    #[must_use]
+    pub fn plain_scan(&self, phase: Phase, flow: &Biflow, already: &[u32]) -> Vec<RuleIndex> {
+        let record = Record::of(flow);
+        let of_phase = |rule: &Rule| match phase {
+            Phase::Opened => rule.class != Class::Final,
+            Phase::Woke => rule.class == Class::Monotone,
+            Phase::End => true,
+        };
+        let fires = |rule: &Rule| {
+            of_phase(rule) && !already.contains(&rule.meta.uid) && rule.holds(&record)
+        };
+        self.indices().filter(|&index| fires(self.rule(index))).collect()
     }
 
     /// The predicates that make the rule hold for the record, in the order of the rule; empty if
@@ -276,7 +366,25 @@ impl RuleSet {
     }
 }
 
-fn lower(wake: &mut Wake, counter: Counter, missing: u64, flow: &Biflow) {
+/// Sorts what was found from `from` on, and takes out doubles.
+fn in_order<T: Copy + Ord>(hits: &mut Vec<T>, from: usize) {
+    if hits.len() - from < 2 {
+        return;
+    }
+    hits[from..].sort_unstable();
+    let mut kept = from + 1;
+    for at in from + 1..hits.len() {
+        if hits[at] != hits[kept - 1] {
+            hits[kept] = hits[at];
+            kept += 1;
+        }
+    }
+    hits.truncate(kept);
+}
+
+/// `wake`, lowered so that it is due when a counter has grown by what is missing.
+fn lowered(mut wake: Wake, missing: Option<(Counter, u64)>, flow: &Biflow) -> Wake {
+    let Some((counter, missing)) = missing else { return wake };
     let lower = |at: &mut u64, a: u64, b: u64| {
         *at = (*at).min(a.saturating_add(b).saturating_add(missing));
     };
@@ -300,4 +408,5 @@ fn lower(wake: &mut Wake, counter: Counter, missing: u64, flow: &Biflow) {
         }
         Counter::Flags => wake.on_new_flags = true,
     }
+    wake
 }
