@@ -108,6 +108,7 @@ pub fn options(config: &Config) -> Options {
         enable: rules.enable.clone(),
         disable: rules.disable.clone(),
         sites: std::iter::once("default".to_owned()).chain(sites).collect(),
+        ..Options::default()
     }
 }
 

@@ -168,6 +168,7 @@ const STAND_INS: &[(&str, &str)] = &[
     ("EventType", "in_if_name"),
     ("ParentImage", "out_if_name"),
     ("Image", "vrf_name"),
+    ("some_field", "application"),
     ("User", "out_if_name"),
 ];
 
@@ -204,6 +205,10 @@ fn compare(set: &RuleSet, text: &str, events: &[&str]) -> usize {
     for event in events {
         let event = stand_in(event);
         let Ok(flow) = Event::parse(&event, &home()) else { continue };
+        // Keywords are searched for in every field of an event; a flow has only its own.
+        if text.contains("keywords:") && !flow.unknown.is_empty() {
+            continue;
+        }
         let json: Value = serde_json::from_str(&event).expect("it was parsed");
         let (hits, want) = (ours(set, &flow).len(), theirs(&engine, &json).len());
         // rsigma-eval names only rules that have an id; both sides count those.
