@@ -1,16 +1,21 @@
 //! One shard: a flow table, and detection on what it tells.
 
+use std::mem;
+use std::sync::Arc;
+
+use super::exchange::Message;
+use super::rules::RuleBook;
+use crate::detect::sigma::correlate::Match;
 use crate::detect::sigma::{Phase, Record, RuleIndex};
 use crate::detect::{Alert, TaggedSlice};
-use crate::flow::{FlowSink, LiveFlow, Slice};
+use crate::flow::{Biflow, FlowId, FlowSink, LiveFlow, Slice};
 use crate::metrics::Counts;
 use crate::net::fold_u64;
 use crate::output::Batch;
 
-use super::rules::RuleBook;
-
 /// Detection over the flows of the shards of one worker: runs rules when their truth is final,
-/// raises alerts at once and puts tags on slices.
+/// raises alerts at once and puts tags on slices. Matches of the base rules of correlations, and
+/// alerts of rules under suppression, become messages to the exchange.
 #[derive(Debug)]
 pub struct Tagger<'a> {
     /// The rules in force.
@@ -21,6 +26,10 @@ pub struct Tagger<'a> {
     pub alerts: &'a mut Counts,
     /// Scratch, empty between calls.
     pub hits: &'a mut Vec<RuleIndex>,
+    /// To the exchange.
+    pub messages: &'a mut Vec<Message>,
+    /// The flow whose end was told by [`FlowSink::ended`], so that no cut tells it again.
+    pub ended: Option<FlowId>,
 }
 
 impl Tagger<'_> {
@@ -33,30 +42,65 @@ impl Tagger<'_> {
     fn detect(&mut self, flow: &mut LiveFlow<'_>, phase: Phase) {
         let set = &self.book.set;
         let phase = self.phase(flow, phase);
+        let mut shown = Shown(None);
         set.scan(phase, flow.view, &flow.memory.fired, self.hits);
-        for &rule in self.hits.iter() {
-            let meta = &set.rule(rule).meta;
-            flow.memory.fired.push(meta.uid);
-            self.alerts.one(meta.level.as_str());
-            self.batch.alerts.push(Alert {
-                id: alert_id(&meta.id, flow.id.0),
-                time: flow.now,
-                rule: std::sync::Arc::clone(meta),
-                evidence: set.explain(rule, &Record::of(flow.view)),
-                flow_id: flow.id,
-                flow: flow.view.clone(),
-            });
+        let mut hits = mem::take(self.hits);
+        for index in hits.drain(..) {
+            let rule = set.rule(index);
+            let uid = rule.meta.uid;
+            flow.memory.fired.push(uid);
+            if rule.taps.on_fire {
+                self.messages.push(shown.found(flow, uid, false));
+            }
+            if !rule.silent {
+                self.raise(flow, index);
+            }
         }
-        self.hits.clear();
+        *self.hits = hits;
         flow.memory.generation = self.book.generation;
-        if phase != Phase::End {
+        if phase == Phase::End {
+            let tapped = self.book.tapped_ends(&flow.memory.fired);
+            self.messages.extend(tapped.map(|uid| shown.found(flow, uid, true)));
+        } else {
             flow.memory.wake = set.wake(flow.view, &flow.memory.fired);
         }
+    }
+
+    /// An alert leaves at once, unless it has to stand in the queue before suppression.
+    fn raise(&mut self, flow: &LiveFlow<'_>, index: RuleIndex) {
+        let meta = &self.book.set.rule(index).meta;
+        let alert = Alert {
+            id: alert_id(&meta.id, flow.id.0),
+            time: flow.now,
+            rule: Arc::clone(meta),
+            evidence: self.book.set.explain(index, &Record::of(flow.view)),
+            flow_id: flow.id,
+            flow: flow.view.clone(),
+            suppressed: 0,
+        };
+        if self.book.limits.limit(&meta.id).is_some() {
+            self.messages.push(Message::Alert(Box::new(alert)));
+        } else {
+            self.alerts.one(meta.level.as_str());
+            self.batch.alerts.push(alert);
+        }
+    }
+}
+
+/// The flow as all messages of one call share it, copied when the first needs it.
+struct Shown(Option<Arc<Biflow>>);
+
+impl Shown {
+    fn found(&mut self, flow: &LiveFlow<'_>, rule: u32, at_end: bool) -> Message {
+        let shown = self.0.get_or_insert_with(|| Arc::new(flow.view.clone()));
+        let (time, flow_id) = (flow.now, flow.id);
+        Message::Match(Match { time, rule, at_end, flow_id, flow: Arc::clone(shown) })
     }
 }
 
 impl FlowSink for Tagger<'_> {
     fn opened(&mut self, flow: &mut LiveFlow<'_>) {
+        self.ended = None;
         self.detect(flow, Phase::Opened);
     }
 
@@ -74,11 +118,12 @@ impl FlowSink for Tagger<'_> {
     fn ended(&mut self, flow: &mut LiveFlow<'_>) -> bool {
         let fired = flow.memory.fired.len();
         self.detect(flow, Phase::End);
-        flow.memory.fired.len() > fired
+        self.ended = Some(flow.id);
+        self.book.tags(&flow.memory.fired[fired..])
     }
 
     fn cut(&mut self, flow: &mut LiveFlow<'_>, mut slice: Slice) {
-        if slice.last {
+        if slice.last && self.ended != Some(flow.id) {
             self.detect(flow, Phase::End);
         }
         slice.fired.clone_from(&flow.memory.fired);

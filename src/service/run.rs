@@ -21,7 +21,7 @@ use crate::flow::params::Params;
 #[cfg(feature = "capture")]
 use crate::input::capture::{CaptureError, Live};
 use crate::input::udp::{self, Receiver};
-use crate::metrics::{Board, Ledgers};
+use crate::metrics::Ledgers;
 use crate::output::{Context, FilesSink, Sink};
 use crate::pipeline::collect::{Collect, ExporterBoard, wall};
 use crate::pipeline::worker::Shared;
@@ -109,12 +109,10 @@ impl Sensor {
             0 => affinity::cores().saturating_sub(1).clamp(1, crate::net::SHARDS),
             workers => workers,
         };
-        let names = (0..workers).map(|i| format!("worker-{i}"));
-        let names = names.chain((0..readers).map(|i| format!("reader-{i}")));
         let shared = Arc::new(Shared {
             rules,
             outputs: Outputs::live(sinks(&config)?),
-            board: Board::new(names),
+            board: pipeline::board(workers, readers),
         });
         // Nobody outside can aim flows at one place of the table. It moves entries, never output.
         let hash_seed = RandomState::new().build_hasher().finish();
