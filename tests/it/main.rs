@@ -17,6 +17,7 @@ mod layers;
 mod live;
 mod netflow;
 mod netflow_vectors;
+mod observability;
 mod packet_table;
 mod packets;
 mod pcap_files;
