@@ -2,7 +2,7 @@
 
 use crate::detect::sigma::{Phase, Record, RuleIndex};
 use crate::detect::{Alert, TaggedSlice};
-use crate::flow::{FlowSink, LiveFlow, Slice};
+use crate::flow::{Cut, FlowSink, LiveFlow};
 use crate::metrics::Counts;
 use crate::net::fold_u64;
 use crate::output::Batch;
@@ -17,6 +17,8 @@ pub struct Tagger<'a> {
     pub book: &'a RuleBook,
     /// Where slices and alerts go.
     pub batch: &'a mut Batch,
+    /// Whether there is anybody to take slices; else none is made.
+    pub ships: bool,
     /// Alerts by level.
     pub alerts: &'a mut Counts,
     /// Scratch, empty between calls.
@@ -32,30 +34,39 @@ impl Tagger<'_> {
 
     fn detect(&mut self, flow: &mut LiveFlow<'_>, phase: Phase) {
         let set = &self.book.set;
+        if set.rules().is_empty() {
+            return;
+        }
         let phase = self.phase(flow, phase);
-        set.scan(phase, flow.view, &flow.memory.fired, self.hits);
+        set.scan(phase, flow.view(), &flow.memory.fired, self.hits);
         for &rule in self.hits.iter() {
             let meta = &set.rule(rule).meta;
-            flow.memory.fired.push(meta.uid);
+            if !flow.memory.fired.push(meta.uid) {
+                continue;
+            }
             self.alerts.one(meta.level.as_str());
             self.batch.alerts.push(Alert {
-                id: alert_id(&meta.id, flow.id.0),
+                id: alert_id(&meta.id, flow.id().0),
                 time: flow.now,
                 rule: std::sync::Arc::clone(meta),
-                evidence: set.explain(rule, &Record::of(flow.view)),
-                flow_id: flow.id,
-                flow: flow.view.clone(),
+                evidence: set.explain(rule, &Record::of(flow.view())),
+                flow_id: flow.id(),
+                flow: flow.view().clone(),
             });
         }
         self.hits.clear();
         flow.memory.generation = self.book.generation;
         if phase != Phase::End {
-            flow.memory.wake = set.wake(flow.view, &flow.memory.fired);
+            flow.memory.wake = set.wake(flow.view(), &flow.memory.fired);
         }
     }
 }
 
 impl FlowSink for Tagger<'_> {
+    fn watches(&self) -> bool {
+        !self.book.set.rules().is_empty()
+    }
+
     fn opened(&mut self, flow: &mut LiveFlow<'_>) {
         self.detect(flow, Phase::Opened);
     }
@@ -77,11 +88,14 @@ impl FlowSink for Tagger<'_> {
         flow.memory.fired.len() > fired
     }
 
-    fn cut(&mut self, flow: &mut LiveFlow<'_>, mut slice: Slice) {
-        if slice.last {
+    fn cut(&mut self, flow: &mut LiveFlow<'_>, cut: Cut) {
+        if cut.last {
             self.detect(flow, Phase::End);
         }
-        slice.fired.clone_from(&flow.memory.fired);
+        if !self.ships {
+            return;
+        }
+        let slice = flow.slice(cut);
         let rules = self.book.metas(&slice.fired).collect();
         self.batch.slices.push(TaggedSlice { slice, rules });
     }

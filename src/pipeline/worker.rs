@@ -103,6 +103,7 @@ impl Worker {
         let mut tagger = Tagger {
             book: &book,
             batch: &mut self.batch,
+            ships: !self.shared.outputs.sinks().is_empty(),
             alerts: &mut self.alerts,
             hits: &mut self.hits,
         };
@@ -131,6 +132,7 @@ impl Worker {
         let mut tagger = Tagger {
             book: &book,
             batch: &mut self.batch,
+            ships: !self.shared.outputs.sinks().is_empty(),
             alerts: &mut self.alerts,
             hits: &mut self.hits,
         };
