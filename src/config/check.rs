@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use super::Config;
+use super::{Backend, Config};
 
 /// One thing that is wrong with a configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -109,6 +109,11 @@ impl Config {
         }
         report.within("input.capture.snaplen", capture.snaplen, 96..=65_535);
         report.within("input.capture.buffer_bytes", capture.buffer_bytes, 1 << 20..=1 << 30);
+        report.within("input.capture.readers", capture.readers, 1..=64);
+        if capture.backend == Backend::Libpcap && capture.readers > 1 {
+            let message = "must be 1 with backend = \"libpcap\"";
+            report.add("input.capture.readers", message.into());
+        }
     }
 
     fn check_netflow(&self, report: &mut Report) {

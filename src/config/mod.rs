@@ -107,8 +107,23 @@ pub struct Capture {
     pub snaplen: u32,
     /// Put the interface into promiscuous mode.
     pub promiscuous: bool,
-    /// Kernel buffer in octets: 1 MiB to 1 GiB.
+    /// Kernel buffer in octets: 1 MiB to 1 GiB; of all readers together.
     pub buffer_bytes: usize,
+    /// How packets are read.
+    pub backend: Backend,
+    /// Rings, each with a reader thread of its own, that share the interface's packets: 1 to 64.
+    pub readers: usize,
+}
+
+/// How packets are read from an interface.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// Memory-mapped rings of the kernel (AF_PACKET, TPACKET_V3).
+    #[default]
+    AfPacket,
+    /// libpcap: any interface that it knows; one reader.
+    Libpcap,
 }
 
 impl Default for Capture {
@@ -119,6 +134,8 @@ impl Default for Capture {
             snaplen: 256,
             promiscuous: true,
             buffer_bytes: 64 << 20,
+            backend: Backend::default(),
+            readers: 1,
         }
     }
 }

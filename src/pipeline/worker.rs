@@ -108,10 +108,11 @@ impl Worker {
         let mut tagger = Tagger {
             book: &book,
             batch: &mut self.batch,
+            ships: !self.shared.outputs.sinks().is_empty(),
             alerts: &mut self.alerts,
             hits: &mut self.hits,
             messages: &mut self.messages,
-            ended: None,
+            ended: false,
         };
         for (shard, record) in &load.records {
             let table = &mut self.tables[usize::from(*shard) / self.workers];
@@ -143,10 +144,11 @@ impl Worker {
         let mut tagger = Tagger {
             book: &book,
             batch: &mut self.batch,
+            ships: !self.shared.outputs.sinks().is_empty(),
             alerts: &mut self.alerts,
             hits: &mut self.hits,
             messages: &mut self.messages,
-            ended: None,
+            ended: false,
         };
         self.outbox.wait();
         for table in &mut self.tables {
