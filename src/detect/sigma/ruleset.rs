@@ -12,6 +12,7 @@ use super::placeholders::Placeholders;
 use super::predicate::{Class, show};
 use super::report::{LoadReport, Rejected};
 use crate::config::Logsource;
+use crate::detect::suppress::Limits;
 use crate::detect::{Evidence, RuleMeta};
 use crate::flow::{Biflow, Wake};
 
@@ -35,6 +36,8 @@ pub struct Options {
     pub disable: Vec<String>,
     /// Names of the sites, by the index that flows carry.
     pub sites: Vec<String>,
+    /// Of which rules not every alert leaves.
+    pub limits: Limits,
     /// What `|expand` puts in the place of names.
     pub placeholders: Placeholders,
     /// Files of exclusions.
