@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rsigma_parser::{Detection, DetectionItem, Modifier, SigmaRule, SigmaValue};
 use serde_json::{Map, Value, json};
 use weir::detect::sigma::names::{self, Dialect};
-use weir::detect::sigma::{Event, RuleSet};
+use weir::detect::sigma::{Event, Note, RuleSet};
 
 use crate::sigma::{Numbers, home, load, oracle, ours, theirs};
 use crate::support::vectors;
@@ -184,8 +184,14 @@ fn tests_of_rsigma_that_speak_of_flows_have_the_same_verdicts() {
             for text in case["yaml_or_json"].as_array().expect("a list") {
                 let text = text.as_str().expect("text");
                 let set = load(&stand_in(text));
-                // Correlations and filters change what the other rules of the file say.
+                // Correlations change what the other rules of the file say.
                 if set.rules().is_empty() || !set.report().rejected.is_empty() {
+                    continue;
+                }
+                // Decided: a filter names rules by id or name, for rsigma also by title.
+                let by_title = |note: &Note| note.text.contains("no loaded rule's id or name");
+                if set.report().warnings.iter().any(by_title) {
+                    eprintln!("differs by decision: {}", case["test"]);
                     continue;
                 }
                 let events: Vec<&str> = events.iter().filter_map(Value::as_str).collect();
