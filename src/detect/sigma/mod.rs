@@ -7,18 +7,22 @@
 //! ([`predicate::Class`]). [`RuleSet`] scans them. docs/sigma.md has the decisions.
 
 mod compile;
+mod filters;
 mod front;
 mod index;
+mod load;
 mod meta;
 mod plain;
 
 pub mod correlate;
 pub mod event;
+pub mod exclusions;
 pub mod expr;
 pub mod fields;
 pub mod interval;
 pub mod names;
 pub mod number;
+pub mod placeholders;
 pub mod predicate;
 pub mod reason;
 pub mod report;
@@ -26,8 +30,10 @@ pub mod ruleset;
 pub mod text;
 
 pub use event::{Event, EventError};
+pub use exclusions::{Exclusion, ExclusionMeta};
 pub use fields::{Field, Record};
 pub use index::Traffic;
+pub use placeholders::Placeholders;
 pub use predicate::Class;
 pub use reason::Reason;
 pub use report::{LoadReport, Note, Rejected};
