@@ -10,10 +10,10 @@ TARGET      := $(or $(CARGO_TARGET_DIR),target)
 WEIR        := $(TARGET)/release/weir
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test check fmt lint doc fuzz bench install uninstall docs pcaps
+.PHONY: help deps build demo test check fmt lint doc fuzz bench bench-sigma install uninstall docs pcaps
 
 help: ## This list.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 deps: ## Install what the build needs and this machine lacks (Rust by rustup, libpcap's headers, a C compiler).
 	@scripts/deps.sh
@@ -39,6 +39,9 @@ fuzz: deps ## Every fuzz target for FUZZ_S seconds each (60).
 
 bench: build ## Side by side with nfcapd and softflowd; see benches/README.md.
 	@python3 benches/compare/compare.py --weir $(WEIR)
+
+bench-sigma: deps ## What a flow costs at 100 to 100,000 Sigma rules, beside rsigma-eval; see benches/README.md.
+	@scripts/bench-sigma.sh
 
 docs: deps ## Write the generated pages and schemas of docs/ again.
 	WEIR_BLESS=1 $(CARGO) test --locked --test it -- docs:: schema:: sigma_decisions::

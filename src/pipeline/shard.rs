@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::exchange::Message;
 use super::rules::RuleBook;
+use super::sampler::Sampler;
 use crate::detect::sigma::correlate::Match;
-use crate::detect::sigma::{Phase, Record, RuleIndex};
+use crate::detect::sigma::{Costs, Phase, Record, RuleIndex};
 use crate::detect::{Alert, TaggedSlice};
 use crate::flow::{Biflow, Cut, FlowId, FlowSink, LiveFlow, Memory};
 use crate::metrics::Counts;
@@ -27,6 +28,10 @@ pub struct Tagger<'a> {
     pub ships: bool,
     /// Alerts by level.
     pub alerts: &'a mut Counts,
+    /// What rules cost this worker.
+    pub costs: &'a Costs,
+    /// Takes some of the flows that open.
+    pub sampler: &'a mut Sampler,
     /// Scratch, empty between calls.
     pub hits: &'a mut Vec<RuleIndex>,
     /// To the exchange.
@@ -81,7 +86,7 @@ impl Tagger<'_> {
         let phase = self.phase(flow, phase);
         let mut shown = Shown(None);
         let mut hits = mem::take(self.hits);
-        set.scan(phase, flow.view(), flow.fired(), &mut hits);
+        set.scan_counted(phase, flow.view(), flow.fired(), self.costs, &mut hits);
         for index in hits.drain(..) {
             let rule = set.rule(index);
             if !flow.memory().fired.push(rule.meta.uid) {
@@ -144,6 +149,7 @@ impl FlowSink for Tagger<'_> {
     }
 
     fn opened(&mut self, flow: &mut LiveFlow<'_>) {
+        self.sampler.opened(flow.view());
         self.detect(flow, Phase::Opened);
     }
 

@@ -9,9 +9,10 @@ use crossbeam_channel::{Receiver, Sender};
 use super::exchange::{Message, Outbox, PARCEL_MESSAGES};
 use super::outputs::Outputs;
 use super::router::Load;
-use super::rules::Rules;
+use super::rules::{RuleBook, Rules};
+use super::sampler::Sampler;
 use super::shard::Tagger;
-use crate::detect::sigma::RuleIndex;
+use crate::detect::sigma::{Costs, RuleIndex};
 use crate::flow::FlowTable;
 use crate::flow::params::Params;
 use crate::metrics::{Board, Counts, Ledgers, Slot};
@@ -44,6 +45,10 @@ pub struct Worker {
     tables: Vec<FlowTable>,
     ledgers: Ledgers,
     alerts: Counts,
+    /// What rules cost, of the book with this generation.
+    costs: Arc<Costs>,
+    costs_of: u32,
+    sampler: Sampler,
     hits: Vec<RuleIndex>,
     messages: Vec<Message>,
     outbox: Outbox,
@@ -71,6 +76,9 @@ impl Worker {
             tables,
             ledgers: Ledgers::default(),
             alerts: Counts::default(),
+            costs: Arc::default(),
+            costs_of: 0,
+            sampler: Sampler::default(),
             hits: Vec::new(),
             messages: Vec::new(),
             outbox,
@@ -100,16 +108,27 @@ impl Worker {
         }
     }
 
+    /// The rules in force, with counts of their own.
+    fn book(&mut self) -> Arc<RuleBook> {
+        let book = self.shared.rules.book();
+        if self.costs_of != book.generation {
+            (self.costs, self.costs_of) = (book.new_costs(), book.generation);
+        }
+        book
+    }
+
     /// Updates the tables with `load`, detects on what changed, hands on what ended. Empties the
     /// load.
     pub fn work(&mut self, load: &mut Load) {
         let began = Instant::now();
-        let book = self.shared.rules.book();
+        let book = self.book();
         let mut tagger = Tagger {
             book: &book,
             batch: &mut self.batch,
             ships: !self.shared.outputs.sinks().is_empty(),
             alerts: &mut self.alerts,
+            costs: &self.costs,
+            sampler: &mut self.sampler,
             hits: &mut self.hits,
             messages: &mut self.messages,
             ended: false,
@@ -130,6 +149,9 @@ impl Worker {
         }
         load.records.clear();
         load.packets.clear();
+        if let Some(flows) = self.sampler.full() {
+            self.shared.rules.sampled(self.slot, flows);
+        }
         self.hand_on(began);
         self.outbox.send(&mut self.messages, &mut self.ledgers);
         self.outbox.pass(load.now);
@@ -140,12 +162,14 @@ impl Worker {
     /// The end of the input: ends every flow and hands on the rest.
     pub fn finish(mut self) {
         let began = Instant::now();
-        let book = self.shared.rules.book();
+        let book = self.book();
         let mut tagger = Tagger {
             book: &book,
             batch: &mut self.batch,
             ships: !self.shared.outputs.sinks().is_empty(),
             alerts: &mut self.alerts,
+            costs: &self.costs,
+            sampler: &mut self.sampler,
             hits: &mut self.hits,
             messages: &mut self.messages,
             ended: false,

@@ -13,6 +13,9 @@ use crate::pipeline::worker::Shared;
 /// A thread whose heartbeat stands still for this long is stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
 
+/// Rules that `/rules` shows.
+const RULES_SHOWN: usize = 1_000;
+
 /// Counts of loads and reloads.
 #[derive(Debug, Default)]
 pub struct Reloads {
@@ -105,6 +108,11 @@ impl Status for SensorStatus {
 
     fn exporters(&self) -> serde_json::Value {
         serde_json::to_value(self.exporters.reports().as_ref()).unwrap_or_default()
+    }
+
+    fn rules(&self) -> serde_json::Value {
+        let costs = self.shared.rules.book().costs(RULES_SHOWN);
+        serde_json::to_value(costs).unwrap_or_default()
     }
 
     fn stalled(&self) -> Vec<String> {

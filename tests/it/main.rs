@@ -32,6 +32,7 @@ mod sigma;
 mod sigma_cases;
 mod sigma_decisions;
 mod sigma_differential;
+mod sigma_index;
 mod sigma_law;
 mod sigma_load;
 mod sigma_vectors;

@@ -15,6 +15,7 @@ mod meta;
 mod plain;
 
 pub mod correlate;
+pub mod costs;
 pub mod event;
 pub mod exclusions;
 pub mod expr;
@@ -29,6 +30,7 @@ pub mod report;
 pub mod ruleset;
 pub mod text;
 
+pub use costs::Costs;
 pub use event::{Event, EventError};
 pub use exclusions::{Exclusion, ExclusionMeta};
 pub use fields::{Field, Record};

@@ -5,18 +5,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::correlate::Taps;
+use super::costs::Costs;
 use super::exclusions::{Exclusion, ExclusionMeta};
 use super::expr::Expr;
 use super::fields::{Counter, Record};
 use super::index::{Filing, Index, Traffic, WakeIndex};
 use super::load::{self, Loaded};
 use super::placeholders::Placeholders;
-use super::predicate::{Class, missing, show};
-use super::report::{LoadReport, Rejected};
+use super::predicate::{Class, Test, missing, show};
+use super::report::{LoadReport, Note, Rejected};
 use crate::config::Logsource;
 use crate::detect::suppress::Limits;
 use crate::detect::{Evidence, RuleMeta};
 use crate::flow::{Biflow, Wake};
+
+/// A rule that matches more than one of so many sampled flows is warned of.
+const FREQUENT: usize = 10;
 
 /// A file of rules.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -125,6 +129,17 @@ impl Rule {
         self.expr.holds(record)
     }
 
+    /// Whether a flag that was not seen yet can make one of its predicates true.
+    fn awaits_flags(&self, record: &Record<'_>) -> bool {
+        let mut awaits = false;
+        self.expr.leaves(&mut |leaf| {
+            let is_flag =
+                leaf.class() == Class::Monotone && matches!(leaf.test, Test::Flags { .. });
+            awaits |= is_flag && !leaf.holds(record);
+        });
+        awaits
+    }
+
     /// `wake`, lowered so that the flow is looked at when a threshold of the rule is crossed.
     fn wake(&self, record: &Record<'_>, mut wake: Wake) -> Wake {
         self.expr.leaves(&mut |leaf| {
@@ -166,6 +181,29 @@ impl RuleSet {
         let filings: Vec<Filing<'_>> = filings.collect();
         self.index = Arc::new(Index::new(&filings, traffic));
         self.wakes = Arc::new(WakeIndex::new(&filings, traffic));
+        if let Some(traffic) = traffic {
+            self.warn_of_frequent(traffic);
+        }
+    }
+
+    /// Notes the rules that match a large share of the sample.
+    fn warn_of_frequent(&mut self, traffic: &Traffic) {
+        let mut hits = Vec::new();
+        self.scan_batch(Phase::End, traffic.flows(), &mut hits);
+        let mut counts = vec![0_usize; self.rules.len()];
+        hits.iter().for_each(|(_, rule)| counts[rule.0 as usize] += 1);
+        let sampled = traffic.flows().len();
+        for (rule, count) in self.rules.iter().zip(counts) {
+            if count * FREQUENT > sampled {
+                let meta = &rule.meta;
+                self.report.warnings.push(Note {
+                    file: meta.file.to_string(),
+                    line: meta.line,
+                    title: meta.title.to_string(),
+                    text: format!("it matches {count} of a sample of {sampled} recent flows"),
+                });
+            }
+        }
     }
 
     /// The first exclusion that takes the flow away from rules, if any does. What they ask for is
@@ -215,18 +253,39 @@ impl RuleSet {
     ///
     /// Allocates nothing while `hits` has room.
     pub fn scan(&self, phase: Phase, flow: &Biflow, already: &[u32], hits: &mut Vec<RuleIndex>) {
+        self.scan_counted(phase, flow, already, &Costs::default(), hits);
+    }
+
+    /// As [`Self::scan`]; what is verified and what matches is counted in `costs`.
+    pub fn scan_counted(
+        &self,
+        phase: Phase,
+        flow: &Biflow,
+        already: &[u32],
+        costs: &Costs,
+        hits: &mut Vec<RuleIndex>,
+    ) {
         let record = Record::of(flow);
         let from = hits.len();
-        self.index.scan(phase, &record, |rule| self.verify(rule, &record, already, from, hits));
+        self.index.scan(phase, &record, |rule| {
+            let found = hits.len();
+            self.verify(rule, &record, already, from, hits);
+            costs.verified(rule, hits.len() > found);
+        });
         in_order(hits, from);
+    }
+
+    /// Under what the index has filed the rule, in words.
+    #[must_use]
+    pub fn filed(&self, rule: RuleIndex) -> String {
+        self.index.filed(rule.0).to_string()
     }
 
     /// As [`Self::scan`] of many flows that no rule has fired on, with their cache misses side by
     /// side. Appends to `hits` the place of a flow in `flows` with each rule that fires on it.
     pub fn scan_batch(&self, phase: Phase, flows: &[Biflow], hits: &mut Vec<(usize, RuleIndex)>) {
         let from = hits.len();
-        let records = flows.iter().map(Record::of);
-        self.index.scan_batch(phase, records, |flow, record, rule| {
+        self.index.scan_batch(phase, flows, |flow, record, rule| {
             if self.rules[rule as usize].holds(record) {
                 hits.push((flow, RuleIndex(rule)));
             }
@@ -290,7 +349,9 @@ impl RuleSet {
                     wake.set(self.rules[rule as usize].wake(&record, wake.get()));
                 }
             },
-            waits,
+            |rule, for_flags| {
+                waits(rule) && (!for_flags || self.rules[rule as usize].awaits_flags(&record))
+            },
             |next| {
                 let found = match next {
                     Some((field, threshold)) => missing(&record, field, threshold),

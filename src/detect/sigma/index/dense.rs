@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::lists::Classes;
 use super::probe::{Probe, Reader};
-use crate::detect::sigma::fields::{Field, Kind, Record};
+use crate::detect::sigma::fields::{Field, Kind};
 use crate::detect::sigma::interval::IntervalSet;
 use crate::detect::sigma::predicate::{Class, Predicate, Test};
 
@@ -105,18 +105,12 @@ impl Group {
     /// Calls `f` with the rule of each branch that the rows leave; more than one branch may be of
     /// one rule.
     #[inline]
-    pub fn candidates(
-        &self,
-        record: &Record<'_>,
-        probe: &Probe,
-        classes: Classes,
-        mut f: impl FnMut(u32),
-    ) {
-        let passed = self.passed(record, probe);
+    pub fn candidates(&self, probe: Probe<'_, '_>, classes: Classes, mut f: impl FnMut(u32)) {
+        let passed = self.passed(probe);
         if passed == 0 {
             return;
         }
-        self.left(record, probe, classes, 0..passed, |i| {
+        self.left(probe, classes, 0..passed, |i| {
             f(self.rules[i]);
             false
         });
@@ -126,13 +120,12 @@ impl Group {
     /// whose rule is `wanted`. Of a group sorted by [`Order::AtLeast`], or by none: then 0.
     pub fn next_threshold(
         &self,
-        record: &Record<'_>,
-        probe: &Probe,
+        probe: Probe<'_, '_>,
         mut wanted: impl FnMut(u32) -> bool,
     ) -> Option<u128> {
-        let from = if self.order == Order::None { 0 } else { self.passed(record, probe) };
+        let from = if self.order == Order::None { 0 } else { self.passed(probe) };
         let mut found = None;
-        self.left(record, probe, Classes::MONOTONE, from..self.rules.len(), |i| {
+        self.left(probe, Classes::MONOTONE, from..self.rules.len(), |i| {
             let is_wanted = wanted(self.rules[i]);
             if is_wanted {
                 found = Some(self.thresholds.get(i).copied().unwrap_or(0));
@@ -143,9 +136,9 @@ impl Group {
     }
 
     /// How many branches, from the first, have a threshold that the flow satisfies.
-    fn passed(&self, record: &Record<'_>, probe: &Probe) -> usize {
+    fn passed(&self, probe: Probe<'_, '_>) -> usize {
         let Some(reader) = self.reader else { return self.rules.len() };
-        let Some(value) = probe.value(record, reader) else { return 0 };
+        let Some(value) = probe.value(reader) else { return 0 };
         match self.order {
             Order::AtMost(_) => self.thresholds.partition_point(|&t| t >= value),
             _ if self.thresholds.first().is_some_and(|&t| t > value) => 0,
@@ -157,8 +150,7 @@ impl Group {
     /// leave, until it says to stop.
     fn left(
         &self,
-        record: &Record<'_>,
-        probe: &Probe,
+        probe: Probe<'_, '_>,
         classes: Classes,
         range: std::ops::Range<usize>,
         mut f: impl FnMut(usize) -> bool,
@@ -176,7 +168,7 @@ impl Group {
             count += 1;
         }
         for filter in &self.filters {
-            rows[count] = filter.row(record, probe);
+            rows[count] = filter.row(probe);
             count += 1;
         }
         let mut word = first;
@@ -223,8 +215,8 @@ enum RowTable {
 }
 
 impl Filter {
-    fn row(&self, record: &Record<'_>, probe: &Probe) -> &[u64] {
-        let row = match probe.value(record, self.reader) {
+    fn row(&self, probe: Probe<'_, '_>) -> &[u64] {
+        let row = match probe.value(self.reader) {
             None => self.null,
             Some(value) => match &self.table {
                 RowTable::Direct(rows) => {

@@ -49,13 +49,13 @@ impl Entry {
 
     /// The rule, if it is of one of the classes and the flow passes the guards.
     #[inline]
-    pub fn candidate(&self, probe: &Probe, classes: Classes) -> Option<u32> {
+    pub fn candidate(&self, probe: Probe<'_, '_>, classes: Classes) -> Option<u32> {
         let passes = |i: usize| {
             let value = probe.slot(self.slots[i]);
             value.wrapping_sub(self.first[i]) <= self.last[i].wrapping_sub(self.first[i])
         };
         let of_class = classes.0 >> (self.rule >> 30) & 1 == 1;
-        (of_class & passes(0) & passes(1)).then_some(self.rule & (RULES_MAX - 1))
+        (of_class && passes(0) && passes(1)).then_some(self.rule & (RULES_MAX - 1))
     }
 }
 

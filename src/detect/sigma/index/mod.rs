@@ -34,12 +34,13 @@ use super::expr::Expr;
 use super::fields::{Field, Record};
 use super::predicate::{Class, Predicate, Test};
 use super::ruleset::Phase;
+use crate::flow::Biflow;
 
 pub use traffic::Traffic;
 pub(super) use wakes::WakeIndex;
 
 /// How many flows of a batch are looked up side by side, so that their cache misses overlap.
-const BATCH: usize = 32;
+const BATCH: usize = 16;
 
 /// A rule to be filed.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +62,33 @@ pub(super) struct Index {
     /// Of `fields` and `texts`.
     lists: Lists,
     dense: Vec<Group>,
+    /// Under what each rule is filed.
+    filed: Vec<Place>,
+}
+
+/// Under what a rule is filed; of several ways in which it can hold, the one that costs most.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Place {
+    /// It can never hold.
+    #[default]
+    Nowhere,
+    /// Values of a field.
+    Value(Field),
+    /// A threshold of a field, among the bit vectors.
+    Threshold(Field),
+    /// Among the bit vectors, looked at for every flow.
+    EveryFlow,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Nowhere => write!(f, "nothing"),
+            Self::Value(field) => write!(f, "values of {field:?}"),
+            Self::Threshold(field) => write!(f, "threshold of {field:?}"),
+            Self::EveryFlow => write!(f, "every flow"),
+        }
+    }
 }
 
 impl Index {
@@ -75,10 +103,18 @@ impl Index {
             builder.add(*filing, plan::branches(filing.expr, Counted::All, estimate));
         }
         let (mut index, dense) = builder.finish();
+        index.filed.resize(filings.len(), Place::Nowhere);
         let mut groups: BTreeMap<_, Vec<DenseBranch<'_>>> = BTreeMap::new();
         for (filing, branch) in dense {
             let (order, threshold) = best_order(&branch, estimate);
             let (rule, class) = (filing.rule, filing.class);
+            index.note(
+                rule,
+                match order {
+                    Order::None => Place::EveryFlow,
+                    Order::AtLeast(field) | Order::AtMost(field) => Place::Threshold(field),
+                },
+            );
             groups.entry(rank(order)).or_default().push(DenseBranch {
                 rule,
                 class,
@@ -90,15 +126,22 @@ impl Index {
         index
     }
 
+    fn note(&mut self, rule: u32, filed: Place) {
+        let rule = rule as usize;
+        if self.filed.len() <= rule {
+            self.filed.resize(rule + 1, Place::Nowhere);
+        }
+        self.filed[rule] = self.filed[rule].max(filed);
+    }
+
+    /// Under what a rule is filed.
+    pub fn filed(&self, rule: u32) -> Place {
+        self.filed.get(rule as usize).copied().unwrap_or_default()
+    }
+
     /// Calls `f` with each rule that the flow may satisfy; a rule may come more than once.
     #[inline]
-    fn candidates(
-        &self,
-        record: &Record<'_>,
-        probe: &Probe,
-        classes: Classes,
-        mut f: impl FnMut(u32),
-    ) {
+    fn candidates(&self, probe: Probe<'_, '_>, classes: Classes, mut f: impl FnMut(u32)) {
         let mut look = |entries: &[Entry]| {
             for entry in entries {
                 if let Some(rule) = entry.candidate(probe, classes) {
@@ -107,18 +150,18 @@ impl Index {
             }
         };
         let of_ends = &self.endpoints.lists;
-        self.endpoints.look_up(probe.src, |list| look(of_ends.first(list)));
-        self.endpoints.look_up(probe.dst, |list| look(of_ends.second(list)));
+        self.endpoints.look_up(probe.src(), |list| look(of_ends.first(list)));
+        self.endpoints.look_up(probe.dst(), |list| look(of_ends.second(list)));
         for table in &self.fields {
-            if let Some(value) = probe.value(record, table.reader) {
+            if let Some(value) = probe.value(table.reader) {
                 table.look_up(value, |list| look(self.lists.first(list)));
             }
         }
         for table in &self.texts {
-            table.look_up(record, |list| look(self.lists.first(list)));
+            table.look_up(probe.record, |list| look(self.lists.first(list)));
         }
         for group in &self.dense {
-            group.candidates(record, probe, classes, &mut f);
+            group.candidates(probe, classes, &mut f);
         }
     }
 
@@ -126,34 +169,30 @@ impl Index {
     /// more than once. No allocation.
     #[inline]
     pub fn scan(&self, phase: Phase, record: &Record<'_>, f: impl FnMut(u32)) {
-        self.candidates(record, &Probe::of(record), classes(phase), f);
+        self.candidates(Probe::of(record), classes(phase), f);
     }
 
     /// As [`Index::scan`] for many flows, with their cache misses side by side. `f` gets the
-    /// flow's place in `records`, too.
+    /// flow's place in `flows`, too.
     pub fn scan_batch<'a>(
         &self,
         phase: Phase,
-        records: impl ExactSizeIterator<Item = Record<'a>>,
+        flows: &'a [Biflow],
         mut f: impl FnMut(usize, &Record<'a>, u32),
     ) {
         let classes = classes(phase);
-        let mut records = records.enumerate().peekable();
-        while let Some((_, first)) = records.peek() {
-            let mut batch = [(0, *first, Probe::of(first)); BATCH];
-            let mut size = 0;
-            for ((at, record), place) in records.by_ref().take(BATCH).zip(&mut batch) {
-                *place = (at, record, Probe::of(&record));
-                size += 1;
-                self.endpoints.fetch_bucket(place.2.src);
-                self.endpoints.fetch_bucket(place.2.dst);
+        for (number, batch) in flows.chunks(BATCH).enumerate() {
+            for flow in batch {
+                self.endpoints.fetch_bucket(flow.src.0);
+                self.endpoints.fetch_bucket(flow.dst.0);
             }
-            for (_, _, probe) in &batch[..size] {
-                self.endpoints.fetch_segments(probe.src);
-                self.endpoints.fetch_segments(probe.dst);
+            for flow in batch {
+                self.endpoints.fetch_segments(flow.src.0);
+                self.endpoints.fetch_segments(flow.dst.0);
             }
-            for (at, record, probe) in &batch[..size] {
-                self.candidates(record, probe, classes, |rule| f(*at, record, rule));
+            for (at, flow) in (number * BATCH..).zip(batch) {
+                let record = Record::of(flow);
+                self.candidates(Probe::of(&record), classes, |rule| f(at, &record, rule));
             }
         }
     }
@@ -229,6 +268,7 @@ struct Builder<'a, 'e> {
     estimate: Estimate<'e>,
     shelves: BTreeMap<Field, Shelf<'a>>,
     rest: Rest<'a>,
+    filed: Vec<(u32, Field)>,
 }
 
 impl<'a> Builder<'a, '_> {
@@ -241,6 +281,7 @@ impl<'a> Builder<'a, '_> {
             };
             let guards = plan::guards(&branch, self.estimate);
             let entry = Entry::new(filing.rule, filing.class, guards);
+            self.filed.push((filing.rule, *field));
             self.shelves.entry(*field).or_default().add(filing, branch, entry);
         }
     }
@@ -248,6 +289,9 @@ impl<'a> Builder<'a, '_> {
     /// The index but for its bit vectors, and what is to be in these.
     fn finish(mut self) -> (Index, Rest<'a>) {
         let mut index = Index::default();
+        for (rule, field) in std::mem::take(&mut self.filed) {
+            index.note(rule, Place::Value(field));
+        }
         let src = self.shelves.remove(&Field::Src).unwrap_or_default();
         let dst = self.shelves.remove(&Field::Dst).unwrap_or_default();
         index.endpoints = self.endpoints(src, dst);

@@ -17,7 +17,7 @@ use crate::net::Addr;
 const LOOK_NS: f64 = 2.0;
 const VERIFY_NS: f64 = 40.0;
 /// What a rule among the bit vectors costs every flow.
-const DENSE_NS: f64 = 0.03;
+const DENSE_NS: f64 = 0.15;
 /// What an interval of an access predicate costs: memory, and the caches.
 const INTERVAL_NS: f64 = 1e-5;
 
@@ -182,7 +182,7 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Passes every flow.
-    pub const NONE: Self = Self { slot: Slot::NONE, first: 0, last: u32::MAX };
+    pub const NONE: Self = Self { slot: Slot::None, first: 0, last: u32::MAX };
 
     /// The guard that a predicate gives.
     fn of(leaf: &Predicate) -> Option<Self> {

@@ -48,21 +48,18 @@ impl WakeIndex {
 
     /// Calls `rule` with the rules that may wait for a threshold, but for those without a selective
     /// predicate: of these, `threshold` gets for each field the next threshold of a rule that is
-    /// `wanted`, and `None` for the flags.
+    /// `wanted`, and `None` for the flags. `wanted` gets whether it is asked for the flags, too.
     pub fn look_up(
         &self,
         record: &Record<'_>,
         rule: impl FnMut(u32),
-        mut wanted: impl FnMut(u32) -> bool,
+        mut wanted: impl FnMut(u32, bool) -> bool,
         mut threshold: impl FnMut(Option<(Field, u128)>),
     ) {
         self.settled.scan(Phase::Woke, record, rule);
-        if self.waiting.is_empty() {
-            return;
-        }
         let probe = Probe::of(record);
         for group in &self.waiting {
-            let next = group.next_threshold(record, &probe, &mut wanted);
+            let next = group.next_threshold(probe, |rule| wanted(rule, group.order == Order::None));
             match (group.order, next) {
                 (_, None) => {}
                 (Order::AtLeast(field), Some(next)) => threshold(Some((field, next))),
