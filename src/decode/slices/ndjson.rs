@@ -70,11 +70,11 @@ impl NdjsonDecoder {
 
     fn decode(&mut self, line: &[u8], each: &mut impl FnMut(u64, Result<Slice, SliceError>)) {
         self.line += 1;
+        let long = line.len() > ROW_OCTETS_MAX;
         let line = line.trim_ascii();
-        if line.is_empty() {
+        if line.is_empty() && !long {
             return;
         }
-        let long = line.len() > ROW_OCTETS_MAX;
         let columns = || {
             let columns: Result<Columns<'_>, _> = serde_json::from_slice(line);
             columns.map_err(|error| SliceError::Json { message: error.to_string() })
