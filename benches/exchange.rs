@@ -5,6 +5,8 @@
 //! and 1,000,000); first with no correlation, then with a count of flows by source, then with a
 //! count of different destinations by source. Time is the thread's own (user and system).
 
+#![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+
 use std::sync::Arc;
 
 use weir::detect::sigma::correlate::Match;
