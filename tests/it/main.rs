@@ -7,6 +7,7 @@ mod captures;
 mod cli;
 mod collector_vectors;
 mod community;
+mod correlations;
 mod docs;
 mod elements;
 mod exchange;
