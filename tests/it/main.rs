@@ -26,6 +26,7 @@ mod pcap_files;
 mod pcaps;
 mod peers;
 mod replays;
+mod retro_hunt;
 mod schema;
 mod service;
 mod shipped_rules;
