@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::correlate::Taps;
+use super::correlate::{Correlation, Taps};
 use super::costs::Costs;
 use super::exclusions::{Exclusion, ExclusionMeta};
 use super::expr::Expr;
@@ -157,6 +157,7 @@ pub struct RuleSet {
     rules: Vec<Rule>,
     index: Arc<Index>,
     wakes: Arc<WakeIndex>,
+    correlations: Vec<Arc<Correlation>>,
     exclusions: Vec<Exclusion>,
     report: LoadReport,
 }
@@ -166,8 +167,9 @@ impl RuleSet {
     /// file, line and reason; it does not keep others from loading.
     #[must_use]
     pub fn compile(sources: &[Source], options: &Options, interner: &mut Interner) -> Self {
-        let Loaded { rules, exclusions, report } = load::load(sources, options, interner);
-        let mut set = Self { rules, exclusions, report, ..Self::default() };
+        let Loaded { rules, correlations, exclusions, report } =
+            load::load(sources, options, interner);
+        let mut set = Self { rules, correlations, exclusions, report, ..Self::default() };
         set.index(options.traffic.as_deref());
         set
     }
@@ -233,6 +235,12 @@ impl RuleSet {
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The correlations of rules, those that others build on before them.
+    #[must_use]
+    pub fn correlations(&self) -> &[Arc<Correlation>] {
+        &self.correlations
     }
 
     /// The rule at `index` of this set.
