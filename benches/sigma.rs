@@ -68,6 +68,23 @@ fn per_flow(flows: usize, mut round: impl FnMut()) -> f64 {
     times[ROUNDS / 2] as f64 / flows as f64
 }
 
+/// As [`per_flow`], of calls on batches of flows that were just written, as they are when a worker
+/// scans them; only the calls are timed.
+fn per_fresh_flow(flows: &[Biflow], mut scan: impl FnMut(&[Biflow])) -> f64 {
+    let mut round = || {
+        let in_batch = |batch: &[Biflow]| {
+            let fresh = batch.to_vec();
+            let before = thread_ns();
+            scan(&fresh);
+            thread_ns() - before
+        };
+        flows.chunks(BATCH).map(in_batch).sum()
+    };
+    let mut times: Vec<u64> = (0..ROUNDS).map(|_| round()).collect();
+    times.sort_unstable();
+    times[ROUNDS / 2] as f64 / flows.len() as f64
+}
+
 fn sources(folder: &Path) -> Vec<Source> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .expect("a folder")
@@ -149,15 +166,21 @@ fn measure(name: &str, folder: &Path, events: &Events, rsigma_events: usize) -> 
     let (cold, (compile_s, compile_cpu_s), octets) = compile(None);
     let loaded = cold.rules().len();
     assert_eq!(loaded, sources.len(), "{}", cold.report());
-    let cold_ns = per_flow(flows.len(), || drop(black_box(in_batches(&cold, flows, Phase::End))));
+    let batch = |set: &RuleSet, flows: &[Biflow]| {
+        black_box(in_batches(set, flows, Phase::End));
+    };
+    let cold_ns = per_fresh_flow(flows, |flows| batch(&cold, flows));
     drop(cold);
     let (set, ..) = compile(Some(events.sample()));
     let matches = in_batches(&set, flows, Phase::End);
-    let ns = per_flow(flows.len(), || drop(black_box(in_batches(&set, flows, Phase::End))));
-    let single_ns = per_flow(flows.len(), || one_by_one(&set, flows, Phase::End));
-    let opened_ns = per_flow(flows.len(), || one_by_one(&set, flows, Phase::Opened));
-    let wake_ns = per_flow(flows.len(), || {
-        flows.iter().for_each(|flow| drop(black_box(set.wake(flow, &[]))));
+    let ns = per_fresh_flow(flows, |flows| batch(&set, flows));
+    let streamed_ns = per_flow(flows.len(), || batch(&set, flows));
+    let single_ns = per_fresh_flow(flows, |flows| one_by_one(&set, flows, Phase::End));
+    let opened_ns = per_fresh_flow(flows, |flows| one_by_one(&set, flows, Phase::Opened));
+    let wake_ns = per_fresh_flow(flows, |flows| {
+        for flow in flows {
+            black_box(set.wake(flow, &[]));
+        }
     });
     let candidates: usize = flows.iter().map(|flow| set.candidates(Phase::End, flow)).sum();
     let candidates = candidates as f64 / flows.len() as f64;
@@ -165,13 +188,13 @@ fn measure(name: &str, folder: &Path, events: &Events, rsigma_events: usize) -> 
     let shown = rsigma.map_or("-".to_owned(), |ns| format!("{ns:.0}"));
     let mib = octets as f64 / f64::from(1 << 20);
     eprintln!(
-        "{name:>12} {loaded:>7} {ns:>9.1} {cold_ns:>9.1} {single_ns:>9.1} {opened_ns:>9.1} \
-         {wake_ns:>8.1} {candidates:>7.3} {:>8.4} {compile_s:>9.3} {compile_cpu_s:>9.3} {mib:>8.1} {shown:>10}",
+        "{name:>12} {loaded:>7} {ns:>9.1} {streamed_ns:>9.1} {cold_ns:>9.1} {single_ns:>9.1} \
+         {opened_ns:>9.1} {wake_ns:>8.1} {candidates:>7.3} {:>8.4} {compile_s:>9.3} {compile_cpu_s:>9.3} {mib:>8.1} {shown:>10}",
         matches as f64 / flows.len() as f64,
     );
     json!({
         "rules": loaded, "weir_ns": ns, "rsigma_ns": rsigma, "weir_without_sample_ns": cold_ns,
-        "weir_single_ns": single_ns, "weir_opened_ns": opened_ns, "weir_wake_ns": wake_ns,
+        "weir_streamed_ns": streamed_ns, "weir_single_ns": single_ns, "weir_opened_ns": opened_ns, "weir_wake_ns": wake_ns,
         "candidates": candidates, "matches": matches as f64 / flows.len() as f64,
         "compile_s": compile_s, "compile_cpu_s": compile_cpu_s, "octets": octets,
         "flows": flows.len(),
@@ -193,10 +216,11 @@ fn main() {
     let own = folder.join("events-100000.jsonl");
     let events_100k = own.is_file().then(|| Events::read(&own));
     eprintln!(
-        "{:>12} {:>7} {:>9} {:>9} {:>9} {:>9} {:>8} {:>7} {:>8} {:>9} {:>9} {:>8} {:>10}",
+        "{:>12} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8} {:>7} {:>8} {:>9} {:>9} {:>8} {:>10}",
         "set",
         "rules",
         "ns",
+        "streamed",
         "no sample",
         "single",
         "opened",

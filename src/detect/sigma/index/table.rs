@@ -9,6 +9,8 @@ use crate::net::Addr;
 
 /// Domains up to this size are looked up directly.
 const DIRECT_MAX: u128 = 0xffff;
+/// Tables with fewer segments stay in the caches by themselves.
+const CACHED_MAX: usize = 4_096;
 
 /// Lookup by a field other than the two addresses.
 #[derive(Debug)]
@@ -122,7 +124,8 @@ impl Endpoints {
     #[inline]
     pub fn fetch_bucket(&self, address: u128) {
         if let Some(bits) = Addr(address).to_v4() {
-            self.v4.iter().for_each(|layer| prefetch(&layer.buckets[layer.bucket(bits)]));
+            let layers = self.v4.iter().filter(|layer| layer.is_large());
+            layers.for_each(|layer| prefetch(&layer.buckets[layer.bucket(bits)]));
         }
     }
 
@@ -130,7 +133,7 @@ impl Endpoints {
     #[inline]
     pub fn fetch_segments(&self, address: u128) {
         if let Some(bits) = Addr(address).to_v4() {
-            for layer in &self.v4 {
+            for layer in self.v4.iter().filter(|layer| layer.is_large()) {
                 let first = layer.buckets[layer.bucket(bits)] as usize;
                 if let Some(segment) = layer.segments.get(first) {
                     prefetch(segment);
@@ -176,6 +179,12 @@ impl V4Layer {
         };
         let buckets = (0..=1_u64 << bits).map(before).collect();
         Self { shift, buckets, segments: segments.into() }
+    }
+
+    /// Whether it may not be in the caches.
+    #[inline]
+    fn is_large(&self) -> bool {
+        self.segments.len() > CACHED_MAX
     }
 
     #[inline]
