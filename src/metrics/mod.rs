@@ -6,6 +6,8 @@
 pub mod board;
 pub mod ledger;
 pub mod table;
+pub mod talkers;
 
-pub use board::{Board, Slot};
+pub use board::{Activity, Board, Slot};
 pub use ledger::{Counts, Ledgers};
+pub use talkers::{Talker, Talkers};
