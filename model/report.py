@@ -17,38 +17,15 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import numpy as np
-import onnxruntime
 import pandas as pd
 
 from weir_model import augment, baselines, data, evaluate, folds, malicious
 from weir_model.features import STAT_NAMES, features, scoring_windows
 from weir_model.flows import Flows, stitch
 from weir_model.generate import to_flows
+from weir_model.shipped import Model
 from weir_model.trees import fit as fit_trees
 from weir_model.sets import weights
-
-
-class Model:
-    """The shipped ONNX file."""
-
-    def __init__(self, path: Path = HERE / "weir.onnx"):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-    def __call__(self, steps, stats) -> np.ndarray:
-        run = lambda i: self.session.run(None, {"steps": steps[i : i + 4096], "stats": stats[i : i + 4096]})[0]
-        return (
-            np.concatenate([run(i) for i in range(0, len(stats), 4096)]) if len(stats) else np.zeros((0, 6), np.float32)
-        )
-
-    def pairs(self, flows: Flows) -> np.ndarray:
-        """Of each pair the largest score (c2 or exfil) of its windows; 0 for pairs that vanished."""
-        w = scoring_windows(flows)
-        p = self(*features(flows, w))
-        out = np.zeros(int(flows.seq.max()) + 1)
-        np.maximum.at(out, w.seq, (p[:, 1] + p[:, 2]).astype(float))
-        return out
 
 
 def table(rows: list[dict]) -> str:

@@ -18,9 +18,9 @@ sys.path.insert(0, str(HERE))
 import numpy as np
 import pandas as pd
 
-from report import Model
 from weir_model.features import STAT_NAMES, features, scoring_windows
 from weir_model.flows import CLASSES, Flows, stitch
+from weir_model.shipped import Model
 
 
 def read(path: str) -> tuple[Flows, list[tuple[str, str]]]:

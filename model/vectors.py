@@ -17,11 +17,11 @@ sys.path.insert(0, str(HERE))
 
 import numpy as np
 
-from report import Model
 from weir_model.events import quantise
 from weir_model.features import features, scoring_windows
 from weir_model.flows import Flows, concat, stitch
 from weir_model.generate import generate
+from weir_model.shipped import Model
 
 COLUMNS = ["t", "dur", "sport", "dport", "proto", "fb", "bb", "fp", "bp", "flags", "has_flags", "low"]
 

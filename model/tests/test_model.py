@@ -207,7 +207,7 @@ def test_the_vectors_are_those_of_the_code():
         quantise(codes["values"], 10, 0xFFFF).tolist() == codes["q16"]
         and quantise(codes["values"], 3, 0xFF).tolist() == codes["q8"]
     )
-    from report import Model
+    from weir_model.shipped import Model
 
     model = Model()
     kinds = {"sport": np.int32, "dport": np.int32, "proto": np.int16, "flags": np.int16, "has_flags": bool, "low": bool}
