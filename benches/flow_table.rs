@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use weir::config::Config;
-use weir::flow::{FlowSink, FlowTable, LiveFlow, PacketRecord, Params, Slice};
+use weir::flow::{Cut, FlowSink, FlowTable, LiveFlow, PacketRecord, Params};
 use weir::metrics::ledger::Ledgers;
 use weir::net::Addr;
 use weir::time::Micros;
@@ -43,8 +43,8 @@ struct Sink;
 impl FlowSink for Sink {
     fn opened(&mut self, _: &mut LiveFlow<'_>) {}
     fn woke(&mut self, _: &mut LiveFlow<'_>) {}
-    fn cut(&mut self, _: &mut LiveFlow<'_>, slice: Slice) {
-        black_box(slice);
+    fn cut(&mut self, flow: &mut LiveFlow<'_>, cut: Cut) {
+        black_box(flow.slice(cut));
     }
 }
 

@@ -48,6 +48,7 @@ for page in man/weir.8 completions/bash completions/zsh completions/fish; do
 done
 mkdir -p "$dest$prefix/share/weir/rules" "$dest$sysconf/weir/rules"
 cp -r config/rules/. "$dest$prefix/share/weir/rules/"
+cp -r config/grafana config/prometheus "$dest$prefix/share/weir/"
 # The operator's rules stand in /etc/weir/rules; ours are linked in, and may be unlinked.
 shipped="$dest$sysconf/weir/rules/shipped"
 if [ ! -e "$config" ] && [ ! -L "$shipped" ]; then

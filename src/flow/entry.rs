@@ -7,7 +7,7 @@ use super::key::{CanonicalSide, FlowKey, is_icmp};
 use super::params::Params;
 use super::record::{Counters, Name, ObservationPoint, TcpFlags, Tunnel};
 use super::tcp::Tcp;
-use super::view::{Biflow, DirectionBy, EndReason, FlowId, Side};
+use super::view::{Biflow, DirectionBy, EndReason, Side};
 use super::{Memory, orient};
 use crate::net::Addr;
 use crate::time::Micros;
@@ -246,7 +246,8 @@ impl Report {
 /// What is written when a flow opens or a new exporter appears, and read when it is shown.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attributes {
-    pub(super) id: FlowId,
+    /// Start of the flow's first record: a part of its identity.
+    pub(super) opened: Micros,
     pub(super) reports: [Report; 2],
     /// Counters when the last slice was cut.
     pub(super) base: [Totals; 2],
@@ -261,10 +262,10 @@ pub(super) struct Attributes {
 
 impl Attributes {
     /// Forgets everything but the room that `exporters` takes.
-    pub(super) fn reset(&mut self, id: FlowId) {
+    pub(super) fn reset(&mut self, opened: Micros) {
         let mut exporters = std::mem::take(&mut self.exporters);
         exporters.clear();
-        *self = Self { id, exporters, ..Self::default() };
+        *self = Self { opened, exporters, ..Self::default() };
     }
 
     /// Makes the counters as they are now those that the next slice starts from.

@@ -3,7 +3,7 @@
 use super::Memory;
 use super::entry::{Attributes, Entry};
 use super::index::Index;
-use super::key::{FlowKey, flow_id};
+use super::key::FlowKey;
 use super::rings::Rings;
 use crate::time::Micros;
 
@@ -57,7 +57,6 @@ impl Store {
     pub(super) fn create(&mut self, key: FlowKey, hash: u64, first: Micros) -> (u32, bool) {
         self.created += 1;
         let entry = Entry::new(key, hash, self.created, first);
-        let id = flow_id(&key, first);
         let (i, fresh) = if let Some(i) = self.free.pop() {
             self.entries[i as usize] = entry;
             (i, false)
@@ -69,10 +68,8 @@ impl Store {
             self.ages.add_entry();
             (i, true)
         };
-        self.attributes[i as usize].reset(id);
-        let memory = &mut self.memories[i as usize];
-        memory.fired.clear();
-        *memory = Memory { fired: std::mem::take(&mut memory.fired), ..Memory::default() };
+        self.attributes[i as usize].reset(first);
+        self.memories[i as usize] = Memory::default();
         self.index.insert(hash, i);
         self.ages.push_back(AGES, i);
         (i, fresh)

@@ -18,18 +18,19 @@
 //!   same connection finds the flow it duplicates. A new SYN ends it at once.
 //! - *Capacity*: a new flow takes the place of the one that was merged into longest ago.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
-use super::entry::{Event, Owner, Span, show, show_counters};
+use super::entry::{Event, Owner};
 use super::fragments::Fragments;
 use super::key::{FlowKey, key_hash};
 use super::owner::{self, Claimant};
 use super::params::{IDLE_MAX_US, Params};
 use super::record::{Counters, FIN, FlowRecord, PacketRecord, RST, SYN};
 use super::store::Store;
-use super::view::{Biflow, DirectionBy, EndReason, Slice};
+use super::view::{Biflow, DirectionBy, EndReason};
 use super::wheel::{Due, Wheel};
-use super::{FlowSink, LiveFlow, Wake, orient, tcp};
+use super::{Cut, FlowSink, LiveFlow, Wake, orient, tcp};
 use crate::metrics::ledger::Ledgers;
 use crate::time::Micros;
 
@@ -311,6 +312,9 @@ impl FlowTable {
                 (&table.store.entries[i as usize], &table.store.memories[i as usize]);
             entry.watched && entry.reaches(memory, merged.new_flags)
         };
+        if !sink.watches() {
+            return;
+        }
         if merged.new {
             self.tell(i, self.clock, |flow| sink.opened(flow));
             if reaches(self) {
@@ -325,12 +329,20 @@ impl FlowTable {
 
     /// Shows entry `i` to a sink, as of `now`, and takes note of the wake-up values it leaves.
     fn tell(&mut self, i: u32, now: Micros, call: impl FnOnce(&mut LiveFlow<'_>)) {
-        let entry = &mut self.store.entries[i as usize];
+        let entry = &self.store.entries[i as usize];
         let attributes = &self.store.attributes[i as usize];
         let memory = &mut self.store.memories[i as usize];
-        show(entry, attributes, &self.params, &mut self.view);
-        call(&mut LiveFlow { view: &self.view, id: attributes.id, now, memory });
-        entry.watched = memory.wake != Wake::default();
+        call(&mut LiveFlow {
+            now,
+            memory: &mut *memory,
+            entry,
+            attributes,
+            params: &self.params,
+            room: Cell::new(Some(&mut self.view)),
+            view: Cell::new(None),
+        });
+        let watched = memory.wake != Wake::default();
+        self.store.entries[i as usize].watched = watched;
     }
 
     /// Queues entry `i` in the wheel for what happens to it next.
@@ -396,19 +408,8 @@ impl FlowTable {
         ledgers.slices.shipped += 1;
         ledgers.slices.held_records -= records;
         ledgers.slices.shipped_records += records;
-        let attributes = &self.store.attributes[i as usize];
-        let mut delta = Biflow::default();
-        show_counters(entry, attributes, Span::Slice, &mut delta);
-        let fired = self.store.memories[i as usize].fired.clone();
-        self.tell(i, now, |flow| {
-            let whole = flow.view.clone();
-            let Biflow { fwd, bwd, first, last: end, .. } = delta;
-            let slice_flow = Biflow { fwd, bwd, first, last: end, ..whole };
-            let flow_id = flow.id;
-            let slice =
-                Slice { flow_id, number, last, end_reason, records, flow: slice_flow, fired };
-            sink.cut(flow, slice);
-        });
+        let cut = Cut { number, last, end_reason, records };
+        self.tell(i, now, |flow| sink.cut(flow, cut));
         let (entry, attributes) =
             (&mut self.store.entries[i as usize], &mut self.store.attributes[i as usize]);
         attributes.rebase(entry);

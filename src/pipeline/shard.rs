@@ -1,61 +1,198 @@
 //! One shard: a flow table, and detection on what it tells.
 
-use crate::detect::sigma::{Phase, Record, RuleIndex};
-use crate::detect::{Alert, TaggedSlice};
-use crate::flow::{FlowSink, LiveFlow, Slice};
-use crate::metrics::Counts;
-use crate::net::fold_u64;
-use crate::output::Batch;
+use std::mem;
+use std::sync::Arc;
 
+use super::exchange::Message;
 use super::rules::RuleBook;
+use crate::detect::alert::alert_id;
+use crate::detect::sigma::correlate::Match;
+use crate::detect::sigma::{Class, Phase, Record, RuleIndex};
+use crate::detect::{Alert, TaggedSlice};
+use crate::flow::{Biflow, Cut, FlowId, FlowSink, FoldSink, FoldedFlow, LiveFlow, Memory, Slice};
+use crate::metrics::Counts;
+use crate::output::Batch;
+use crate::time::Micros;
 
 /// Detection over the flows of the shards of one worker: runs rules when their truth is final,
-/// raises alerts at once and puts tags on slices.
+/// raises alerts at once and puts tags on slices. Matches of the base rules of correlations, and
+/// alerts of rules under suppression, become messages to the exchange.
 #[derive(Debug)]
 pub struct Tagger<'a> {
     /// The rules in force.
     pub book: &'a RuleBook,
     /// Where slices and alerts go.
     pub batch: &'a mut Batch,
+    /// Whether there is anybody to take slices; else none is made.
+    pub ships: bool,
     /// Alerts by level.
     pub alerts: &'a mut Counts,
     /// Scratch, empty between calls.
     pub hits: &'a mut Vec<RuleIndex>,
+    /// To the exchange.
+    pub messages: &'a mut Vec<Message>,
+    /// Whether [`FlowSink::ended`] told the end of the flow that is cut next.
+    pub ended: bool,
+}
+
+/// A flow as detection reads it, in the table or folded back from its slices.
+pub(super) trait Told {
+    fn now(&self) -> Micros;
+    /// When the truth of a rule of this class was final.
+    fn final_at(&self, _class: Class) -> Micros {
+        self.now()
+    }
+    fn id(&self) -> FlowId;
+    fn view(&self) -> &Biflow;
+    fn memory(&mut self) -> &mut Memory;
+    fn fired(&self) -> &[u32];
+    fn generation(&self) -> u32;
+}
+
+impl Told for LiveFlow<'_> {
+    fn now(&self) -> Micros {
+        self.now
+    }
+    fn id(&self) -> FlowId {
+        self.id()
+    }
+    fn view(&self) -> &Biflow {
+        self.view()
+    }
+    fn memory(&mut self) -> &mut Memory {
+        self.memory
+    }
+    fn fired(&self) -> &[u32] {
+        &self.memory.fired
+    }
+    fn generation(&self) -> u32 {
+        self.memory.generation
+    }
 }
 
 impl Tagger<'_> {
     /// A flow that lived through a reload meets the new set at its next call: every rule of it.
-    fn phase(&self, flow: &LiveFlow<'_>, phase: Phase) -> Phase {
-        let stale = flow.memory.generation != self.book.generation;
+    fn phase(&self, flow: &impl Told, phase: Phase) -> Phase {
+        let stale = flow.generation() != self.book.generation;
         if stale && phase == Phase::Woke { Phase::Opened } else { phase }
     }
 
-    fn detect(&mut self, flow: &mut LiveFlow<'_>, phase: Phase) {
+    pub(super) fn detect(&mut self, flow: &mut impl Told, phase: Phase) {
         let set = &self.book.set;
-        let phase = self.phase(flow, phase);
-        set.scan(phase, flow.view, &flow.memory.fired, self.hits);
-        for &rule in self.hits.iter() {
-            let meta = &set.rule(rule).meta;
-            flow.memory.fired.push(meta.uid);
-            self.alerts.one(meta.level.as_str());
-            self.batch.alerts.push(Alert {
-                id: alert_id(&meta.id, flow.id.0),
-                time: flow.now,
-                rule: std::sync::Arc::clone(meta),
-                evidence: set.explain(rule, &Record::of(flow.view)),
-                flow_id: flow.id,
-                flow: flow.view.clone(),
-            });
+        if set.rules().is_empty() {
+            return;
         }
-        self.hits.clear();
-        flow.memory.generation = self.book.generation;
-        if phase != Phase::End {
-            flow.memory.wake = set.wake(flow.view, &flow.memory.fired);
+        let phase = self.phase(flow, phase);
+        let mut shown = Shown(None);
+        let mut hits = mem::take(self.hits);
+        set.scan(phase, flow.view(), flow.fired(), &mut hits);
+        for index in hits.drain(..) {
+            let rule = set.rule(index);
+            if !flow.memory().fired.push(rule.meta.uid) {
+                continue;
+            }
+            if rule.taps.on_fire {
+                let time = flow.final_at(rule.class);
+                self.messages.push(shown.found(flow, time, (rule.meta.uid, false)));
+            }
+            if !rule.silent {
+                self.raise(flow, index);
+            }
+        }
+        *self.hits = hits;
+        flow.memory().generation = self.book.generation;
+        if phase == Phase::End {
+            let tapped = self.book.tapped_ends(flow.fired());
+            self.messages.extend(tapped.map(|uid| shown.found(flow, flow.now(), (uid, true))));
+        } else {
+            flow.memory().wake = set.wake(flow.view(), flow.fired());
+        }
+    }
+
+    /// An alert leaves at once, unless it has to stand in the queue before suppression.
+    fn raise(&mut self, flow: &impl Told, index: RuleIndex) {
+        let rule = self.book.set.rule(index);
+        let meta = &rule.meta;
+        let flow_id = flow.id();
+        let alert = Alert {
+            id: alert_id(&meta.id, flow_id.0),
+            time: flow.final_at(rule.class),
+            rule: Arc::clone(meta),
+            evidence: self.book.set.explain(index, &Record::of(flow.view())),
+            flow_id,
+            flow: flow.view().clone(),
+            suppressed: 0,
+        };
+        if self.book.limits.limit(&meta.id).is_some() {
+            self.messages.push(Message::Alert(Box::new(alert)));
+        } else {
+            self.alerts.one(meta.level.as_str());
+            self.batch.alerts.push(alert);
         }
     }
 }
 
+/// What never changes was final at the flow's start, whenever its first slice was cut.
+impl Told for FoldedFlow<'_> {
+    fn now(&self) -> Micros {
+        self.now
+    }
+    fn final_at(&self, class: Class) -> Micros {
+        if class == Class::Immutable { self.view.first } else { self.now }
+    }
+    fn id(&self) -> FlowId {
+        self.id
+    }
+    fn view(&self) -> &Biflow {
+        self.view
+    }
+    fn memory(&mut self) -> &mut Memory {
+        self.memory
+    }
+    fn fired(&self) -> &[u32] {
+        &self.memory.fired
+    }
+    fn generation(&self) -> u32 {
+        self.memory.generation
+    }
+}
+
+impl FoldSink for Tagger<'_> {
+    fn grew(&mut self, flow: &mut FoldedFlow<'_>, first: bool) {
+        self.detect(flow, if first { Phase::Opened } else { Phase::Woke });
+    }
+
+    /// Each slice gets all tags of its flow.
+    fn completed(&mut self, flow: &mut FoldedFlow<'_>, slices: Vec<Slice>) {
+        self.detect(flow, Phase::End);
+        if !self.ships {
+            return;
+        }
+        for mut slice in slices {
+            slice.fired.extend_from_slice(&flow.memory.fired);
+            let rules = self.book.metas(&slice.fired).collect();
+            self.batch.slices.push(TaggedSlice { slice, rules });
+        }
+    }
+}
+
+/// The flow as all messages of one call share it, copied when the first needs it.
+struct Shown(Option<(FlowId, Arc<Biflow>)>);
+
+impl Shown {
+    fn found(&mut self, flow: &impl Told, time: Micros, (rule, at_end): (u32, bool)) -> Message {
+        let copy = || (flow.id(), Arc::new(flow.view().clone()));
+        let (flow_id, shown) = self.0.get_or_insert_with(copy);
+        let (flow_id, shown) = (*flow_id, Arc::clone(shown));
+        Message::Match(Match { time, rule, at_end, flow_id, flow: shown })
+    }
+}
+
 impl FlowSink for Tagger<'_> {
+    fn watches(&self) -> bool {
+        !self.book.set.rules().is_empty()
+    }
+
     fn opened(&mut self, flow: &mut LiveFlow<'_>) {
         self.detect(flow, Phase::Opened);
     }
@@ -74,28 +211,19 @@ impl FlowSink for Tagger<'_> {
     fn ended(&mut self, flow: &mut LiveFlow<'_>) -> bool {
         let fired = flow.memory.fired.len();
         self.detect(flow, Phase::End);
-        flow.memory.fired.len() > fired
+        self.ended = self.book.tags(&flow.memory.fired[fired..]);
+        self.ended
     }
 
-    fn cut(&mut self, flow: &mut LiveFlow<'_>, mut slice: Slice) {
-        if slice.last {
+    fn cut(&mut self, flow: &mut LiveFlow<'_>, cut: Cut) {
+        if cut.last && !mem::take(&mut self.ended) {
             self.detect(flow, Phase::End);
         }
-        slice.fired.clone_from(&flow.memory.fired);
+        if !self.ships {
+            return;
+        }
+        let slice = flow.slice(cut);
         let rules = self.book.metas(&slice.fired).collect();
         self.batch.slices.push(TaggedSlice { slice, rules });
     }
-}
-
-/// Hash of (rule id, flow id): reproducible, so that a retry gives the same id.
-fn alert_id(rule: &str, flow: u128) -> u128 {
-    let (mut high, mut low) = ((flow >> 64) as u64, flow as u64);
-    for chunk in rule.as_bytes().chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        let word = u64::from_le_bytes(word) ^ ((chunk.len() as u64) << 56);
-        high = fold_u64(high ^ word ^ 0xa076_1d64_78bd_642f, low ^ 0xe703_7ed1_a0b4_28db);
-        low = fold_u64(low ^ word ^ 0x8ebc_6af0_9c88_c6e3, high ^ 0x5899_65cc_7537_4cc3);
-    }
-    (u128::from(high) << 64) | u128::from(low)
 }

@@ -10,7 +10,7 @@ use weir::detect::{Alert, TaggedSlice};
 use weir::flow::Biflow;
 use weir::flow::params::Params;
 use weir::input::pcap::{is_capture, open};
-use weir::metrics::{Board, Ledgers, ledger};
+use weir::metrics::{Ledgers, ledger};
 use weir::output::stdout::{Sorted, StreamSink};
 use weir::output::{Batch, Context, Sink};
 use weir::pipeline::replay::{Exports, FLUSH_EVERY, Replay, ReplayError};
@@ -116,9 +116,8 @@ impl Run {
         let rules = Rules::default();
         let sources = rules::read(&self.config.rules.directories).expect("readable rules");
         rules.load(&sources, &rules::options(&self.config));
-        let names = (0..=self.workers).map(|index| format!("thread-{index}"));
         let outputs = Outputs::waiting(vec![Arc::clone(&sink) as Arc<dyn Sink>]);
-        let shared = Arc::new(Shared { rules, outputs, board: Board::new(names) });
+        let shared = Arc::new(Shared { rules, outputs, board: pipeline::board(self.workers, 1) });
         let params = Arc::new(Params::from_config(&self.config));
         let started = pipeline::start(&shared, &params, self.workers, 1, false);
         let mut started = started.expect("threads");
@@ -133,6 +132,7 @@ impl Run {
             router: started.routers.pop().expect("one router"),
             slot: self.workers,
             shared: Arc::clone(&shared),
+            sites: Context::of(&self.config).sites,
             progress: Arc::new(AtomicU64::new(0)),
             stop: Arc::new(AtomicBool::new(false)),
         };

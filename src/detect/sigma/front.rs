@@ -27,7 +27,6 @@ pub(super) struct Document {
 
 /// The kinds of documents.
 #[derive(Debug)]
-#[expect(dead_code, reason = "correlations and filters are told apart, and rejected by name")]
 pub(super) enum Body {
     /// A rule over single flows.
     Rule(Box<SigmaRule>),
@@ -172,14 +171,10 @@ fn listed(
     rules.chain(correlations).chain(filters).collect()
 }
 
-/// An error of the parser as a reason; kinds of documents that are not loaded anyway, however
-/// they are written, get theirs.
+/// An error of the parser as a reason; correlations, however they are written, get theirs.
 fn syntax(error: &str, chunk: &str) -> Reason {
     if has_key(chunk, "correlation") {
-        return Reason::Correlation;
-    }
-    if has_key(chunk, "filter") {
-        return Reason::Filter;
+        return Reason::Correlation(words(error));
     }
     let condition = chunk.lines().find_map(|l| l.trim_start().strip_prefix("condition:"));
     if let Some(condition) = condition
@@ -188,11 +183,15 @@ fn syntax(error: &str, chunk: &str) -> Reason {
     {
         return Reason::Aggregation(condition.trim().to_owned());
     }
-    // The parser draws the place of an error over several lines; the first says it in words.
+    Reason::Syntax(words(error))
+}
+
+/// The parser draws the place of an error over several lines; the first says it in words.
+fn words(error: &str) -> String {
     let mut lines = error.lines();
     let head = lines.next().unwrap_or_default().trim();
     let detail = lines.rfind(|l| l.trim_start().starts_with('=')).unwrap_or_default();
-    Reason::Syntax(format!("{head} {}", detail.trim_start_matches([' ', '='])).trim().to_owned())
+    format!("{head} {}", detail.trim_start_matches([' ', '='])).trim().to_owned()
 }
 
 fn has_key(chunk: &str, key: &str) -> bool {
@@ -276,7 +275,8 @@ mod tests {
         let pipe = format!("{RULE}  condition: s | count() by src_ip > 5\n");
         check("aggregation", &pipe, &[(1, "aggregation")]);
         let other = "title: C\ncorrelation: {type: event_count, rules: [a], timespan: 1m,\n  \
-                     group-by: [a], condition: {gt: 1}}\n---\ntitle: F\nfilter: {rules: [a]}\n";
+                     group-by: [a], condition: {gt: 1}}\n---\ntitle: F\nfilter: {rules: [a], \
+                     s: {dst_port: 1}, condition: not s}\n";
         check("not rules", other, &[(1, "correlation"), (5, "filter")]);
         let global = format!("action: global\n{rule}---\nid: a\n---\nid: b\n");
         check("collection", &global, &[(8, "rule"), (10, "rule")]);

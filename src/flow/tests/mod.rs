@@ -14,7 +14,7 @@ use super::params::{Params, Timeouts};
 use super::record::{Counters, FlowRecord, PacketRecord, TcpHeader};
 use super::table::FlowTable;
 use super::view::{EndReason, Slice};
-use super::{FlowSink, LiveFlow, ObservationPoint, TcpFlags};
+use super::{Cut, FlowSink, LiveFlow, ObservationPoint, TcpFlags};
 use crate::config::{Config, Dedup};
 use crate::metrics::ledger::Ledgers;
 use crate::net::Addr;
@@ -31,7 +31,7 @@ struct Collector {
 
 impl FlowSink for Collector {
     fn opened(&mut self, flow: &mut LiveFlow<'_>) {
-        self.calls.push(format!("opened {}", flow.view.src));
+        self.calls.push(format!("opened {}", flow.view().src));
     }
 
     fn woke(&mut self, _: &mut LiveFlow<'_>) {
@@ -39,11 +39,11 @@ impl FlowSink for Collector {
     }
 
     fn turned(&mut self, flow: &mut LiveFlow<'_>) {
-        self.calls.push(format!("turned {}", flow.view.src));
+        self.calls.push(format!("turned {}", flow.view().src));
     }
 
-    fn cut(&mut self, flow: &mut LiveFlow<'_>, slice: Slice) {
-        self.slices.push(slice);
+    fn cut(&mut self, flow: &mut LiveFlow<'_>, cut: Cut) {
+        self.slices.push(flow.slice(cut));
         self.nows.push(flow.now);
     }
 }

@@ -17,11 +17,11 @@ impl FlowSink for Sleeper {
     fn opened(&mut self, flow: &mut LiveFlow<'_>) {
         assert_eq!(*flow.memory, Memory::default());
         flow.memory.wake = self.wake;
-        flow.memory.fired.push(7);
+        assert!(flow.memory.fired.push(7));
     }
 
     fn woke(&mut self, flow: &mut LiveFlow<'_>) {
-        self.woke.push((flow.now.0, flow.view.fwd.octets + flow.view.bwd.octets));
+        self.woke.push((flow.now.0, flow.view().fwd.octets + flow.view().bwd.octets));
         let wake = &mut flow.memory.wake;
         wake.octets = wake.octets.saturating_mul(2);
         wake.packets = u64::MAX;
@@ -29,8 +29,8 @@ impl FlowSink for Sleeper {
         wake.duration_us = i64::MAX;
     }
 
-    fn cut(&mut self, flow: &mut LiveFlow<'_>, slice: Slice) {
-        assert_eq!(slice.fired, flow.memory.fired);
+    fn cut(&mut self, flow: &mut LiveFlow<'_>, cut: Cut) {
+        assert_eq!(*flow.slice(cut).fired, *flow.memory.fired);
         self.memories.push(flow.memory.clone());
     }
 }
@@ -43,7 +43,7 @@ fn check(name: &str, wake: Wake, inputs: Vec<PacketRecord>, want: &[(i64, u64)])
     inputs.iter().for_each(|packet| table.packet(packet, &mut ledgers, &mut sink));
     table.flush(&mut ledgers, &mut sink);
     assert_eq!(sink.woke, want, "case: {name}");
-    assert!(sink.memories.iter().all(|memory| memory.fired == [7]), "case: {name}");
+    assert!(sink.memories.iter().all(|memory| *memory.fired == [7]), "case: {name}");
 }
 
 #[test]
@@ -113,8 +113,8 @@ impl FlowSink for Sparing {
         self.tags_at_end
     }
 
-    fn cut(&mut self, _: &mut LiveFlow<'_>, slice: Slice) {
-        self.slices.push((slice.records, slice.last));
+    fn cut(&mut self, _: &mut LiveFlow<'_>, cut: Cut) {
+        self.slices.push((cut.records, cut.last));
     }
 }
 
