@@ -13,7 +13,7 @@ use super::{Failure, load};
 use crate::config::{Config, Format, Select};
 use crate::decode::netflow::Collector;
 use crate::flow::params::Params;
-use crate::metrics::{Board, Ledgers, ledger};
+use crate::metrics::{Ledgers, ledger};
 use crate::output::stdout::{Sorted, StreamSink};
 use crate::output::{Batch, Context, Sink};
 use crate::pipeline::replay::{Exports, FLUSH_EVERY, Replay};
@@ -47,9 +47,8 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
         sinks.push(Arc::clone(report) as _);
     }
     let workers = usize::from(args.workers);
-    let names = (0..workers).map(|i| format!("worker-{i}")).chain(["reader".into()]);
     let outputs = Outputs::waiting(sinks);
-    let shared = Arc::new(Shared { rules, outputs, board: Board::new(names) });
+    let shared = Arc::new(Shared { rules, outputs, board: pipeline::board(workers, 1) });
     let began = Instant::now();
     let result = drive(args, &config, &shared, &stop);
     let took = began.elapsed();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use super::Config;
+use super::{Backend, Config};
 
 /// One thing that is wrong with a configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -87,6 +87,7 @@ impl Config {
         self.check_inputs(&mut report);
         self.check_netflow(&mut report);
         self.check_flow(&mut report);
+        self.check_rules(&mut report);
         self.check_output(&mut report);
         self.check_places(&mut report);
         report.0
@@ -108,6 +109,11 @@ impl Config {
         }
         report.within("input.capture.snaplen", capture.snaplen, 96..=65_535);
         report.within("input.capture.buffer_bytes", capture.buffer_bytes, 1 << 20..=1 << 30);
+        report.within("input.capture.readers", capture.readers, 1..=64);
+        if capture.backend == Backend::Libpcap && capture.readers > 1 {
+            let message = "must be 1 with backend = \"libpcap\"";
+            report.add("input.capture.readers", message.into());
+        }
     }
 
     fn check_netflow(&self, report: &mut Report) {
@@ -147,6 +153,24 @@ impl Config {
         report.within("flow.linger_s", flow.linger_s, 0..=60);
         report.within("flow.tunnel_depth_max", flow.tunnel_depth_max, 1..=8);
         report.within("flow.fragments_max", flow.fragments_max, 64..=16_777_216);
+    }
+
+    fn check_rules(&self, report: &mut Report) {
+        let rules = &self.rules;
+        report.within("rules.waiting_max", rules.waiting_max, 1_024..=10_000_000);
+        report.within("rules.suppress_groups_max", rules.suppress_groups_max, 1..=1_000_000);
+        let names = rules.suppress.iter().enumerate();
+        let names = names.map(|(i, s)| (format!("rules.suppress[{i}].rule"), s.rule.as_str()));
+        report.unique(names);
+        for (index, suppress) in rules.suppress.iter().enumerate() {
+            let key = |name: &str| format!("rules.suppress[{index}].{name}");
+            report.within(&key("alerts"), suppress.alerts, 1..=100);
+            report.within(&key("window_s"), suppress.window_s, 1..=2_592_000);
+            if suppress.by.len() > 8 {
+                let message = format!("{} fields are more than 8", suppress.by.len());
+                report.add(&key("by"), message);
+            }
+        }
     }
 
     fn check_output(&self, report: &mut Report) {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use check::Problem;
-pub use parse::parse;
+pub use parse::{parse, parse_with};
 
 use crate::net::{Addr, Cidr};
 
@@ -107,8 +107,23 @@ pub struct Capture {
     pub snaplen: u32,
     /// Put the interface into promiscuous mode.
     pub promiscuous: bool,
-    /// Kernel buffer in octets: 1 MiB to 1 GiB.
+    /// Kernel buffer in octets: 1 MiB to 1 GiB; of all readers together.
     pub buffer_bytes: usize,
+    /// How packets are read.
+    pub backend: Backend,
+    /// Rings, each with a reader thread of its own, that share the interface's packets: 1 to 64.
+    pub readers: usize,
+}
+
+/// How packets are read from an interface.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// Memory-mapped rings of the kernel (AF_PACKET, TPACKET_V3).
+    #[default]
+    AfPacket,
+    /// libpcap: any interface that it knows; one reader.
+    Libpcap,
 }
 
 impl Default for Capture {
@@ -119,6 +134,8 @@ impl Default for Capture {
             snaplen: 256,
             promiscuous: true,
             buffer_bytes: 64 << 20,
+            backend: Backend::default(),
+            readers: 1,
         }
     }
 }
@@ -273,7 +290,7 @@ impl Default for Networks {
 }
 
 /// `[rules]`: Sigma rules.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rules {
     /// Directories that are searched, recursively, for `*.yml` and `*.yaml`.
@@ -285,6 +302,48 @@ pub struct Rules {
     pub enable: Vec<String>,
     /// Ids of rules that are not loaded.
     pub disable: Vec<String>,
+    /// Matches and alerts that wait for their turn before correlations and suppression, at most:
+    /// 1,024 to 10,000,000. On live input more are shed.
+    pub waiting_max: usize,
+    /// Groups that suppression keeps, at most: 1 to 1,000,000. The one idle for longest makes room.
+    pub suppress_groups_max: usize,
+    /// Rules of which not every alert leaves.
+    pub suppress: Vec<Suppress>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            directories: Vec::new(),
+            logsource: Vec::new(),
+            enable: Vec::new(),
+            disable: Vec::new(),
+            waiting_max: 262_144,
+            suppress_groups_max: 65_536,
+            suppress: Vec::new(),
+        }
+    }
+}
+
+/// `[[rules.suppress]]`: of each group of a rule's alerts, at most so many leave in a window.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Suppress {
+    /// Id of a rule, or `*`: every rule that no other entry names, each for itself.
+    pub rule: String,
+    /// Fields of the alert's flow, by any name that rules know; alerts of equal values make a
+    /// group. Empty: all alerts of the rule do. At most 8.
+    pub by: Vec<String>,
+    /// Alerts of a group that leave in a window: 1 to 100.
+    pub alerts: u32,
+    /// Length of the window in seconds: 1 to 2,592,000.
+    pub window_s: u32,
+}
+
+impl Default for Suppress {
+    fn default() -> Self {
+        Self { rule: String::new(), by: Vec::new(), alerts: 5, window_s: 3_600 }
+    }
 }
 
 /// A Sigma log source; what is absent matches anything.

@@ -11,6 +11,19 @@ use super::{Config, Problem};
 /// One problem if the text is no TOML, or a key is unknown or of a wrong type; else every value
 /// that is out of its bounds.
 pub fn parse(file: &str, text: &str) -> Result<Config, Vec<Problem>> {
+    parse_with(file, text, |_| Vec::new())
+}
+
+/// As [`parse`], with the problems that `check` finds: what only other layers can judge. It gives
+/// key and message.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with(
+    file: &str,
+    text: &str,
+    check: impl FnOnce(&Config) -> Vec<Problem>,
+) -> Result<Config, Vec<Problem>> {
     let at = |offset: usize| line_of(text, offset);
     let one = |line, key: String, message: String| {
         vec![Problem { file: file.to_owned(), line, key, message }]
@@ -29,6 +42,7 @@ pub fn parse(file: &str, text: &str) -> Result<Config, Vec<Problem>> {
         one(line, key, in_plain_words(inner.message().trim()))
     })?;
     let mut problems = config.check();
+    problems.extend(check(&config));
     for problem in &mut problems {
         file.clone_into(&mut problem.file);
         problem.line = line_of_key(table.get_ref(), &problem.key).map(at);

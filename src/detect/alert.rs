@@ -84,7 +84,7 @@ pub struct Evidence {
 }
 
 /// A match of a rule on a flow: a record of its own in the stream `alerts`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Alert {
     /// Hash of (rule id, flow id): the same input gives the same id.
     pub id: u128,
@@ -98,12 +98,14 @@ pub struct Alert {
     pub flow_id: FlowId,
     /// The flow so far, counters cumulated.
     pub flow: Biflow,
+    /// Alerts of the same rule and group that suppression held back since the last that left.
+    pub suppressed: u64,
 }
 
 /// A slice with the rules that fired over its flow so far: what sinks get.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaggedSlice {
-    /// The slice; its `fired` holds the same rules as interned ids.
+    /// The slice; its `fired` holds the same rules as interned ids, and silent ones.
     pub slice: Slice,
     /// The rules, in the order of firing.
     pub rules: Vec<Arc<RuleMeta>>,

@@ -3,5 +3,6 @@
 pub mod alert;
 pub mod attack;
 pub mod sigma;
+pub mod suppress;
 
 pub use alert::{Alert, Evidence, Level, RuleMeta, TaggedSlice, Technique};

@@ -1,4 +1,4 @@
-//! The five ledgers: every datagram, packet, data set, record and slice is accounted for.
+//! The ledgers: every datagram, packet, data set, record, slice and match is accounted for.
 
 use std::collections::BTreeMap;
 
@@ -127,11 +127,30 @@ pub struct Sink {
     pub shed: Counts,
 }
 
-/// Alerts by level: not a ledger, as nothing has to balance, but counted beside them.
+/// `sent = handled + waiting + shed`: matches of the base rules of correlations, and alerts of rules
+/// under suppression.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the name says it")]
+#[expect(missing_docs, reason = "the names are the ledger's lines")]
+pub struct Exchange {
+    pub sent: u64,
+    /// Correlated, or put before suppression.
+    pub handled: u64,
+    /// For their turn in the order of time.
+    pub waiting: u64,
+    pub shed: Counts,
+}
+
+/// What detection counts: not a ledger, as nothing has to balance, but counted beside them.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Detections {
+    /// Alerts that left, by level.
     pub alerts: Counts,
+    /// Alerts that suppression held back, by the rule's id; of rules beyond a bound as `other`.
+    pub suppressed: BTreeMap<String, u64>,
+    /// Groups that suppression keeps now.
+    pub suppression_groups: u64,
+    /// Groups of suppression that made room for others.
+    pub suppression_evicted: u64,
 }
 
 /// All ledgers of one thread, or the sum of several.
@@ -143,8 +162,20 @@ pub struct Ledgers {
     pub data_sets: DataSets,
     pub records: Records,
     pub slices: Slices,
+    pub exchange: Exchange,
     pub detections: Detections,
     pub sinks: BTreeMap<String, Sink>,
+}
+
+impl Detections {
+    fn merge(&mut self, other: &Self) {
+        self.alerts.merge(&other.alerts);
+        for (rule, n) in &other.suppressed {
+            *self.suppressed.entry(rule.clone()).or_default() += n;
+        }
+        self.suppression_groups += other.suppression_groups;
+        self.suppression_evicted += other.suppression_evicted;
+    }
 }
 
 impl Ledgers {
@@ -182,7 +213,12 @@ impl Ledgers {
         s.held += o.held;
         s.shipped_records += o.shipped_records;
         s.held_records += o.held_records;
-        self.detections.alerts.merge(&other.detections.alerts);
+        let (e, o) = (&mut self.exchange, &other.exchange);
+        e.sent += o.sent;
+        e.handled += o.handled;
+        e.waiting += o.waiting;
+        e.shed.merge(&o.shed);
+        self.detections.merge(&other.detections);
         for (name, o) in &other.sinks {
             let s = self.sinks.entry(name.clone()).or_default();
             s.selected += o.selected;
@@ -196,7 +232,7 @@ impl Ledgers {
     #[must_use]
     pub fn imbalances(&self) -> Vec<String> {
         let (d, p, s) = (&self.datagrams, &self.packets, &self.data_sets);
-        let (r, c) = (&self.records, &self.slices);
+        let (r, c, e) = (&self.records, &self.slices, &self.exchange);
         let mut equations = vec![
             ("datagrams".to_owned(), d.received, d.decoded + d.rejected.total()),
             ("packets".to_owned(), p.read, p.metered + p.excepted.total()),
@@ -213,6 +249,7 @@ impl Ledgers {
             ),
             ("slices".to_owned(), c.opened, c.shipped + c.held),
             ("slices records".to_owned(), r.merged, c.shipped_records + c.held_records),
+            ("exchange".to_owned(), e.sent, e.handled + e.waiting + e.shed.total()),
         ];
         for (name, sink) in &self.sinks {
             let right = sink.acknowledged + sink.spooled + sink.shed.total();

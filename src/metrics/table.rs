@@ -186,6 +186,22 @@ metrics! {
         = |s| one(s.ledgers.slices.held);
     counter "weir_detect_alerts" ["level"] "Alerts"
         = |s| by(&s.ledgers.detections.alerts);
+    counter "weir_detect_alerts_suppressed" ["rule"]
+        "Alerts that suppression held back; of rules beyond the first 256 as other"
+        = |s| s.ledgers.detections.suppressed.iter()
+            .map(|(rule, &n)| (vec![rule.clone()], n)).collect();
+    gauge "weir_suppression_groups" [] "Groups of alerts that suppression keeps"
+        = |s| one(s.ledgers.detections.suppression_groups);
+    counter "weir_suppression_groups_evicted" [] "Groups of suppression that made room for others"
+        = |s| one(s.ledgers.detections.suppression_evicted);
+    counter "weir_exchange_messages" [] "Matches for correlations and alerts for suppression"
+        = |s| one(s.ledgers.exchange.sent);
+    counter "weir_exchange_messages_handled" [] "Those whose turn came"
+        = |s| one(s.ledgers.exchange.handled);
+    counter "weir_exchange_messages_shed" ["reason"] "Those that found no room"
+        = |s| by(&s.ledgers.exchange.shed);
+    gauge "weir_exchange_messages_waiting" [] "Those that wait for their turn"
+        = |s| one(s.ledgers.exchange.waiting);
     gauge "weir_detect_rules" ["result"] "Rules loaded and rejected"
         = |s| vec![
             (vec!["loaded".into()], s.rules.0),

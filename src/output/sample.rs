@@ -137,15 +137,16 @@ pub(crate) fn alert() -> impl Strategy<Value = Alert> {
         predicate,
         value,
     });
-    let head = (any::<u128>(), any::<i64>(), any::<u128>());
+    let head = (any::<u128>(), any::<i64>(), any::<u128>(), any::<u64>());
     (head, rule(), vec(evidence, 0..3), flow()).prop_map(
-        |((id, time, flow), rule, evidence, of)| Alert {
+        |((id, time, flow, suppressed), rule, evidence, of)| Alert {
             id,
             time: Micros(time),
             rule,
             evidence,
             flow_id: FlowId(flow),
             flow: of,
+            suppressed,
         },
     )
 }

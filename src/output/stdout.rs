@@ -96,14 +96,7 @@ mod tests {
     }
 
     fn alert(time: i64, id: u128) -> Alert {
-        Alert {
-            id,
-            time: Micros(time),
-            rule: std::sync::Arc::default(),
-            evidence: Vec::new(),
-            flow_id: FlowId(0),
-            flow: crate::flow::Biflow::default(),
-        }
+        Alert { id, time: Micros(time), ..Alert::default() }
     }
 
     #[test]

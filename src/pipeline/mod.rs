@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! reader ── Load ──▶ worker: 64/N shards, each a flow table ── Batch ──▶ sinks
+//!                       └── Message ──▶ exchange: correlations, suppression ── Batch ──▶ sinks
 //! ```
 //!
 //! A reader owns its input and does in order what needs order: headers, sequence numbers,
@@ -13,6 +14,7 @@ pub mod affinity;
 #[cfg(feature = "capture")]
 pub mod capture;
 pub mod collect;
+pub mod exchange;
 pub mod outputs;
 pub mod replay;
 pub mod router;
@@ -21,6 +23,7 @@ pub mod shard;
 pub mod state;
 pub mod worker;
 
+pub use exchange::Message;
 pub use outputs::Outputs;
 pub use router::{Load, Router};
 pub use rules::{RuleBook, Rules};
@@ -31,6 +34,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::flow::params::Params;
+use crate::metrics::Board;
+use exchange::{Desk, Outbox};
 
 /// The workers of a pipeline, started, and a router for each reader.
 #[derive(Debug)]
@@ -41,8 +46,16 @@ pub struct Workers {
     pub threads: Vec<JoinHandle<()>>,
 }
 
-/// Starts `workers` workers for `readers` readers. The board of `shared` has a slot for each
-/// worker, then one for each reader.
+/// The board of a pipeline: a slot for each worker, then one for each reader, then one for the
+/// exchange.
+#[must_use]
+pub fn board(workers: usize, readers: usize) -> Board {
+    let names = (0..workers).map(|i| format!("worker-{i}"));
+    let names = names.chain((0..readers).map(|i| format!("reader-{i}")));
+    Board::new(names.chain(["exchange".to_owned()]))
+}
+
+/// Starts `workers` workers for `readers` readers. The board of `shared` is [`board`]'s.
 ///
 /// # Errors
 /// If the operating system refuses a thread.
@@ -53,17 +66,25 @@ pub fn start(
     readers: usize,
     pin: bool,
 ) -> io::Result<Workers> {
-    let worker = |index| Worker::new(Arc::clone(shared), params, index, workers, pin);
+    let worker =
+        |index, outbox| Worker::new(Arc::clone(shared), params, (index, workers), pin, outbox);
+    let slot = workers + readers;
     if workers == 1 && readers == 1 {
-        return Ok(Workers { routers: vec![Router::inline(worker(0))], threads: Vec::new() });
+        let outbox = Outbox::Inline(Box::new(Desk::new(Arc::clone(shared), slot)));
+        return Ok(Workers {
+            routers: vec![Router::inline(worker(0, outbox))],
+            threads: Vec::new(),
+        });
     }
+    let (outboxes, exchange) = exchange::spawn(shared, slot, workers)?;
     let mut seeds = Vec::new();
     let mut threads = Vec::new();
-    for index in 0..workers {
-        let (seed, thread) = router::spawn(worker(index), index)?;
+    for (index, outbox) in outboxes.into_iter().enumerate() {
+        let (seed, thread) = router::spawn(worker(index, outbox), index)?;
         seeds.push(seed);
         threads.push(thread);
     }
+    threads.push(exchange);
     let routers = (0..readers).map(|_| Router::rings(&seeds)).collect();
     Ok(Workers { routers, threads })
 }

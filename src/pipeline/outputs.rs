@@ -31,6 +31,12 @@ impl Outputs {
         Self { sinks, wait: true }
     }
 
+    /// Whether input waits for what comes after it, and nothing is shed: a replay.
+    #[must_use]
+    pub const fn waits(&self) -> bool {
+        self.wait
+    }
+
     /// The sinks.
     #[must_use]
     pub fn sinks(&self) -> &[Arc<dyn Sink>] {

@@ -8,7 +8,9 @@ use arc_swap::ArcSwap;
 
 use crate::config::Config;
 use crate::detect::RuleMeta;
+use crate::detect::sigma::correlate::Taps;
 use crate::detect::sigma::{Interner, LoadReport, Options, Reason, Rejected, RuleSet, Source};
+use crate::detect::suppress::Limits;
 
 /// Folders below a rule directory, at most: a link may lead back.
 const DEPTH_MAX: usize = 16;
@@ -20,13 +22,43 @@ pub struct RuleBook {
     pub set: RuleSet,
     /// Which load of the rules this is, from 1.
     pub generation: u32,
-    metas: Vec<Option<Arc<RuleMeta>>>,
+    /// Of which rules not every alert leaves.
+    pub limits: Limits,
+    known: Vec<Option<Known>>,
+    /// Whether any rule's matches are sent when its flow ends.
+    taps_ends: bool,
+}
+
+/// What is known of a rule that ever loaded.
+#[derive(Clone, Debug)]
+struct Known {
+    meta: Arc<RuleMeta>,
+    silent: bool,
+    /// Of a rule that is gone: none.
+    taps: Taps,
 }
 
 impl RuleBook {
-    /// What is known of the rules with these interned ids; also of those that are gone since.
+    /// The rules with these interned ids that tag flows; also those that are gone since.
     pub fn metas<'a>(&'a self, fired: &'a [u32]) -> impl Iterator<Item = Arc<RuleMeta>> + 'a {
-        fired.iter().filter_map(|&uid| self.metas.get(uid as usize).cloned().flatten())
+        let known = fired.iter().filter_map(|&uid| self.known(uid));
+        known.filter(|known| !known.silent).map(|known| Arc::clone(&known.meta))
+    }
+
+    /// Whether a rule with one of these interned ids tags flows.
+    #[must_use]
+    pub fn tags(&self, fired: &[u32]) -> bool {
+        fired.iter().filter_map(|&uid| self.known(uid)).any(|known| !known.silent)
+    }
+
+    /// Those of the rules that fired whose matches are sent when the flow ends.
+    pub fn tapped_ends<'a>(&'a self, fired: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
+        let fired = if self.taps_ends { fired } else { &[] };
+        fired.iter().copied().filter(|&uid| self.known(uid).is_some_and(|k| k.taps.at_end))
+    }
+
+    fn known(&self, uid: u32) -> Option<&Known> {
+        self.known.get(uid as usize)?.as_ref()
     }
 }
 
@@ -41,7 +73,7 @@ pub struct Rules {
 #[derive(Debug, Default)]
 struct Loader {
     interner: Interner,
-    metas: Vec<Option<Arc<RuleMeta>>>,
+    known: Vec<Option<Known>>,
 }
 
 impl Rules {
@@ -55,7 +87,7 @@ impl Rules {
     pub fn load(&self, sources: &[Source], options: &Options) -> Arc<RuleBook> {
         let mut loader = self.loader();
         let set = RuleSet::compile(sources, options, &mut loader.interner);
-        self.swap(set, &mut loader)
+        self.swap(set, options, &mut loader)
     }
 
     /// As [`Rules::load`], but a set with files that hold no rules changes nothing.
@@ -70,23 +102,27 @@ impl Rules {
         let mut loader = self.loader();
         let set = RuleSet::compile(sources, options, &mut loader.interner);
         let invalid: Vec<Rejected> = invalid(set.report()).cloned().collect();
-        if invalid.is_empty() { Ok(self.swap(set, &mut loader)) } else { Err(invalid) }
+        if invalid.is_empty() { Ok(self.swap(set, options, &mut loader)) } else { Err(invalid) }
     }
 
     fn loader(&self) -> std::sync::MutexGuard<'_, Loader> {
         self.loader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn swap(&self, set: RuleSet, loader: &mut Loader) -> Arc<RuleBook> {
+    fn swap(&self, set: RuleSet, options: &Options, loader: &mut Loader) -> Arc<RuleBook> {
+        loader.known.iter_mut().flatten().for_each(|known| known.taps = Taps::default());
         for rule in set.rules() {
             let uid = rule.meta.uid as usize;
-            if loader.metas.len() <= uid {
-                loader.metas.resize(uid + 1, None);
+            if loader.known.len() <= uid {
+                loader.known.resize(uid + 1, None);
             }
-            loader.metas[uid] = Some(Arc::clone(&rule.meta));
+            let (meta, silent, taps) = (Arc::clone(&rule.meta), rule.silent, rule.taps);
+            loader.known[uid] = Some(Known { meta, silent, taps });
         }
         let generation = self.book.load().generation + 1;
-        let book = Arc::new(RuleBook { set, generation, metas: loader.metas.clone() });
+        let taps_ends = set.rules().iter().any(|rule| rule.taps.at_end);
+        let (limits, known) = (options.limits.clone(), loader.known.clone());
+        let book = Arc::new(RuleBook { set, generation, limits, known, taps_ends });
         self.book.store(Arc::clone(&book));
         book
     }
@@ -108,6 +144,7 @@ pub fn options(config: &Config) -> Options {
         enable: rules.enable.clone(),
         disable: rules.disable.clone(),
         sites: std::iter::once("default".to_owned()).chain(sites).collect(),
+        limits: Limits::of(rules),
     }
 }
 

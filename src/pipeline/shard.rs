@@ -1,16 +1,22 @@
 //! One shard: a flow table, and detection on what it tells.
 
+use std::mem;
+use std::sync::Arc;
+
+use super::exchange::Message;
+use super::rules::RuleBook;
+use crate::detect::sigma::correlate::Match;
 use crate::detect::sigma::{Phase, Record, RuleIndex};
 use crate::detect::{Alert, TaggedSlice};
-use crate::flow::{Cut, FlowSink, LiveFlow};
+use crate::flow::{Biflow, Cut, FlowId, FlowSink, LiveFlow, Memory};
 use crate::metrics::Counts;
 use crate::net::fold_u64;
 use crate::output::Batch;
-
-use super::rules::RuleBook;
+use crate::time::Micros;
 
 /// Detection over the flows of the shards of one worker: runs rules when their truth is final,
-/// raises alerts at once and puts tags on slices.
+/// raises alerts at once and puts tags on slices. Matches of the base rules of correlations, and
+/// alerts of rules under suppression, become messages to the exchange.
 #[derive(Debug)]
 pub struct Tagger<'a> {
     /// The rules in force.
@@ -23,42 +29,112 @@ pub struct Tagger<'a> {
     pub alerts: &'a mut Counts,
     /// Scratch, empty between calls.
     pub hits: &'a mut Vec<RuleIndex>,
+    /// To the exchange.
+    pub messages: &'a mut Vec<Message>,
+    /// Whether [`FlowSink::ended`] told the end of the flow that is cut next.
+    pub ended: bool,
+}
+
+/// A flow as detection reads it, in the table or folded back from its slices.
+pub(super) trait Told {
+    fn now(&self) -> Micros;
+    fn id(&self) -> FlowId;
+    fn view(&self) -> &Biflow;
+    fn memory(&mut self) -> &mut Memory;
+    fn fired(&self) -> &[u32];
+    fn generation(&self) -> u32;
+}
+
+impl Told for LiveFlow<'_> {
+    fn now(&self) -> Micros {
+        self.now
+    }
+    fn id(&self) -> FlowId {
+        self.id()
+    }
+    fn view(&self) -> &Biflow {
+        self.view()
+    }
+    fn memory(&mut self) -> &mut Memory {
+        self.memory
+    }
+    fn fired(&self) -> &[u32] {
+        &self.memory.fired
+    }
+    fn generation(&self) -> u32 {
+        self.memory.generation
+    }
 }
 
 impl Tagger<'_> {
     /// A flow that lived through a reload meets the new set at its next call: every rule of it.
-    fn phase(&self, flow: &LiveFlow<'_>, phase: Phase) -> Phase {
-        let stale = flow.memory.generation != self.book.generation;
+    fn phase(&self, flow: &impl Told, phase: Phase) -> Phase {
+        let stale = flow.generation() != self.book.generation;
         if stale && phase == Phase::Woke { Phase::Opened } else { phase }
     }
 
-    fn detect(&mut self, flow: &mut LiveFlow<'_>, phase: Phase) {
+    pub(super) fn detect(&mut self, flow: &mut impl Told, phase: Phase) {
         let set = &self.book.set;
         if set.rules().is_empty() {
             return;
         }
         let phase = self.phase(flow, phase);
-        set.scan(phase, flow.view(), &flow.memory.fired, self.hits);
-        for &rule in self.hits.iter() {
-            let meta = &set.rule(rule).meta;
-            if !flow.memory.fired.push(meta.uid) {
+        let mut shown = Shown(None);
+        let mut hits = mem::take(self.hits);
+        set.scan(phase, flow.view(), flow.fired(), &mut hits);
+        for index in hits.drain(..) {
+            let rule = set.rule(index);
+            if !flow.memory().fired.push(rule.meta.uid) {
                 continue;
             }
+            if rule.taps.on_fire {
+                self.messages.push(shown.found(flow, rule.meta.uid, false));
+            }
+            if !rule.silent {
+                self.raise(flow, index);
+            }
+        }
+        *self.hits = hits;
+        flow.memory().generation = self.book.generation;
+        if phase == Phase::End {
+            let tapped = self.book.tapped_ends(flow.fired());
+            self.messages.extend(tapped.map(|uid| shown.found(flow, uid, true)));
+        } else {
+            flow.memory().wake = set.wake(flow.view(), flow.fired());
+        }
+    }
+
+    /// An alert leaves at once, unless it has to stand in the queue before suppression.
+    fn raise(&mut self, flow: &impl Told, index: RuleIndex) {
+        let meta = &self.book.set.rule(index).meta;
+        let flow_id = flow.id();
+        let alert = Alert {
+            id: alert_id(&meta.id, flow_id.0),
+            time: flow.now(),
+            rule: Arc::clone(meta),
+            evidence: self.book.set.explain(index, &Record::of(flow.view())),
+            flow_id,
+            flow: flow.view().clone(),
+            suppressed: 0,
+        };
+        if self.book.limits.limit(&meta.id).is_some() {
+            self.messages.push(Message::Alert(Box::new(alert)));
+        } else {
             self.alerts.one(meta.level.as_str());
-            self.batch.alerts.push(Alert {
-                id: alert_id(&meta.id, flow.id().0),
-                time: flow.now,
-                rule: std::sync::Arc::clone(meta),
-                evidence: set.explain(rule, &Record::of(flow.view())),
-                flow_id: flow.id(),
-                flow: flow.view().clone(),
-            });
+            self.batch.alerts.push(alert);
         }
-        self.hits.clear();
-        flow.memory.generation = self.book.generation;
-        if phase != Phase::End {
-            flow.memory.wake = set.wake(flow.view(), &flow.memory.fired);
-        }
+    }
+}
+
+/// The flow as all messages of one call share it, copied when the first needs it.
+struct Shown(Option<(FlowId, Arc<Biflow>)>);
+
+impl Shown {
+    fn found(&mut self, flow: &impl Told, rule: u32, at_end: bool) -> Message {
+        let copy = || (flow.id(), Arc::new(flow.view().clone()));
+        let (flow_id, shown) = self.0.get_or_insert_with(copy);
+        let (flow_id, shown) = (*flow_id, Arc::clone(shown));
+        Message::Match(Match { time: flow.now(), rule, at_end, flow_id, flow: shown })
     }
 }
 
@@ -85,11 +161,12 @@ impl FlowSink for Tagger<'_> {
     fn ended(&mut self, flow: &mut LiveFlow<'_>) -> bool {
         let fired = flow.memory.fired.len();
         self.detect(flow, Phase::End);
-        flow.memory.fired.len() > fired
+        self.ended = self.book.tags(&flow.memory.fired[fired..]);
+        self.ended
     }
 
     fn cut(&mut self, flow: &mut LiveFlow<'_>, cut: Cut) {
-        if cut.last {
+        if cut.last && !mem::take(&mut self.ended) {
             self.detect(flow, Phase::End);
         }
         if !self.ships {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::exchange::{Message, Outbox, PARCEL_MESSAGES};
 use super::outputs::Outputs;
 use super::router::Load;
 use super::rules::Rules;
@@ -44,6 +45,8 @@ pub struct Worker {
     ledgers: Ledgers,
     alerts: Counts,
     hits: Vec<RuleIndex>,
+    messages: Vec<Message>,
+    outbox: Outbox,
     batch: Batch,
     batch_since: Instant,
 }
@@ -54,9 +57,9 @@ impl Worker {
     pub fn new(
         shared: Arc<Shared>,
         params: &Arc<Params>,
-        index: usize,
-        workers: usize,
+        (index, workers): (usize, usize),
         pin: bool,
+        outbox: Outbox,
     ) -> Self {
         let tables = (index..SHARDS).step_by(workers);
         let tables = tables.map(|_| FlowTable::new(Arc::clone(params))).collect();
@@ -69,6 +72,8 @@ impl Worker {
             ledgers: Ledgers::default(),
             alerts: Counts::default(),
             hits: Vec::new(),
+            messages: Vec::new(),
+            outbox,
             batch: Batch::default(),
             batch_since: Instant::now(),
         }
@@ -106,6 +111,8 @@ impl Worker {
             ships: !self.shared.outputs.sinks().is_empty(),
             alerts: &mut self.alerts,
             hits: &mut self.hits,
+            messages: &mut self.messages,
+            ended: false,
         };
         for (shard, record) in &load.records {
             let table = &mut self.tables[usize::from(*shard) / self.workers];
@@ -117,10 +124,15 @@ impl Worker {
         }
         for table in &mut self.tables {
             table.advance(load.now, &mut self.ledgers, &mut tagger);
+            if tagger.messages.len() >= PARCEL_MESSAGES {
+                self.outbox.send(tagger.messages, &mut self.ledgers);
+            }
         }
         load.records.clear();
         load.packets.clear();
         self.hand_on(began);
+        self.outbox.send(&mut self.messages, &mut self.ledgers);
+        self.outbox.pass(load.now);
         self.slot().set_clock(load.now);
         self.publish(began);
     }
@@ -135,12 +147,20 @@ impl Worker {
             ships: !self.shared.outputs.sinks().is_empty(),
             alerts: &mut self.alerts,
             hits: &mut self.hits,
+            messages: &mut self.messages,
+            ended: false,
         };
+        self.outbox.wait();
         for table in &mut self.tables {
             table.flush(&mut self.ledgers, &mut tagger);
+            if tagger.messages.len() >= PARCEL_MESSAGES {
+                self.outbox.send(tagger.messages, &mut self.ledgers);
+            }
         }
+        self.outbox.send(&mut self.messages, &mut self.ledgers);
         self.shared.outputs.hand(mem::take(&mut self.batch));
         self.publish(began);
+        self.outbox.finish();
     }
 
     fn hand_on(&mut self, now: Instant) {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config, Problem};
 use crate::detect::sigma::{Rejected, Source};
+use crate::detect::suppress;
 use crate::pipeline::rules;
 
 /// Why a configuration cannot be used.
@@ -44,8 +45,9 @@ fn lines(problems: &[impl ToString]) -> String {
 pub fn config(path: &Path) -> Result<Config, LoadError> {
     let text = fs::read_to_string(path);
     let text = text.map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
-    let mut config =
-        config::parse(&path.display().to_string(), &text).map_err(LoadError::Problems)?;
+    let name = path.display().to_string();
+    let config = config::parse_with(&name, &text, |config| suppress::check(&config.rules));
+    let mut config = config.map_err(LoadError::Problems)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let absolute = |place: &mut PathBuf| *place = folder.join(&*place);
     config.rules.directories.iter_mut().for_each(absolute);

@@ -21,7 +21,7 @@ use crate::flow::params::Params;
 #[cfg(feature = "capture")]
 use crate::input::capture::{CaptureError, Live};
 use crate::input::udp::{self, Receiver};
-use crate::metrics::{Board, Ledgers};
+use crate::metrics::Ledgers;
 use crate::output::{Context, FilesSink, Sink};
 use crate::pipeline::collect::{Collect, ExporterBoard, wall};
 use crate::pipeline::worker::Shared;
@@ -101,7 +101,7 @@ impl Sensor {
         report_rules(&book);
         let sockets = sockets(&config)?;
         let live = open_capture(&config)?;
-        let readers = usize::from(!sockets.is_empty()) + usize::from(live.is_some());
+        let readers = usize::from(!sockets.is_empty()) + live.len();
         if readers == 0 {
             return Err(RunError::NoInput);
         }
@@ -109,12 +109,10 @@ impl Sensor {
             0 => affinity::cores().saturating_sub(1).clamp(1, crate::net::SHARDS),
             workers => workers,
         };
-        let names = (0..workers).map(|i| format!("worker-{i}"));
-        let names = names.chain((0..readers).map(|i| format!("reader-{i}")));
         let shared = Arc::new(Shared {
             rules,
             outputs: Outputs::live(sinks(&config)?),
-            board: Board::new(names),
+            board: pipeline::board(workers, readers),
         });
         // Nobody outside can aim flows at one place of the table. It moves entries, never output.
         let hash_seed = RandomState::new().build_hasher().finish();
@@ -143,7 +141,7 @@ impl Sensor {
             sensor.server = Some(Server::start(listen, status)?);
         }
         let mut routers = started.routers.into_iter().zip(workers..);
-        if let Some(live) = live {
+        for live in live {
             let (router, slot) = routers.next().expect("a router for each reader");
             sensor.start_capture(live, router, slot)?;
         }
@@ -314,18 +312,18 @@ fn report_rules(book: &pipeline::RuleBook) {
 
 /// Opens the interface that the configuration names, if it names one.
 #[cfg(feature = "capture")]
-fn open_capture(config: &Config) -> Result<Option<Live>, RunError> {
-    let Some(capture) = &config.input.capture else { return Ok(None) };
+fn open_capture(config: &Config) -> Result<Vec<Live>, RunError> {
+    let Some(capture) = &config.input.capture else { return Ok(Vec::new()) };
     let live = Live::open(capture).map_err(|error| RunError::Capture(error.to_string()))?;
-    tracing::info!(interface = capture.interface, "capturing");
-    Ok(Some(live))
+    tracing::info!(interface = capture.interface, readers = live.len(), "capturing");
+    Ok(live)
 }
 
 #[cfg(not(feature = "capture"))]
-fn open_capture(config: &Config) -> Result<Option<Live>, RunError> {
+fn open_capture(config: &Config) -> Result<Vec<Live>, RunError> {
     let message = "input.capture: this build has no feature `capture`";
     let wanted = config.input.capture.is_some();
-    if wanted { Err(RunError::Capture(message.into())) } else { Ok(None) }
+    if wanted { Err(RunError::Capture(message.into())) } else { Ok(Vec::new()) }
 }
 
 /// The sockets that systemd passed, else those that the configuration names.

@@ -32,6 +32,7 @@ fn batch(from: u32, to: u32) -> Arc<Batch> {
                 evidence: Vec::new(),
                 flow_id,
                 flow: flow.clone(),
+                suppressed: 0,
             });
         }
         let slice = Slice { flow_id, number, flow, ..Slice::default() };

@@ -9,6 +9,7 @@ mod collector_vectors;
 mod community;
 mod docs;
 mod elements;
+mod exchange;
 mod files;
 mod frames;
 mod harness;

@@ -13,6 +13,7 @@ use super::predicate::{Class, show};
 use super::reason::Reason;
 use super::report::{LoadReport, Note, Rejected};
 use crate::config::Logsource;
+use crate::detect::suppress::Limits;
 use crate::detect::{Evidence, RuleMeta};
 use crate::flow::{Biflow, Wake};
 
@@ -36,6 +37,8 @@ pub struct Options {
     pub disable: Vec<String>,
     /// Names of the sites, by the index that flows carry.
     pub sites: Vec<String>,
+    /// Of which rules not every alert leaves.
+    pub limits: Limits,
 }
 
 /// Gives every rule id a number that stays the same over reloads.

@@ -432,6 +432,12 @@ const ALERT: &[Field] = &[
         |r, _| some(r.alert, |a| Value::Evidence(&a.evidence)),
         "The predicates that made the rule fire, with the flow's values.",
     ),
+    maybe(
+        "suppressed",
+        Int64,
+        |r, _| some(r.alert.map(|a| a.suppressed).filter(|&held| held > 0), int),
+        "Alerts of this rule and group that `rules.suppress` held back since the last that left.",
+    ),
 ];
 
 /// A counter; the largest that the type holds if it is larger.

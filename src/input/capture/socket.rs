@@ -1,0 +1,100 @@
+//! A packet socket and what it is asked: options, interface requests.
+
+#![expect(unsafe_code, reason = "packet sockets have no safe form in std")]
+
+use std::ffi::CString;
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use libc::{c_int, c_void, socklen_t};
+
+/// A raw packet socket that receives nothing before [`bind`].
+pub(super) fn open() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers are passed; the descriptor is checked before it is owned.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    check(fd)?;
+    // SAFETY: `fd` was just opened, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Receives all protocols of interface `index` from now on.
+pub(super) fn bind(socket: &OwnedFd, index: c_int) -> io::Result<()> {
+    // SAFETY: all-zero is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_ifindex = index;
+    let length = size_of_val(&address) as socklen_t;
+    // SAFETY: the pointer and the length describe `address`, which outlives the call.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })
+}
+
+/// Sets an option of type `T`, a plain C type.
+pub(super) fn set<T>(socket: &OwnedFd, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+    let length = size_of::<T>() as socklen_t;
+    let value = std::ptr::from_ref(value).cast::<c_void>();
+    // SAFETY: the pointer and the length describe `value`, which outlives the call.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value, length) })
+}
+
+/// Asks for an option that is three 32-bit words at most; those that the kernel does not write
+/// are 0.
+pub(super) fn get(socket: &OwnedFd, level: c_int, name: c_int) -> io::Result<[u32; 3]> {
+    let mut words = [0_u32; 3];
+    let mut length = size_of_val(&words) as socklen_t;
+    let value = words.as_mut_ptr().cast::<c_void>();
+    // SAFETY: the kernel writes at most `length` octets, which `words` has.
+    check(unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, value, &raw mut length) })?;
+    Ok(words)
+}
+
+/// The index of the interface called `name`.
+pub(super) fn index_of(name: &str) -> io::Result<c_int> {
+    let unknown = || io::Error::from_raw_os_error(libc::ENODEV);
+    let name = CString::new(name).map_err(|_| unknown())?;
+    // SAFETY: `name` is a C string that outlives the call.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(unknown()),
+        index => c_int::try_from(index).map_err(|_| unknown()),
+    }
+}
+
+/// The ARP hardware type of the interface called `name` (ARPHRD_*).
+pub(super) fn hardware(socket: &OwnedFd, name: &str) -> io::Result<u16> {
+    let mut request = request(name)?;
+    ioctl(socket, libc::SIOCGIFHWADDR, &mut request)?;
+    // SAFETY: SIOCGIFHWADDR succeeded, so this member is the one that was written.
+    Ok(unsafe { request.ifr_ifru.ifru_hwaddr.sa_family })
+}
+
+/// An answer of the driver to an ethtool question about one value.
+pub(super) fn ethtool(socket: &OwnedFd, name: &str, command: u32) -> io::Result<u32> {
+    // struct ethtool_value { __u32 cmd; __u32 data; }
+    let mut value = [command, 0_u32];
+    let mut request = request(name)?;
+    request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
+    ioctl(socket, libc::SIOCETHTOOL, &mut request)?;
+    Ok(value[1])
+}
+
+fn request(name: &str) -> io::Result<libc::ifreq> {
+    // SAFETY: all-zero is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
+    }
+    for (to, &from) in request.ifr_name.iter_mut().zip(name.as_bytes()) {
+        *to = from as libc::c_char;
+    }
+    Ok(request)
+}
+
+fn ioctl(socket: &OwnedFd, what: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
+    // SAFETY: `request` is a valid ifreq, and what it points to outlives the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), what as _, std::ptr::from_mut(request)) })
+}
+
+fn check(result: c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
