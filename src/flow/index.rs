@@ -131,11 +131,6 @@ impl Index {
             at = self.next(at);
         }
     }
-
-    /// Octets that the index takes.
-    pub(super) const fn octets(&self) -> usize {
-        self.buckets.len() * size_of::<Bucket>()
-    }
 }
 
 #[cfg(test)]

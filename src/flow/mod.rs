@@ -3,6 +3,7 @@
 //! Pure: no clock, socket, file, thread or randomness. Records and the input clock's stamp go in,
 //! slices come out through [`FlowSink`].
 
+pub mod batch;
 pub mod community;
 mod entry;
 mod fragments;

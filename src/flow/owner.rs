@@ -64,7 +64,7 @@ impl Store {
             entry.arrivals[side] = now;
             return true;
         }
-        let owns = held == owner && self.point(i, side) == claimant.point();
+        let owns = held == owner && *self.point(i, side) == claimant.point();
         if !owns {
             let takes_over = held == Owner::None
                 || params.dedup == Dedup::Owner && self.gives_way(i, side, claimant, now, params);

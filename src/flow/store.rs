@@ -102,6 +102,7 @@ impl Store {
     }
 
     /// The key of entry `i`.
+    #[inline]
     pub(super) fn key(&self, i: u32) -> FlowKey {
         self.entries[i].key.unpack(|pair| self.pairs[pair])
     }
@@ -185,12 +186,14 @@ impl Store {
         &mut self.pasts[entry.past]
     }
 
+    #[inline]
     pub(super) fn past(&self, i: u32) -> Option<&Past> {
         let past = self.entries[i].past;
         (past != NONE).then(|| &self.pasts[past])
     }
 
     /// Counters of `side` over the flow's life.
+    #[inline]
     pub(super) fn total(&self, i: u32, side: CanonicalSide) -> Totals {
         let held = self.entries[i].held(side);
         self.past(i).map_or(held, |past| past.total(side, &held))
@@ -212,6 +215,7 @@ impl Store {
     }
 
     /// First and last instant of the flow.
+    #[inline]
     pub(super) fn span(&self, i: u32) -> (Micros, Micros) {
         let entry = &self.entries[i];
         let Some(past) = self.past(i).filter(|past| past.slices > 0) else {
@@ -224,6 +228,7 @@ impl Store {
     }
 
     /// Slices that were cut.
+    #[inline]
     pub(super) fn slices(&self, i: u32) -> u32 {
         self.past(i).map_or(0, |past| past.slices)
     }
@@ -316,6 +321,7 @@ impl Store {
     }
 
     /// What exporters told of entry `i` besides counters and points.
+    #[inline]
     pub(super) fn exported(&self, i: u32) -> Exported {
         let in_place = self.entries[i].exported();
         in_place.or_else(|| Some(self.extra(i)?.exported)).unwrap_or_default()
@@ -329,6 +335,7 @@ impl Store {
         }
     }
 
+    #[inline]
     pub(super) fn extra(&self, i: u32) -> Option<&Extra> {
         let extra = self.entries[i].has(flag::EXTRA).then(|| self.extras.get(&i));
         extra.flatten().map(|extra| &**extra)
@@ -346,8 +353,9 @@ impl Store {
         &self.points[self.entries[i].points[side]]
     }
 
-    pub(super) fn point(&self, i: u32, side: CanonicalSide) -> ObservationPoint {
-        self.observation(i, side).point
+    #[inline]
+    pub(super) fn point(&self, i: u32, side: CanonicalSide) -> &ObservationPoint {
+        &self.observation(i, side).point
     }
 
     /// The idle timeout of entry `i` as it is, in microseconds.
@@ -389,6 +397,7 @@ impl Store {
 
     /// Whether a wake-up value is reached. A sum is never below either of its parts, so comparing
     /// the sums covers both directions too.
+    #[inline]
     pub(super) fn reaches(&self, i: u32, new_flags: bool) -> bool {
         let place = self.entries[i].memory;
         if !self.entries[i].has(flag::WATCHED) || place & POOLED == 0 {
@@ -406,6 +415,7 @@ impl Store {
     }
 
     /// Makes `i` the entry that was merged into last.
+    #[inline]
     fn touch(&mut self, i: u32) {
         if self.merges == u32::MAX {
             self.renumber_merges();
@@ -455,11 +465,6 @@ impl Store {
             self.oldest.extend_from_slice(&ages[..quarter]);
             self.oldest.sort_unstable_by(|a, b| b.cmp(a));
         }
-    }
-
-    /// Octets that the entries, their index and their parts take for `flows` flows of IPv4.
-    pub(super) fn octets(&self) -> usize {
-        self.index.octets() + self.entries.len() as usize * size_of::<Entry>()
     }
 
     #[cfg(test)]

@@ -32,6 +32,7 @@ use super::view::{Biflow, DirectionBy, EndReason};
 use super::wheel::{Due, Wheel};
 use super::{Cut, FlowSink, LiveFlow, Memory, orient, tcp};
 use crate::metrics::ledger::Ledgers;
+use crate::net::Addr;
 use crate::time::Micros;
 
 /// IE 136: end of flow detected.
@@ -97,6 +98,12 @@ impl FlowTable {
             memory: Memory::default(),
             params,
         }
+    }
+
+    /// Lets the count of merges begin at `merges`.
+    #[cfg(test)]
+    pub(super) fn set_merges(&mut self, merges: u32) {
+        self.store.set_merges(merges);
     }
 
     /// Flows in the table.
@@ -168,9 +175,7 @@ impl FlowTable {
         }
         let new = found.is_none();
         let i = found.unwrap_or_else(|| self.create(prepared, r.first, ledgers, sink));
-        let before = self.store.sole_exporter(i);
-        let merged = self.merge_record(i, side, r);
-        self.store.note_exporter(i, r.point.exporter, before);
+        let merged = self.merge_and_note_exporter(i, side, r);
         let Some((new_flags, earlier)) = merged else {
             ledgers.records.duplicate += 1;
             return;
@@ -262,7 +267,7 @@ impl FlowTable {
         entry.side_has(side, side_flag::ENDED)
             && r.fwd.tcp_flags.is_some_and(|flags| flags & SYN != 0)
             && entry.owner(side) == Owner::Exporter
-            && self.store.point(i, side) == r.point
+            && *self.store.point(i, side) == r.point
             && r.first > self.store.span(i).1
     }
 
@@ -291,6 +296,26 @@ impl FlowTable {
             self.wheel.add_entry();
         }
         i
+    }
+
+    /// As [`Self::merge_record`]. Also notes the exporter, whether its record is merged or not.
+    fn merge_and_note_exporter(
+        &mut self,
+        i: u32,
+        side: CanonicalSide,
+        r: &FlowRecord,
+    ) -> Option<(bool, bool)> {
+        let exporter = r.point.exporter;
+        let points = self.store.entries[i].points;
+        // An exporter that owns a side was noted when it became the owner.
+        let owns = self.store.point(i, side).exporter == exporter;
+        let noted = owns && exporter != Addr::UNSPECIFIED;
+        let before = if noted { Some(exporter) } else { self.store.sole_exporter(i) };
+        let merged = self.merge_record(i, side, r);
+        if !noted || self.store.entries[i].points != points {
+            self.store.note_exporter(i, exporter, before);
+        }
+        merged
     }
 
     /// Merges the directions of `r` that its observation point owns. `None`: it owns none of them.

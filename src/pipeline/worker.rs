@@ -13,6 +13,7 @@ use super::rules::Rules;
 use super::shard::Tagger;
 use crate::detect::sigma::RuleIndex;
 use crate::flow::FlowTable;
+use crate::flow::batch::merge_all;
 use crate::flow::params::Params;
 use crate::metrics::{Board, Counts, Ledgers, Slot};
 use crate::net::SHARDS;
@@ -114,14 +115,9 @@ impl Worker {
             messages: &mut self.messages,
             ended: false,
         };
-        for (shard, record) in &load.records {
-            let table = &mut self.tables[usize::from(*shard) / self.workers];
-            table.record(record, &mut self.ledgers, &mut tagger);
-        }
-        for (shard, packet) in &load.packets {
-            let table = &mut self.tables[usize::from(*shard) / self.workers];
-            table.packet(packet, &mut self.ledgers, &mut tagger);
-        }
+        let Self { tables, workers, ledgers, .. } = self;
+        merge_all(&load.records, tables, *workers, ledgers, &mut tagger);
+        merge_all(&load.packets, tables, *workers, ledgers, &mut tagger);
         for table in &mut self.tables {
             table.advance(load.now, &mut self.ledgers, &mut tagger);
             if tagger.messages.len() >= PARCEL_MESSAGES {
