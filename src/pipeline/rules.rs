@@ -145,6 +145,7 @@ pub fn options(config: &Config) -> Options {
         disable: rules.disable.clone(),
         sites: std::iter::once("default".to_owned()).chain(sites).collect(),
         limits: Limits::of(rules),
+        ..Options::default()
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn of(rule: &SigmaRule, file: &str, line: u32) -> RuleMeta {
     }
     RuleMeta {
         uid: 0,
-        id: rule.id.clone().unwrap_or_else(|| title_id(&rule.title)),
+        id: id(rule),
         title: rule.title.clone(),
         level: rule.level.map_or(Level::Medium, level),
         author: rule.author.clone(),
@@ -35,6 +35,11 @@ pub(super) fn of(rule: &SigmaRule, file: &str, line: u32) -> RuleMeta {
         file: file.to_owned(),
         line,
     }
+}
+
+/// The rule's id; without one, a hash of its title.
+pub(super) fn id(rule: &SigmaRule) -> String {
+    rule.id.clone().unwrap_or_else(|| title_id(&rule.title))
 }
 
 /// A word on rules that their authors gave up.

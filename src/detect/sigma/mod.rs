@@ -7,16 +7,20 @@
 //! ([`predicate::Class`]). [`RuleSet`] scans them. docs/sigma.md has the decisions.
 
 mod compile;
+mod filters;
 mod front;
+mod load;
 mod meta;
 
 pub mod correlate;
 pub mod event;
+pub mod exclusions;
 pub mod expr;
 pub mod fields;
 pub mod interval;
 pub mod names;
 pub mod number;
+pub mod placeholders;
 pub mod predicate;
 pub mod reason;
 pub mod report;
@@ -24,7 +28,9 @@ pub mod ruleset;
 pub mod text;
 
 pub use event::{Event, EventError};
+pub use exclusions::{Exclusion, ExclusionMeta};
 pub use fields::{Field, Record};
+pub use placeholders::Placeholders;
 pub use predicate::Class;
 pub use reason::Reason;
 pub use report::{LoadReport, Note, Rejected};
