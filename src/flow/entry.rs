@@ -4,6 +4,7 @@
 //! fit, and what a flow needs once a slice was cut, lies in [`Past`], which few flows have. What
 //! fewer still have (several exporters, a tunnel, exporters beside a capture) lies in [`Extra`].
 
+use super::intern::Words;
 use super::key::{CanonicalSide, PackedKey};
 use super::record::{Counters, Name, ObservationPoint, TcpFlags, Tunnel};
 use super::tcp::Tcp;
@@ -247,10 +248,10 @@ impl Entry {
     /// Notes what `counters` tells besides octets and packets; returns whether it holds a TCP flag
     /// that `side` had not.
     pub(super) fn note_counters(&mut self, side: CanonicalSide, counters: &Counters) -> bool {
-        let knows = u8::from(counters.octets_l2.is_some()) * side_flag::KNOWS_L2
-            | u8::from(counters.payload.is_some()) * side_flag::KNOWS_PAYLOAD
-            | u8::from(counters.tcp_flags.is_some()) * side_flag::KNOWS_FLAGS;
-        self.side_flags[side] |= knows;
+        let known = |is: bool, flag: u8| if is { flag } else { 0 };
+        self.side_flags[side] |= known(counters.octets_l2.is_some(), side_flag::KNOWS_L2)
+            | known(counters.payload.is_some(), side_flag::KNOWS_PAYLOAD)
+            | known(counters.tcp_flags.is_some(), side_flag::KNOWS_FLAGS);
         let flags = counters.tcp_flags.unwrap_or(0);
         let new = flags & !self.tcp_flags[side] != 0;
         self.tcp_flags[side] |= flags;
@@ -368,7 +369,7 @@ impl Past {
 }
 
 /// What the owner of a side told of where it saw the side: the same for many flows.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Observation {
     pub(super) point: ObservationPoint,
     /// 0: unknown.
@@ -379,11 +380,36 @@ pub(super) struct Observation {
     pub(super) out_if_name: Option<Name>,
 }
 
+impl Words for Observation {
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
+    fn words(&self) -> [u64; 3] {
+        let ObservationPoint { exporter, domain, interface, direction } = self.point;
+        let interfaces = [self.in_if, self.out_if].map(|index| u64::from(index.unwrap_or(0)));
+        let exporter = (exporter.0 >> 64) as u64 ^ (exporter.0 as u64).rotate_left(7);
+        let sampling = u64::from(self.sampling_interval).rotate_left(40);
+        [
+            exporter ^ u64::from(domain).rotate_left(32),
+            interfaces[0] << 32 | interfaces[1],
+            u64::from(interface) << 8 ^ u64::from(direction) ^ sampling,
+        ]
+    }
+}
+
 /// Names that exporters give to a flow.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Labels {
     pub(super) vrf: Option<Name>,
     pub(super) application: Option<Name>,
+}
+
+impl Words for Labels {
+    fn words(&self) -> [u64; 3] {
+        let word = |name: &Option<Name>| {
+            let octets = name.as_deref().unwrap_or_default().bytes();
+            octets.fold(0, |hash: u64, octet| hash.wrapping_mul(0x100_0000_01b3) ^ u64::from(octet))
+        };
+        [word(&self.vrf), word(&self.application), 0]
+    }
 }
 
 /// What exporters told of a flow besides counters and observation points.

@@ -46,9 +46,14 @@ impl Index {
         u32::MAX << self.number_bits
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the high half is wanted")]
     const fn tag(&self, hash: u64) -> u32 {
         (hash >> 32) as u32 & self.tag_mask()
+    }
+
+    /// Octets of an index that has grown to hold `entries`.
+    pub(super) const fn octets(entries: usize) -> usize {
+        let buckets = entries.div_ceil(LOAD_MAX).next_power_of_two();
+        if buckets < 4 { 4 * size_of::<Bucket>() } else { buckets * size_of::<Bucket>() }
     }
 
     /// Asks the processor to fetch what a look-up of `hash` reads first.

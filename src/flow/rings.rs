@@ -75,6 +75,11 @@ impl Rings {
     }
 }
 
+/// Octets of the links of `entries` entries.
+pub(super) const fn octets(entries: usize) -> usize {
+    entries * size_of::<Links>()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;

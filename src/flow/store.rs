@@ -473,6 +473,11 @@ impl Store {
     }
 }
 
+/// Octets of `flows` entries and their index.
+pub(super) const fn octets(flows: usize) -> usize {
+    flows * size_of::<Entry>() + Index::octets(flows)
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "the low half is wanted")]
 const fn entry_of(age: u64) -> u32 {
     age as u32
