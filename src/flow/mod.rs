@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod community;
 mod entry;
+pub mod fold;
 mod fragments;
 mod index;
 mod intern;
@@ -28,6 +29,7 @@ pub mod view;
 mod wheel;
 
 pub use community::community_id;
+pub use fold::{Fold, FoldSink, FoldedFlow};
 pub use live::{Cut, LiveFlow};
 pub use memory::{Fired, Memory, Wake};
 pub use params::Params;
