@@ -3,6 +3,7 @@
 //! The modules stand in the order in which they may know each other: each imports only from those
 //! above it (`tests/it/layers.rs` holds this).
 
+pub mod mem;
 pub mod net;
 pub mod time;
 

@@ -1,19 +1,21 @@
-//! An entry of the table: what every update touches ([`Entry`]), and the rest ([`Attributes`]).
+//! An entry of the table: three cache lines, of which an ordinary update touches two or three.
 //!
-//! Counters lie by canonical side and are cumulated over the flow's life; a slice's are the
-//! difference to what they were when the slice before it was cut.
+//! Counters lie by canonical side. They are those of the flow's life in 32 bits each; what does not
+//! fit, and what a flow needs once a slice was cut, lies in [`Past`], which few flows have. What
+//! fewer still have (several exporters, a tunnel, exporters beside a capture) lies in [`Extra`].
 
-use super::key::{CanonicalSide, FlowKey, is_icmp};
-use super::params::Params;
+use super::intern::Words;
+use super::key::{CanonicalSide, PackedKey};
 use super::record::{Counters, Name, ObservationPoint, TcpFlags, Tunnel};
 use super::tcp::Tcp;
-use super::view::{Biflow, DirectionBy, EndReason, Side};
-use super::{Memory, orient};
+use super::view::DirectionBy;
 use crate::net::Addr;
 use crate::time::Micros;
 
 /// Exporters that a flow remembers, at most.
 pub const EXPORTERS_MAX: usize = 8;
+/// No number: the entry has no such part.
+pub(super) const NONE: u32 = u32::MAX;
 
 /// What kind of observation point owns a side.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -23,12 +25,12 @@ pub(super) enum Owner {
     None,
     /// This sensor's own capture.
     Packets,
-    /// An exporter's: [`Report::point`].
+    /// An exporter's: [`Observation`].
     Exporter,
 }
 
-/// Cumulated counters that slices take the difference of.
-#[derive(Clone, Copy, Debug, Default)]
+/// Cumulated counters of one side.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Totals {
     pub(super) octets: u64,
     pub(super) packets: u64,
@@ -37,14 +39,16 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, counters: &Counters) {
-        self.octets = self.octets.saturating_add(counters.octets);
-        self.packets = self.packets.saturating_add(counters.packets);
-        self.octets_l2 = self.octets_l2.saturating_add(counters.octets_l2.unwrap_or(0));
-        self.payload = self.payload.saturating_add(counters.payload.unwrap_or(0));
+    fn plus(&self, more: &Self) -> Self {
+        Self {
+            octets: self.octets.saturating_add(more.octets),
+            packets: self.packets.saturating_add(more.packets),
+            octets_l2: self.octets_l2.saturating_add(more.octets_l2),
+            payload: self.payload.saturating_add(more.payload),
+        }
     }
 
-    const fn minus(&self, base: &Self) -> Self {
+    pub(super) const fn minus(&self, base: &Self) -> Self {
         Self {
             octets: self.octets - base.octets,
             packets: self.packets - base.packets,
@@ -54,336 +58,413 @@ impl Totals {
     }
 }
 
-/// One canonical side, as updates see it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct SideEntry {
-    pub(super) totals: Totals,
-    /// Stamp of the owner's latest record.
-    pub(super) arrival: Micros,
-    /// Union over the flow's life.
-    pub(super) tcp_flags: TcpFlags,
-    /// Union over the open slice.
-    pub(super) slice_flags: TcpFlags,
-    pub(super) owner: Owner,
+/// Truths about a flow.
+pub(super) mod flag {
+    /// The higher endpoint is the initiator.
+    pub const INITIATOR: u16 = 1;
+    /// Any packet was merged: then every optional counter is known.
+    pub const PACKETS: u16 = 1 << 4;
+    /// The wake-up values are worth a look.
+    pub const WATCHED: u16 = 1 << 5;
+    /// The flow was closed or reset: `opened` holds when it ends, linger included.
+    pub const ENDING: u16 = 1 << 6;
+    /// The latest record was a packet: its timeouts hold.
+    pub const BY_PACKET: u16 = 1 << 7;
+    /// There was a packet before: the idle timeout of packets is the least.
+    pub const PACKET_IDLE: u16 = 1 << 8;
+    /// The entry is in use.
+    pub const LIVE: u16 = 1 << 9;
+    /// `tos` is known.
+    pub const TOS: u16 = 1 << 10;
+    /// `vlan` is known.
+    pub const VLAN: u16 = 1 << 11;
+    /// `part` is of TCP, else of an exporter.
+    pub const TCP: u16 = 1 << 12;
+    /// There is an [`Extra`](super::Extra).
+    pub const EXTRA: u16 = 1 << 13;
+}
+
+/// [`DirectionBy`] lies in three bits of the flags.
+const BY_SHIFT: u32 = 1;
+const BY_BITS: u16 = 7 << BY_SHIFT;
+/// By the number in those bits; stronger ones come first.
+const DIRECTIONS_BY: [DirectionBy; 5] = [
+    DirectionBy::Exporter,
+    DirectionBy::Syn,
+    DirectionBy::Start,
+    DirectionBy::Port,
+    DirectionBy::First,
+];
+
+/// Truths about one side; the two lowest bits are its [`Owner`].
+pub(super) mod side_flag {
+    pub const OWNER: u8 = 3;
     /// The side's sender reported its end (IE 136 = 3, or FIN or RST in its flags).
-    pub(super) ended: bool,
-    /// Which optional counters were ever reported.
-    knows_l2: bool,
-    knows_payload: bool,
-    knows_flags: bool,
+    pub const ENDED: u8 = 1 << 2;
+    /// Layer-2 octets were reported.
+    pub const KNOWS_L2: u8 = 1 << 3;
+    /// Payload octets were reported.
+    pub const KNOWS_PAYLOAD: u8 = 1 << 4;
+    /// TCP flags were reported.
+    pub const KNOWS_FLAGS: u8 = 1 << 5;
+    /// A packet was owned: `ttl` is that of the first.
+    pub const TTL: u8 = 1 << 6;
+    /// `mark` is known: of TCP the flags of the first packet, of ICMP type and code.
+    pub const MARK: u8 = 1 << 7;
 }
 
-impl SideEntry {
-    /// Adds counters and returns whether they hold a TCP flag that this side had not.
-    pub(super) fn add(&mut self, counters: &Counters) -> bool {
-        self.totals.add(counters);
-        self.knows_l2 |= counters.octets_l2.is_some();
-        self.knows_payload |= counters.payload.is_some();
-        self.knows_flags |= counters.tcp_flags.is_some();
-        let flags = counters.tcp_flags.unwrap_or(0);
-        let new = flags & !self.tcp_flags != 0;
-        self.tcp_flags |= flags;
-        self.slice_flags |= flags;
-        new
-    }
-}
-
-/// What every update touches.
-#[derive(Clone, Debug)]
+/// One flow. All times and counters by canonical side; the order is that of use.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
 pub(super) struct Entry {
-    pub(super) key: FlowKey,
-    pub(super) hash: u64,
-    /// Number of the flow in its shard, from 1 in the order of creation; 0: the entry is free.
-    pub(super) number: u64,
-    pub(super) sides: [SideEntry; 2],
+    pub(super) key: PackedKey,
+    /// Stamps of each side's owner's latest record; the later one is the flow's.
+    pub(super) arrivals: [Micros; 2],
+    octets: [u32; 2],
+    packets: [u32; 2],
+    /// Counts merges of the shard: who was merged into longest ago.
+    pub(super) touched: u32,
+    /// Records in the open slice; 0: none is open.
+    pub(super) records: u32,
+
+    octets_l2: [u32; 2],
+    payload: [u32; 2],
+    /// Of the open slice, or of the flow while none was cut.
     pub(super) first: Micros,
     pub(super) last: Micros,
-    pub(super) slice_first: Micros,
-    pub(super) slice_last: Micros,
-    /// Stamp of the record that opened the slice.
-    pub(super) slice_opened: Micros,
-    /// Records in the open slice; 0: none is open.
-    pub(super) slice_records: u64,
-    pub(super) slice_number: u32,
-    /// Stamp of the latest merged record.
-    pub(super) arrival: Micros,
-    pub(super) idle_us: i64,
-    pub(super) active_us: i64,
-    /// When the flow ends because it was closed or reset, linger included.
-    pub(super) ends_at: Option<Micros>,
+    /// Stamp of the record that opened the slice; with [`flag::ENDING`] the instant of the end.
+    pub(super) opened: Micros,
+    /// Unions over the flow's life.
+    pub(super) tcp_flags: [TcpFlags; 2],
+    pub(super) side_flags: [u8; 2],
+    flags: u16,
+    /// Each side's [`Observation`], by number.
+    pub(super) points: [u32; 2],
+    pub(super) mark: [u16; 2],
+    pub(super) ttl: [u8; 2],
+    pub(super) tos: u8,
+
+    /// Start of the flow's first record: a part of its identity.
+    pub(super) id_first: Micros,
     /// The deadline under which the wheel holds the entry: never after the true one.
     pub(super) queued: Micros,
-    pub(super) initiator: CanonicalSide,
-    pub(super) direction_by: DirectionBy,
-    /// Whether any packet was merged: then every optional counter is known.
-    pub(super) has_packets: bool,
-    /// Whether the wake-up values are worth a look.
-    pub(super) watched: bool,
-    pub(super) tcp: Tcp,
+    /// Counts flows of the shard: in the order of creation.
+    pub(super) number: u32,
+    pub(super) past: u32,
+    pub(super) memory: u32,
+    pub(super) vlan: u16,
+    /// [`Tcp`] or [`Exported`].
+    part: [u32; 8],
 }
 
-/// What a deadline means.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Event {
-    Cut,
-    End(EndReason),
+const _: () = assert!(size_of::<Entry>() == 192);
+
+/// A counter that a record adds to, and whether what it adds fits.
+fn fits(held: &mut u32, more: u64) -> bool {
+    let sum = u32::try_from(more).ok().and_then(|more| held.checked_add(more));
+    *held = sum.unwrap_or(*held);
+    sum.is_some()
 }
 
 impl Entry {
-    pub(super) fn new(key: FlowKey, hash: u64, number: u64, first: Micros) -> Self {
+    pub(super) const fn new(key: PackedKey, number: u32, first: Micros, sender: usize) -> Self {
+        let initiator = if sender == 0 { 0 } else { flag::INITIATOR };
         Self {
             key,
-            hash,
-            number,
-            sides: [SideEntry::default(); 2],
+            arrivals: [Micros::MIN; 2],
+            octets: [0; 2],
+            packets: [0; 2],
+            touched: 0,
+            records: 0,
+            octets_l2: [0; 2],
+            payload: [0; 2],
             first,
             last: first,
-            slice_first: first,
-            slice_last: first,
-            slice_opened: Micros::MIN,
-            slice_records: 0,
-            slice_number: 0,
-            arrival: Micros::MIN,
-            idle_us: 0,
-            active_us: 0,
-            ends_at: None,
+            opened: Micros::MIN,
+            tcp_flags: [0; 2],
+            side_flags: [0; 2],
+            flags: flag::LIVE | initiator | (DirectionBy::First as u16) << BY_SHIFT,
+            points: [0; 2],
+            mark: [0; 2],
+            ttl: [0; 2],
+            tos: 0,
+            id_first: first,
             queued: Micros::MAX,
-            initiator: 0,
-            direction_by: DirectionBy::First,
-            has_packets: false,
-            watched: false,
-            tcp: Tcp::default(),
+            number,
+            past: NONE,
+            memory: 0,
+            vlan: 0,
+            part: Exported::NEW,
         }
     }
 
-    /// What happens next to this flow if no record comes, and when. A closed flow is not cut while
-    /// it lingers; if a slice would be cut when the flow ends, the flow ends.
-    pub(super) fn next_event(&self) -> (Micros, Event) {
-        if let Some(at) = self.ends_at {
-            return (at, Event::End(EndReason::EndOfFlow));
+    pub(super) const fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    pub(super) const fn set(&mut self, flag: u16, on: bool) {
+        self.flags = if on { self.flags | flag } else { self.flags & !flag };
+    }
+
+    pub(super) const fn side_has(&self, side: CanonicalSide, flag: u8) -> bool {
+        self.side_flags[side] & flag != 0
+    }
+
+    pub(super) const fn owner(&self, side: CanonicalSide) -> Owner {
+        match self.side_flags[side] & side_flag::OWNER {
+            0 => Owner::None,
+            1 => Owner::Packets,
+            _ => Owner::Exporter,
         }
-        let idle = self.arrival.plus(self.idle_us);
-        let cut = self.slice_opened.plus(self.active_us);
-        if self.slice_records > 0 && cut < idle {
-            (cut, Event::Cut)
-        } else {
-            (idle, Event::End(EndReason::Idle))
+    }
+
+    pub(super) const fn set_owner(&mut self, side: CanonicalSide, owner: Owner) {
+        let flags = &mut self.side_flags[side];
+        *flags = *flags & !side_flag::OWNER | owner as u8;
+    }
+
+    pub(super) fn initiator(&self) -> CanonicalSide {
+        usize::from(self.has(flag::INITIATOR))
+    }
+
+    pub(super) const fn direction_by(&self) -> DirectionBy {
+        DIRECTIONS_BY[((self.flags & BY_BITS) >> BY_SHIFT) as usize]
+    }
+
+    /// Makes `initiator` the initiator, on the evidence `by`. Returns whether the flow was turned:
+    /// a matter of its label alone.
+    pub(super) fn turn(&mut self, by: DirectionBy, initiator: CanonicalSide) -> bool {
+        self.flags = self.flags & !BY_BITS | (by as u16) << BY_SHIFT;
+        let turned = self.initiator() != initiator;
+        self.set(flag::INITIATOR, initiator == 1);
+        turned
+    }
+
+    /// Stamp of the latest merged record.
+    pub(super) fn arrival(&self) -> Micros {
+        self.arrivals[0].max(self.arrivals[1])
+    }
+
+    /// Notes what `counters` tells besides octets and packets; returns whether it holds a TCP flag
+    /// that `side` had not.
+    pub(super) fn note_counters(&mut self, side: CanonicalSide, counters: &Counters) -> bool {
+        let known = |is: bool, flag: u8| if is { flag } else { 0 };
+        self.side_flags[side] |= known(counters.octets_l2.is_some(), side_flag::KNOWS_L2)
+            | known(counters.payload.is_some(), side_flag::KNOWS_PAYLOAD)
+            | known(counters.tcp_flags.is_some(), side_flag::KNOWS_FLAGS);
+        let flags = counters.tcp_flags.unwrap_or(0);
+        let new = flags & !self.tcp_flags[side] != 0;
+        self.tcp_flags[side] |= flags;
+        new
+    }
+
+    /// Keeps `mark` for `side` unless one is known.
+    pub(super) const fn note_mark(&mut self, side: CanonicalSide, mark: u16) {
+        if !self.side_has(side, side_flag::MARK) {
+            self.mark[side] = mark;
+            self.side_flags[side] |= side_flag::MARK;
         }
     }
 
-    /// Takes in the times of a merged record.
-    pub(super) fn extend(&mut self, first: Micros, last: Micros, stamp: Micros) {
-        self.first = self.first.min(first);
-        self.last = self.last.max(last);
-        if self.slice_records == 0 {
-            (self.slice_first, self.slice_last) = (first, last);
-            self.slice_opened = stamp;
+    /// Adds counters to `side`. Returns what does not fit, for [`Past::spilled`].
+    #[inline]
+    pub(super) fn add(&mut self, side: CanonicalSide, counters: &Counters) -> Option<Totals> {
+        let (octets_l2, payload) = (counters.octets_l2.unwrap_or(0), counters.payload.unwrap_or(0));
+        let Counters { octets, packets, .. } = *counters;
+        let took = [
+            fits(&mut self.octets[side], octets),
+            fits(&mut self.packets[side], packets),
+            fits(&mut self.octets_l2[side], octets_l2),
+            fits(&mut self.payload[side], payload),
+        ];
+        if took == [true; 4] {
+            return None;
         }
-        self.slice_first = self.slice_first.min(first);
-        self.slice_last = self.slice_last.max(last);
-        self.slice_records += 1;
-        self.arrival = stamp;
+        let rest = |took: bool, more| if took { 0 } else { more };
+        Some(Totals {
+            octets: rest(took[0], octets),
+            packets: rest(took[1], packets),
+            octets_l2: rest(took[2], octets_l2),
+            payload: rest(took[3], payload),
+        })
     }
 
-    /// Lets `claim` decide who the initiator is, if it is stronger than what decided so far and no
-    /// slice was cut yet. Returns whether the flow was turned: a matter of its label alone.
-    pub(super) fn orient(&mut self, claim: Option<(DirectionBy, CanonicalSide)>) -> bool {
-        // Stronger variants of `DirectionBy` come first.
-        let stronger = claim.filter(|&(by, _)| by < self.direction_by && self.slice_number == 0);
-        let Some((by, initiator)) = stronger else { return false };
-        self.direction_by = by;
-        std::mem::replace(&mut self.initiator, initiator) != initiator
+    /// What the entry itself has counted of `side`.
+    pub(super) fn held(&self, side: CanonicalSide) -> Totals {
+        Totals {
+            octets: self.octets[side].into(),
+            packets: self.packets[side].into(),
+            octets_l2: self.octets_l2[side].into(),
+            payload: self.payload[side].into(),
+        }
     }
 
-    /// Closes the open slice.
-    pub(super) fn next_slice(&mut self) {
-        self.slice_records = 0;
-        self.slice_number += 1;
-        self.sides.iter_mut().for_each(|side| side.slice_flags = 0);
+    /// The TCP state, of a flow of packets.
+    pub(super) fn tcp(&self) -> Tcp {
+        if self.has(flag::TCP) { Tcp::unpack(&self.part) } else { Tcp::default() }
     }
 
-    /// Whether a wake-up value is reached. A sum is never below either of its parts, so comparing
-    /// the sums covers both directions too.
-    pub(super) fn reaches(&self, memory: &Memory, new_flags: bool) -> bool {
-        let [a, b] = &self.sides;
-        let sum = |of: fn(&Totals) -> u64| of(&a.totals).saturating_add(of(&b.totals));
-        let wake = &memory.wake;
-        sum(|t| t.octets) >= wake.octets
-            || sum(|t| t.packets) >= wake.packets
-            || sum(|t| t.octets_l2) >= wake.other_octets
-            || sum(|t| t.payload) >= wake.other_octets
-            || self.last.since(self.first) >= wake.duration_us
-            || new_flags && wake.on_new_flags
+    /// Puts the TCP state in place. Returns what an exporter told, if that was there before.
+    pub(super) fn set_tcp(&mut self, tcp: &Tcp) -> Option<Exported> {
+        let before = (!self.has(flag::TCP)).then(|| Exported::unpack(&self.part));
+        self.set(flag::TCP, true);
+        self.part = tcp.pack();
+        before.filter(|exported| *exported != Exported::default())
+    }
+
+    /// What exporters told; `None` if it lies in the [`Extra`] or nowhere.
+    pub(super) fn exported(&self) -> Option<Exported> {
+        (!self.has(flag::TCP)).then(|| Exported::unpack(&self.part))
+    }
+
+    /// Puts in place what exporters told. [`flag::TCP`] must not be set.
+    pub(super) fn set_exported(&mut self, exported: &Exported) {
+        debug_assert!(!self.has(flag::TCP), "the place is taken");
+        self.part = exported.pack();
     }
 }
 
-/// What one side's owner told besides counters.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Report {
+/// What a flow needs once a slice was cut or a counter passed 32 bits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Past {
+    /// What did not fit into the entry's counters.
+    pub(super) spilled: [Totals; 2],
+    /// Counters of the flow when the last slice was cut.
+    pub(super) base: [Totals; 2],
+    pub(super) base_retransmits: [u32; 2],
+    /// Of the slices that were cut.
+    pub(super) first: Micros,
+    pub(super) last: Micros,
+    /// Records of the open slice that did not fit.
+    pub(super) records: u64,
+    /// Slices that were cut.
+    pub(super) slices: u32,
+    /// Unions over the open slice.
+    pub(super) tcp_flags: [TcpFlags; 2],
+}
+
+impl Default for Past {
+    fn default() -> Self {
+        Self {
+            spilled: Default::default(),
+            base: Default::default(),
+            base_retransmits: [0; 2],
+            first: Micros::MAX,
+            last: Micros::MIN,
+            records: 0,
+            slices: 0,
+            tcp_flags: [0; 2],
+        }
+    }
+}
+
+impl Past {
+    pub(super) fn spill(&mut self, side: CanonicalSide, more: &Totals) {
+        self.spilled[side] = self.spilled[side].plus(more);
+    }
+
+    pub(super) fn total(&self, side: CanonicalSide, held: &Totals) -> Totals {
+        self.spilled[side].plus(held)
+    }
+}
+
+/// What the owner of a side told of where it saw the side: the same for many flows.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Observation {
     pub(super) point: ObservationPoint,
     /// 0: unknown.
     pub(super) sampling_interval: u32,
-    /// Earliest start of the side's records.
-    pub(super) first: Option<Micros>,
     pub(super) in_if: Option<u32>,
     pub(super) out_if: Option<u32>,
     pub(super) in_if_name: Option<Name>,
     pub(super) out_if_name: Option<Name>,
-    /// Of the address on this side.
-    pub(super) asn: Option<u32>,
-    pub(super) first_flags: Option<TcpFlags>,
-    pub(super) ttl: Option<u8>,
-    /// Type and code of the first ICMP message that this side sent.
-    pub(super) icmp: Option<(u8, u8)>,
 }
 
-impl Report {
-    pub(super) fn start_at(&mut self, first: Micros) {
-        self.first = Some(self.first.map_or(first, |known| known.min(first)));
+impl Words for Observation {
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
+    fn words(&self) -> [u64; 3] {
+        let ObservationPoint { exporter, domain, interface, direction } = self.point;
+        let interfaces = [self.in_if, self.out_if].map(|index| u64::from(index.unwrap_or(0)));
+        let exporter = (exporter.0 >> 64) as u64 ^ (exporter.0 as u64).rotate_left(7);
+        let sampling = u64::from(self.sampling_interval).rotate_left(40);
+        [
+            exporter ^ u64::from(domain).rotate_left(32),
+            interfaces[0] << 32 | interfaces[1],
+            u64::from(interface) << 8 ^ u64::from(direction) ^ sampling,
+        ]
     }
 }
 
-/// What is written when a flow opens or a new exporter appears, and read when it is shown.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Attributes {
-    /// Start of the flow's first record: a part of its identity.
-    pub(super) opened: Micros,
-    pub(super) reports: [Report; 2],
-    /// Counters when the last slice was cut.
-    pub(super) base: [Totals; 2],
-    pub(super) base_retransmits: [u32; 2],
-    pub(super) exporters: Vec<Addr>,
-    pub(super) vrf_name: Option<Name>,
+/// Names that exporters give to a flow.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Labels {
+    pub(super) vrf: Option<Name>,
     pub(super) application: Option<Name>,
-    pub(super) vlan: Option<u16>,
-    pub(super) tos: Option<u8>,
-    pub(super) tunnel: Option<Tunnel>,
 }
 
-impl Attributes {
-    /// Forgets everything but the room that `exporters` takes.
-    pub(super) fn reset(&mut self, opened: Micros) {
-        let mut exporters = std::mem::take(&mut self.exporters);
-        exporters.clear();
-        *self = Self { opened, exporters, ..Self::default() };
-    }
-
-    /// Makes the counters as they are now those that the next slice starts from.
-    pub(super) fn rebase(&mut self, entry: &Entry) {
-        self.base = entry.sides.map(|side| side.totals);
-        self.base_retransmits = entry.tcp.retransmits;
-    }
-
-    /// Notes that `exporter` saw the flow, if there is room.
-    pub(super) fn note_exporter(&mut self, exporter: Addr) {
-        let known = exporter == Addr::UNSPECIFIED || self.exporters.contains(&exporter);
-        if !known && self.exporters.len() < EXPORTERS_MAX {
-            self.exporters.push(exporter);
-        }
+impl Words for Labels {
+    fn words(&self) -> [u64; 3] {
+        let word = |name: &Option<Name>| {
+            let octets = name.as_deref().unwrap_or_default().bytes();
+            octets.fold(0, |hash: u64, octet| hash.wrapping_mul(0x100_0000_01b3) ^ u64::from(octet))
+        };
+        [word(&self.vrf), word(&self.application), 0]
     }
 }
 
-/// Which part of a flow is shown.
+/// What exporters told of a flow besides counters and observation points.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Span {
-    /// All of its life.
-    Flow,
-    /// The open slice.
-    Slice,
+pub(super) struct Exported {
+    /// Earliest start of the records of each side's owners; [`Micros::MAX`]: none.
+    pub(super) starts: [Micros; 2],
+    /// Of the address on each side; 0 is none (RFC 7607 reserves it).
+    pub(super) asn: [u32; 2],
+    /// The longest idle timeout that a record asked for, in milliseconds, rounded up.
+    pub(super) idle_ms: u32,
+    /// [`Labels`], by number.
+    pub(super) labels: u32,
 }
 
-/// Writes counters and times of `span` into `view`, oriented.
-pub(super) fn show_counters(entry: &Entry, attributes: &Attributes, span: Span, view: &mut Biflow) {
-    let side = |s: CanonicalSide| show_side(entry, attributes, span, s);
-    view.fwd = side(entry.initiator);
-    view.bwd = side(1 - entry.initiator);
-    (view.first, view.last) = match span {
-        Span::Flow => (entry.first, entry.last),
-        Span::Slice if entry.slice_records == 0 => (entry.last, entry.last),
-        Span::Slice => (entry.slice_first, entry.slice_last),
-    };
-}
-
-fn show_side(entry: &Entry, attributes: &Attributes, span: Span, s: CanonicalSide) -> Side {
-    let (side, report) = (&entry.sides[s], &attributes.reports[s]);
-    let retransmits = entry.tcp.retransmits[s];
-    let (totals, tcp_flags, retransmits) = match span {
-        Span::Flow => (side.totals, side.tcp_flags, retransmits),
-        Span::Slice => (
-            side.totals.minus(&attributes.base[s]),
-            side.slice_flags,
-            retransmits - attributes.base_retransmits[s],
-        ),
-    };
-    let metered = entry.has_packets;
-    let metered_tcp = metered && entry.key.protocol == super::key::TCP;
-    Side {
-        octets: totals.octets,
-        packets: totals.packets,
-        octets_l2: (metered || side.knows_l2).then_some(totals.octets_l2),
-        payload: (metered || side.knows_payload).then_some(totals.payload),
-        tcp_flags: (metered_tcp || side.knows_flags).then_some(tcp_flags),
-        first_flags: report.first_flags,
-        retransmits: metered_tcp.then_some(retransmits),
-        ttl: report.ttl,
+impl Default for Exported {
+    fn default() -> Self {
+        Self { starts: [Micros::MAX; 2], asn: [0; 2], idle_ms: 0, labels: 0 }
     }
 }
 
-/// Writes the whole of a flow into `view`, counters cumulated. Allocates only where the flow has
-/// more exporters than `view` ever had.
-pub(super) fn show(entry: &Entry, attributes: &Attributes, params: &Params, view: &mut Biflow) {
-    let (forward, reverse) = (entry.initiator, 1 - entry.initiator);
-    let reports = &attributes.reports;
-    let icmp = reports[forward].icmp.or(reports[reverse].icmp).unwrap_or_default();
-    let ((src, src_port), (dst, dst_port)) =
-        (entry.key.endpoint(forward), entry.key.endpoint(reverse));
-    let ports = if is_icmp(entry.key.protocol) {
-        (u16::from(icmp.0), u16::from(icmp.1))
-    } else {
-        (src_port, dst_port)
+#[expect(clippy::cast_possible_truncation, reason = "halves of 64 bits")]
+const fn halves(at: Micros) -> [u32; 2] {
+    let bits = at.0.cast_unsigned();
+    [(bits >> 32) as u32, bits as u32]
+}
+
+fn whole(high: u32, low: u32) -> Micros {
+    Micros((u64::from(high) << 32 | u64::from(low)).cast_signed())
+}
+
+impl Exported {
+    /// The default, packed.
+    const NEW: [u32; 8] = {
+        let [high, low] = halves(Micros::MAX);
+        [high, low, high, low, 0, 0, 0, 0]
     };
-    // Where only the reverse direction was reported, its interfaces are shown the other way round.
-    let known = if entry.sides[forward].owner == Owner::None { reverse } else { forward };
-    let report = &reports[known];
-    let mut interfaces =
-        [(report.in_if, report.in_if_name.clone()), (report.out_if, report.out_if_name.clone())];
-    if known == reverse {
-        interfaces.reverse();
+
+    fn pack(&self) -> [u32; 8] {
+        let [a, b] = self.starts.map(halves);
+        [a[0], a[1], b[0], b[1], self.asn[0], self.asn[1], self.idle_ms, self.labels]
     }
-    let [(in_if, in_if_name), (out_if, out_if_name)] = interfaces;
-    let packets = entry.sides.map(|s| s.totals.packets > 0);
-    let payload = entry.sides.map(|s| s.totals.payload > 0);
-    let tcp = entry.has_packets && entry.key.protocol == super::key::TCP;
-    let mut exporters = std::mem::take(&mut view.exporters);
-    exporters.clear();
-    exporters.extend_from_slice(&attributes.exporters);
-    *view = Biflow {
-        site: entry.key.site,
-        vrf: entry.key.vrf,
-        vrf_name: attributes.vrf_name.clone(),
-        src,
-        dst,
-        src_port: ports.0,
-        dst_port: ports.1,
-        protocol: entry.key.protocol,
-        point: report.point,
-        exporters,
-        in_if,
-        out_if,
-        in_if_name,
-        out_if_name,
-        application: attributes.application.clone(),
-        vlan: attributes.vlan,
-        tos: attributes.tos,
-        tcp_state: if tcp { entry.tcp.state(packets, payload) } else { None },
-        rtt_us: entry.tcp.rtt_us,
-        direction: orient::direction(&params.home, src, dst),
-        direction_by: entry.direction_by,
-        sampling_interval: Some(report.sampling_interval).filter(|&interval| interval > 0),
-        src_asn: reports[forward].asn,
-        dst_asn: reports[reverse].asn,
-        tunnel: attributes.tunnel,
-        ..Biflow::default()
-    };
-    show_counters(entry, attributes, Span::Flow, view);
+
+    fn unpack(part: &[u32; 8]) -> Self {
+        let [a, b, c, d, x, y, idle_ms, labels] = *part;
+        Self { starts: [whole(a, b), whole(c, d)], asn: [x, y], idle_ms, labels }
+    }
+}
+
+/// What few flows have.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Extra {
+    /// Every exporter that reported the flow, where they are not told by its observation points.
+    pub(super) exporters: Option<Vec<Addr>>,
+    /// What exporters told of a flow whose entry holds the TCP state of packets.
+    pub(super) exported: Exported,
+    pub(super) tunnel: Option<Tunnel>,
 }

@@ -35,7 +35,7 @@ pub const fn has_ports(protocol: u8) -> bool {
 /// where the configuration makes it a part of the key.
 ///
 /// `a` is the lower endpoint by (address, port), so both directions have one key.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct FlowKey {
     /// The lower endpoint's address.
     pub a: Addr,
@@ -100,6 +100,67 @@ impl FlowKey {
     #[must_use]
     pub fn endpoint(&self, side: CanonicalSide) -> (Addr, u16) {
         if side == 0 { (self.a, self.a_port) } else { (self.b, self.b_port) }
+    }
+}
+
+/// A key as entries hold it: 24 octets. Addresses of IPv4 lie inside; of IPv6 there is the number of
+/// the pair in the store's pool.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct PackedKey([u64; 3]);
+
+impl PackedKey {
+    const WIDE: u64 = 1;
+
+    /// `pair` is asked for the number of a pair of addresses that are not both of IPv4.
+    #[expect(clippy::cast_possible_truncation, reason = "addresses of IPv4 have 32 bits")]
+    pub(super) fn new(key: &FlowKey, pair: impl FnOnce([Addr; 2]) -> u32) -> Self {
+        let mut packed = Self([
+            (key.a.0 as u64) << 32 | u64::from(key.b.0 as u32),
+            u64::from(key.a_port) << 48 | u64::from(key.b_port) << 32 | u64::from(key.vrf),
+            u64::from(key.site) << 48 | u64::from(key.vlan) << 32 | u64::from(key.protocol) << 8,
+        ]);
+        if !(key.a.is_v4() && key.b.is_v4()) {
+            packed.0[0] = pair([key.a, key.b]).into();
+            packed.0[2] |= Self::WIDE;
+        }
+        packed
+    }
+
+    /// The number of the pair of addresses, if they do not lie inside.
+    #[expect(clippy::cast_possible_truncation, reason = "a number of 32 bits was put in")]
+    pub(super) const fn pair(&self) -> Option<u32> {
+        if self.0[2] & Self::WIDE == 0 { None } else { Some(self.0[0] as u32) }
+    }
+
+    /// Whether both are the same apart from addresses that do not lie inside.
+    pub(super) const fn is_like(&self, other: &Self) -> bool {
+        self.0[1] == other.0[1]
+            && self.0[2] == other.0[2]
+            && (self.0[0] == other.0[0] || self.0[2] & Self::WIDE != 0)
+    }
+
+    /// The key; `pair` gives addresses that do not lie inside.
+    #[expect(clippy::cast_possible_truncation, reason = "each part has its bits")]
+    pub(super) fn unpack(&self, pair: impl FnOnce(u32) -> [Addr; 2]) -> FlowKey {
+        let [ends, ports, rest] = self.0;
+        let [a, b] = match self.pair() {
+            Some(number) => pair(number),
+            None => [Addr::v4((ends >> 32) as u32), Addr::v4(ends as u32)],
+        };
+        let (a_port, b_port) = self.ports();
+        let (site, vlan) = ((rest >> 48) as u16, (rest >> 32) as u16);
+        FlowKey { a, b, vrf: ports as u32, a_port, b_port, site, vlan, protocol: self.protocol() }
+    }
+
+    /// The lower and the higher endpoint's port.
+    #[expect(clippy::cast_possible_truncation, reason = "each part has its bits")]
+    pub(super) const fn ports(&self) -> (u16, u16) {
+        ((self.0[1] >> 48) as u16, (self.0[1] >> 32) as u16)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "each part has its bits")]
+    pub(super) const fn protocol(&self) -> u8 {
+        (self.0[2] >> 8) as u8
     }
 }
 
@@ -171,6 +232,26 @@ mod tests {
             let itself = src == dst && (ports.0 == ports.1 || is_icmp(protocol));
             prop_assert_eq!(s != r, !itself);
             prop_assert_eq!(there.endpoint(s).0, Addr(src));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_packed_without_loss(
+            ends in prop::sample::select(vec![
+                (Addr::v4(1), Addr::v4(u32::MAX)), (Addr(1), Addr::v4(7)), (Addr(1), Addr(u128::MAX)),
+            ]),
+            ports: (u16, u16), vrf: u32, site: u16, vlan: u16, protocol: u8,
+        ) {
+            let (a, b) = ends;
+            let (a_port, b_port) = ports;
+            let key = FlowKey { a, b, vrf, a_port, b_port, site, vlan, protocol };
+            let mut pairs = Vec::new();
+            let packed = PackedKey::new(&key, |pair| { pairs.push(pair); u32::MAX });
+            prop_assert_eq!(packed.pair().is_some(), !(a.is_v4() && b.is_v4()));
+            prop_assert_eq!(packed.unpack(|_| pairs[0]), key);
+            prop_assert_eq!(packed.ports(), ports);
+            prop_assert_eq!(packed.protocol(), protocol);
         }
     }
 

@@ -4,9 +4,10 @@ use std::cell::Cell;
 use std::fmt;
 
 use super::Memory;
-use super::entry::{Attributes, Entry, Span, show, show_counters};
 use super::key::flow_id;
 use super::params::Params;
+use super::show::Span;
+use super::store::Store;
 use super::view::{Biflow, EndReason, FlowId, Slice};
 use crate::time::Micros;
 
@@ -29,8 +30,8 @@ pub struct LiveFlow<'a> {
     pub now: Micros,
     /// What detection remembers on the entry between calls.
     pub memory: &'a mut Memory,
-    pub(super) entry: &'a Entry,
-    pub(super) attributes: &'a Attributes,
+    pub(super) store: &'a Store,
+    pub(super) entry: u32,
     pub(super) params: &'a Params,
     /// Room for the view, until it is made.
     pub(super) room: Cell<Option<&'a mut Biflow>>,
@@ -46,7 +47,7 @@ impl<'a> LiveFlow<'a> {
             return view;
         }
         let room = self.room.take().expect("the room is there until the view is made");
-        show(self.entry, self.attributes, self.params, room);
+        self.store.show(self.entry, Span::Flow, self.params, room);
         self.view.set(Some(room));
         room
     }
@@ -54,7 +55,7 @@ impl<'a> LiveFlow<'a> {
     /// The flow's identity. One SHA-1.
     #[must_use]
     pub fn id(&self) -> FlowId {
-        flow_id(&self.entry.key, self.attributes.opened)
+        flow_id(&self.store.key(self.entry), self.store.entries[self.entry].id_first)
     }
 
     /// The slice of `cut`, with the rules that have fired so far.
@@ -64,10 +65,12 @@ impl<'a> LiveFlow<'a> {
         let flow_id = self.id();
         let mut slice = Slice { flow_id, number, last, end_reason, records, ..Slice::default() };
         match self.view.get() {
-            Some(view) => slice.flow.clone_from(view),
-            None => show(self.entry, self.attributes, self.params, &mut slice.flow),
+            Some(view) => {
+                slice.flow.clone_from(view);
+                self.store.show_counters(self.entry, Span::Slice, &mut slice.flow);
+            }
+            None => self.store.show(self.entry, Span::Slice, self.params, &mut slice.flow),
         }
-        show_counters(self.entry, self.attributes, Span::Slice, &mut slice.flow);
         slice.fired.extend_from_slice(&self.memory.fired);
         slice
     }

@@ -3,11 +3,13 @@
 //! Pure: no clock, socket, file, thread or randomness. Records and the input clock's stamp go in,
 //! slices come out through [`FlowSink`].
 
+pub mod batch;
 pub mod community;
 mod entry;
 pub mod fold;
 mod fragments;
 mod index;
+mod intern;
 pub mod key;
 mod live;
 mod memory;
@@ -16,6 +18,8 @@ mod owner;
 pub mod params;
 pub mod record;
 mod rings;
+mod show;
+mod slab;
 mod store;
 pub mod table;
 mod tcp;
@@ -30,7 +34,7 @@ pub use live::{Cut, LiveFlow};
 pub use memory::{Fired, Memory, Wake};
 pub use params::Params;
 pub use record::{FlowRecord, ObservationPoint, PacketRecord, TcpFlags};
-pub use table::FlowTable;
+pub use table::{FlowTable, Prepared};
 pub use view::{Biflow, Direction, DirectionBy, EndReason, FlowId, Side, Slice, TcpState};
 
 /// What the table tells of a flow while it lives. The shard of `pipeline` implements it: there

@@ -3,9 +3,10 @@
 //! Evidence only ever gives way to stronger evidence, in the order of [`DirectionBy`], and only
 //! until the flow's first slice is cut: after that the label is fixed.
 
-use super::entry::{Attributes, Entry, Owner};
+use super::entry::{Entry, Owner};
 use super::key::{CanonicalSide, has_ports, is_icmp};
 use super::record::{ACK, FlowRecord, SYN, TcpFlags};
+use super::store::Store;
 use super::tcp;
 use super::view::{Direction, DirectionBy};
 use crate::net::{Addr, Cidr};
@@ -41,26 +42,19 @@ pub(super) const fn by_packet(flags: TcpFlags, side: CanonicalSide) -> Claim {
 }
 
 /// The strongest claim that a merged record and what the flow knows after it allow.
-pub(super) fn by_record(
-    record: &FlowRecord,
-    side: CanonicalSide,
-    entry: &Entry,
-    attributes: &Attributes,
-) -> Claim {
+pub(super) fn by_record(record: &FlowRecord, side: CanonicalSide, store: &Store, i: u32) -> Claim {
+    let entry = &store.entries[i];
     let exporter = match record.biflow_direction {
         Some(1) => Some((DirectionBy::Exporter, side)),
         Some(2) => Some((DirectionBy::Exporter, 1 - side)),
         _ => None,
     };
-    exporter
-        .or_else(|| by_flags(entry))
-        .or_else(|| by_start(entry, attributes))
-        .or_else(|| by_port(entry))
+    exporter.or_else(|| by_flags(entry)).or_else(|| by_start(store, i)).or_else(|| by_port(entry))
 }
 
 /// The side whose cumulated flags hold SYN and no ACK; both sides' would say nothing.
 fn by_flags(entry: &Entry) -> Claim {
-    let lone_syn = |side: usize| entry.sides[side].tcp_flags & (SYN | ACK) == SYN;
+    let lone_syn = |side: usize| entry.tcp_flags[side] & (SYN | ACK) == SYN;
     match (lone_syn(0), lone_syn(1)) {
         (true, false) => Some((DirectionBy::Syn, 0)),
         (false, true) => Some((DirectionBy::Syn, 1)),
@@ -70,15 +64,19 @@ fn by_flags(entry: &Entry) -> Claim {
 
 /// The side that started earlier, where one exporter reported both. TCP flags without SYN mean
 /// that the record is not the connection's first: then its start says nothing.
-fn by_start(entry: &Entry, attributes: &Attributes) -> Claim {
-    let [a, b] = &attributes.reports;
-    let exporters = entry.sides.iter().all(|side| side.owner == Owner::Exporter);
-    let same = (a.point.exporter, a.point.domain) == (b.point.exporter, b.point.domain);
-    let begun = entry.sides.iter().all(|s| s.tcp_flags == 0 || s.tcp_flags & SYN != 0);
-    if !exporters || !same || !begun {
+fn by_start(store: &Store, i: u32) -> Claim {
+    let entry = &store.entries[i];
+    if !(entry.owner(0) == Owner::Exporter && entry.owner(1) == Owner::Exporter) {
         return None;
     }
-    match a.first.cmp(&b.first) {
+    let [a, b] = [0, 1].map(|side| store.point(i, side));
+    let same = (a.exporter, a.domain) == (b.exporter, b.domain);
+    let begun = entry.tcp_flags.iter().all(|flags| *flags == 0 || flags & SYN != 0);
+    if !same || !begun {
+        return None;
+    }
+    let [a, b] = store.exported(i).starts;
+    match a.cmp(&b) {
         std::cmp::Ordering::Less => Some((DirectionBy::Start, 0)),
         std::cmp::Ordering::Greater => Some((DirectionBy::Start, 1)),
         std::cmp::Ordering::Equal => None,
@@ -87,9 +85,8 @@ fn by_start(entry: &Entry, attributes: &Attributes) -> Claim {
 
 /// The responder has the service port, else the lower one.
 fn by_port(entry: &Entry) -> Claim {
-    let key = &entry.key;
-    let (a, b) = (key.a_port, key.b_port);
-    if !has_ports(key.protocol) || is_icmp(key.protocol) || a == b || a == 0 || b == 0 {
+    let ((a, b), protocol) = (entry.key.ports(), entry.key.protocol());
+    if !has_ports(protocol) || is_icmp(protocol) || a == b || a == 0 || b == 0 {
         return None;
     }
     let a_responds = match (is_service(a), is_service(b)) {

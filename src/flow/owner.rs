@@ -4,11 +4,14 @@
 //! lower, both being known, or when the owner was silent for longer than the idle timeout. What
 //! was counted stays counted: a takeover may count one export interval twice, or miss one.
 
-use super::entry::{Attributes, Entry, Owner};
-use super::key::CanonicalSide;
-use super::record::{FlowRecord, ObservationPoint, PacketRecord};
+use super::entry::{EXPORTERS_MAX, Observation, Owner, flag, side_flag};
+use super::key::{CanonicalSide, is_icmp};
+use super::params::{IDLE_MAX_US, Params};
+use super::record::{FlowRecord, Name, ObservationPoint, PacketRecord};
+use super::store::{CAPTURE, Store};
 use crate::config::Dedup;
-use crate::time::Micros;
+use crate::net::Addr;
+use crate::time::{MILLISECOND, Micros};
 
 /// Who wants to add to a direction.
 #[derive(Clone, Copy, Debug)]
@@ -44,101 +47,216 @@ impl Claimant<'_> {
     }
 }
 
-/// Whether what `claimant` brings for `side` is to be added, now that it came at `now`. Makes it
-/// the owner where it takes over, and marks the owner as heard of.
-pub(super) fn claim(
-    entry: &mut Entry,
-    attributes: &mut Attributes,
-    side: CanonicalSide,
-    claimant: &Claimant<'_>,
-    now: Micros,
-    dedup: Dedup,
-) -> bool {
-    let state = &mut entry.sides[side];
-    let owner = claimant.owner();
-    if state.owner == Owner::Packets && owner == Owner::Packets {
-        state.arrival = now;
-        return true;
-    }
-    let report = &attributes.reports[side];
-    let (theirs, ours) = (report.sampling_interval, claimant.sampling_interval());
-    let takes_over = state.owner == Owner::None
-        || dedup == Dedup::Owner
-            && !(state.owner == owner && report.point == claimant.point())
-            && (0 < ours && ours < theirs || now.since(state.arrival) > entry.idle_us);
-    let owns = state.owner == owner && report.point == claimant.point();
-    if !takes_over && !owns {
-        return dedup == Dedup::Off;
-    }
-    state.owner = owner;
-    state.arrival = now;
-    attributes.note_report(side, claimant, takes_over);
-    true
-}
-
-impl Attributes {
-    /// Takes what the owner of `side` tells besides counters; of a new owner everything.
-    fn note_report(&mut self, side: CanonicalSide, claimant: &Claimant<'_>, new_owner: bool) {
-        let report = &mut self.reports[side];
-        if new_owner {
-            report.point = claimant.point();
-            report.sampling_interval = 0;
-            (report.in_if, report.out_if) = (None, None);
-            (report.in_if_name, report.out_if_name) = (None, None);
+impl Store {
+    /// Whether what `claimant` brings for `side` of entry `i` is to be added, now that it came at
+    /// `now`. Makes it the owner where it takes over, and marks the owner as heard of.
+    pub(super) fn claim(
+        &mut self,
+        i: u32,
+        side: CanonicalSide,
+        claimant: &Claimant<'_>,
+        now: Micros,
+        params: &Params,
+    ) -> bool {
+        let entry = &mut self.entries[i];
+        let (held, owner) = (entry.owner(side), claimant.owner());
+        if held == Owner::Packets && owner == Owner::Packets {
+            entry.arrivals[side] = now;
+            return true;
         }
-        if claimant.sampling_interval() > 0 {
-            report.sampling_interval = claimant.sampling_interval();
-        }
-        match claimant {
-            Claimant::Packet(packet) => {
-                if report.ttl.is_none() {
-                    report.first_flags = packet.tcp.map(|tcp| tcp.flags);
-                    report.ttl = Some(packet.ttl);
+        let owns = held == owner && *self.point(i, side) == claimant.point();
+        if !owns {
+            let takes_over = held == Owner::None
+                || params.dedup == Dedup::Owner && self.gives_way(i, side, claimant, now, params);
+            if !takes_over {
+                if params.dedup == Dedup::Off {
+                    // Nobody asks when the owner was heard of last, but for the idle timeout.
+                    self.entries[i].arrivals[side] = now;
+                    return true;
                 }
-                report.start_at(packet.time);
-            }
-            Claimant::Exporter { record, forward } => {
-                let (into, out) =
-                    ((record.in_if, &record.in_if_name), (record.out_if, &record.out_if_name));
-                // Interfaces of a biflow record are those of its forward direction.
-                let (into, out) = if *forward { (into, out) } else { (out, into) };
-                report.in_if = into.0.or(report.in_if);
-                report.out_if = out.0.or(report.out_if);
-                keep_name(&mut report.in_if_name, into.1.as_ref());
-                keep_name(&mut report.out_if_name, out.1.as_ref());
-                report.start_at(record.first);
+                return false;
             }
         }
+        let entry = &mut self.entries[i];
+        entry.set_owner(side, owner);
+        entry.arrivals[side] = now;
+        match claimant {
+            Claimant::Packet(packet) => self.note_packet(i, side, packet),
+            Claimant::Exporter { record, forward } => {
+                self.note_report(i, side, record, *forward, !owns);
+            }
+        }
+        true
+    }
+
+    /// Whether the owner of `side` gives way: it samples more rarely, or was silent for too long.
+    fn gives_way(
+        &self,
+        i: u32,
+        side: CanonicalSide,
+        claimant: &Claimant<'_>,
+        now: Micros,
+        params: &Params,
+    ) -> bool {
+        let theirs = self.observation(i, side).sampling_interval;
+        let ours = claimant.sampling_interval();
+        0 < ours && ours < theirs
+            || now.since(self.entries[i].arrivals[side]) > self.idle_us(i, params)
+    }
+
+    /// Takes what the first packet of a side tells. Capture has one observation point.
+    fn note_packet(&mut self, i: u32, side: CanonicalSide, packet: &PacketRecord) {
+        let before = self.sole_exporter(i);
+        let point = std::mem::replace(&mut self.entries[i].points[side], CAPTURE);
+        self.points.release(point);
+        if before.is_some() && self.sole_exporter(i) != before {
+            let exporters = &mut self.extra_mut(i).exporters;
+            exporters.get_or_insert_with(|| before.into_iter().collect());
+        }
+        let entry = &mut self.entries[i];
+        if !entry.side_has(side, side_flag::TTL) {
+            entry.ttl[side] = packet.ttl;
+            entry.side_flags[side] |= side_flag::TTL;
+            if let Some(tcp) = packet.tcp {
+                entry.mark[side] = tcp.flags;
+                entry.side_flags[side] |= side_flag::MARK;
+            }
+        }
+    }
+
+    /// Takes what the owner of `side` tells besides counters; of a new owner everything.
+    fn note_report(
+        &mut self,
+        i: u32,
+        side: CanonicalSide,
+        record: &FlowRecord,
+        forward: bool,
+        new_owner: bool,
+    ) {
+        let (into, out) =
+            ((record.in_if, &record.in_if_name), (record.out_if, &record.out_if_name));
+        // Interfaces of a biflow record are those of its forward direction.
+        let (into, out) = if forward { (into, out) } else { (out, into) };
+        let known = self.observation(i, side);
+        let same = |known: Option<u32>, told: Option<u32>| told.is_none() || told == known;
+        let named = |known: &Option<Name>, told: &Option<Name>| known.is_some() || told.is_none();
+        let told = record.sampling_interval;
+        let unchanged = !new_owner
+            && (told == 0 || told == known.sampling_interval)
+            && same(known.in_if, into.0)
+            && same(known.out_if, out.0)
+            && named(&known.in_if_name, into.1)
+            && named(&known.out_if_name, out.1);
+        if !unchanged {
+            let mut next = if new_owner { Observation::default() } else { known.clone() };
+            next.point = record.point;
+            if told > 0 {
+                next.sampling_interval = told;
+            }
+            (next.in_if, next.out_if) = (into.0.or(next.in_if), out.0.or(next.out_if));
+            keep_name(&mut next.in_if_name, into.1.as_ref());
+            keep_name(&mut next.out_if_name, out.1.as_ref());
+            let number = self.points.hold(&next);
+            let before = std::mem::replace(&mut self.entries[i].points[side], number);
+            if before != CAPTURE {
+                self.points.release(before);
+            }
+        }
+        let mut exported = self.exported(i);
+        if record.first < exported.starts[side] {
+            exported.starts[side] = record.first;
+            self.set_exported(i, &exported);
+        }
+    }
+
+    /// Notes that `exporter` saw the flow, if there is room. `before` is the sole exporter that its
+    /// observation points told before the record was merged.
+    pub(super) fn note_exporter(&mut self, i: u32, exporter: Addr, before: Option<Addr>) {
+        let listed = self.extra(i).is_some_and(|extra| extra.exporters.is_some());
+        if !listed {
+            let sole = if exporter == Addr::UNSPECIFIED { before } else { Some(exporter) };
+            let one = before.is_none_or(|before| Some(before) == sole);
+            if one && self.sole_exporter(i) == sole {
+                return;
+            }
+            self.extra_mut(i).exporters = Some(before.into_iter().collect());
+        }
+        let exporters = self.extra_mut(i).exporters.get_or_insert_default();
+        let known = exporter == Addr::UNSPECIFIED || exporters.contains(&exporter);
+        if !known && exporters.len() < EXPORTERS_MAX {
+            exporters.push(exporter);
+        }
+    }
+
+    /// The one exporter that the observation points of entry `i` tell, if they tell any: every
+    /// exporter of a flow that has no list of them.
+    #[inline]
+    pub(super) fn sole_exporter(&self, i: u32) -> Option<Addr> {
+        let told = [0, 1].map(|side| self.point(i, side).exporter);
+        told.into_iter().find(|&exporter| exporter != Addr::UNSPECIFIED)
     }
 
     /// Takes what a merged record tells of the whole flow; `side` is its source's. What is known
     /// stays: the first record that tells decides.
-    pub(super) fn note_record(&mut self, record: &FlowRecord, side: CanonicalSide) {
-        keep_name(&mut self.vrf_name, record.vrf_name.as_ref());
-        keep_name(&mut self.application, record.application.as_ref());
-        self.vlan = self.vlan.or(record.vlan);
-        self.tos = self.tos.or(record.tos);
-        for (s, asn) in [(side, record.src_asn), (1 - side, record.dst_asn)] {
-            self.reports[s].asn = self.reports[s].asn.or(asn);
+    pub(super) fn note_record(&mut self, i: u32, record: &FlowRecord, side: CanonicalSide) {
+        let entry = &mut self.entries[i];
+        if let Some(vlan) = record.vlan.filter(|_| !entry.has(flag::VLAN)) {
+            entry.vlan = vlan;
+            entry.set(flag::VLAN, true);
         }
-        if super::key::is_icmp(record.protocol) {
-            let [kind, code] = record.dst_port.to_be_bytes();
-            self.reports[side].icmp.get_or_insert((kind, code));
+        if let Some(tos) = record.tos.filter(|_| !entry.has(flag::TOS)) {
+            entry.tos = tos;
+            entry.set(flag::TOS, true);
+        }
+        if is_icmp(record.protocol) {
+            entry.note_mark(side, record.dst_port);
+        }
+        let asked_us = record.idle_timeout_us.clamp(0, IDLE_MAX_US);
+        let asked_ms = u32::try_from((asked_us + MILLISECOND - 1) / MILLISECOND);
+        let asked_ms = asked_ms.expect("a day has fewer than 2^32 milliseconds");
+        let tells = record.src_asn.is_some()
+            || record.dst_asn.is_some()
+            || asked_ms > 0
+            || record.vrf_name.is_some()
+            || record.application.is_some();
+        if !tells {
+            return;
+        }
+        let known = self.exported(i);
+        let mut exported = known;
+        exported.idle_ms = exported.idle_ms.max(asked_ms);
+        for (s, asn) in [(side, record.src_asn), (1 - side, record.dst_asn)] {
+            if exported.asn[s] == 0 {
+                exported.asn[s] = asn.unwrap_or(0);
+            }
+        }
+        let labels = &self.labels[known.labels];
+        if labels.vrf.is_none() && record.vrf_name.is_some()
+            || labels.application.is_none() && record.application.is_some()
+        {
+            let mut next = labels.clone();
+            keep_name(&mut next.vrf, record.vrf_name.as_ref());
+            keep_name(&mut next.application, record.application.as_ref());
+            exported.labels = self.labels.hold(&next);
+            self.labels.release(known.labels);
+        }
+        if exported != known {
+            self.set_exported(i, &exported);
         }
     }
 
     /// Takes type and code of the first ICMP message that `side` sent; later fragments have none.
     #[expect(clippy::cast_possible_truncation, reason = "type and code are octets")]
-    pub(super) fn note_icmp(&mut self, side: CanonicalSide, packet: &PacketRecord) {
+    pub(super) fn note_icmp(&mut self, i: u32, side: CanonicalSide, packet: &PacketRecord) {
         let later = packet.fragment.is_some_and(|fragment| fragment.offset > 0);
-        if super::key::is_icmp(packet.protocol) && !later {
-            let message = (packet.src_port as u8, packet.dst_port as u8);
-            self.reports[side].icmp.get_or_insert(message);
+        if is_icmp(packet.protocol) && !later {
+            let (kind, code) = (packet.src_port as u8, packet.dst_port as u8);
+            self.entries[i].note_mark(side, u16::from_be_bytes([kind, code]));
         }
     }
 }
 
-fn keep_name(known: &mut Option<super::record::Name>, told: Option<&super::record::Name>) {
+fn keep_name(known: &mut Option<Name>, told: Option<&Name>) {
     if known.is_none() {
         *known = told.cloned();
     }

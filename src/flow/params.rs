@@ -75,9 +75,28 @@ impl Params {
     }
 }
 
+impl Params {
+    /// Octets that the tables of all shards take once each holds [`Params::capacity`] flows: entry,
+    /// timer and index. Flows of IPv6 (32 octets), flows that a slice was cut of (160), flows that a
+    /// rule fired on or waits for (104) and flows of several exporters or in tunnels take more.
+    #[must_use]
+    pub fn table_octets(&self) -> u64 {
+        let shard = super::store::octets(self.capacity) + super::rings::octets(self.capacity);
+        shard as u64 * SHARDS as u64
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ten_million_flows_fit_into_two_gibibytes() {
+        let mut config = Config::default();
+        config.flow.entries_max = 10_000_000;
+        let octets = Params::from_config(&config).table_octets();
+        assert!((2_000_000_000..2 << 30).contains(&octets), "{octets}");
+    }
 
     #[test]
     fn a_shard_gets_its_part() {

@@ -1,4 +1,6 @@
-//! Intrusive doubly linked rings over entry numbers: O(1) to append, unlink and find the oldest.
+//! Intrusive doubly linked rings over entry numbers: O(1) to append and unlink.
+
+use super::slab::Slab;
 
 /// Links of one node.
 #[derive(Clone, Copy, Debug)]
@@ -12,49 +14,70 @@ struct Links {
 /// Nodes `0..rings` are the rings' heads, node `rings + n` is entry `n`.
 #[derive(Clone, Debug)]
 pub(super) struct Rings {
-    nodes: Vec<Links>,
-    rings: u32,
+    heads: Vec<Links>,
+    entries: Slab<Links>,
 }
 
 impl Rings {
-    pub(super) fn new(rings: u32) -> Self {
-        let nodes = (0..rings).map(|head| Links { prev: head, next: head }).collect();
-        Self { nodes, rings }
+    /// Rings for entries with numbers below `limit`.
+    pub(super) fn new(rings: u32, limit: usize) -> Self {
+        let heads = (0..rings).map(|head| Links { prev: head, next: head }).collect();
+        Self { heads, entries: Slab::new(limit) }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "made from 32 bits")]
+    const fn rings(&self) -> u32 {
+        self.heads.len() as u32
+    }
+
+    fn node(&mut self, node: u32) -> &mut Links {
+        match node.checked_sub(self.rings()) {
+            Some(entry) => &mut self.entries[entry],
+            None => &mut self.heads[node as usize],
+        }
     }
 
     /// Makes room for the next entry; entries are numbered as they are added.
     pub(super) fn add_entry(&mut self) {
-        let node = u32::try_from(self.nodes.len()).expect("capacity is below 2^32 - rings");
-        self.nodes.push(Links { prev: node, next: node });
+        let node = self.entries.len() + self.rings();
+        self.entries.push(Links { prev: node, next: node });
     }
 
     /// Appends `entry`, which must be in no ring, to `ring`.
     pub(super) fn push_back(&mut self, ring: u32, entry: u32) {
-        let node = entry + self.rings;
-        let last = self.nodes[ring as usize].prev;
-        self.nodes[node as usize] = Links { prev: last, next: ring };
-        self.nodes[last as usize].next = node;
-        self.nodes[ring as usize].prev = node;
+        let node = entry + self.rings();
+        let last = self.heads[ring as usize].prev;
+        self.entries[entry] = Links { prev: last, next: ring };
+        self.node(last).next = node;
+        self.heads[ring as usize].prev = node;
     }
 
     /// Takes `entry` out of its ring; nothing if it is in none.
     pub(super) fn unlink(&mut self, entry: u32) {
-        let node = entry + self.rings;
-        let Links { prev, next } = self.nodes[node as usize];
-        self.nodes[prev as usize].next = next;
-        self.nodes[next as usize].prev = prev;
-        self.nodes[node as usize] = Links { prev: node, next: node };
+        let node = entry + self.rings();
+        let Links { prev, next } = self.entries[entry];
+        if next != node {
+            self.node(prev).next = next;
+            self.node(next).prev = prev;
+            self.entries[entry] = Links { prev: node, next: node };
+        }
     }
 
-    /// The entry that was appended to `ring` first.
-    pub(super) fn front(&self, ring: u32) -> Option<u32> {
-        self.nodes[ring as usize].next.checked_sub(self.rings)
+    /// Takes all entries out of `ring`, in the order in which they were appended, into `entries`.
+    pub(super) fn drain(&mut self, ring: u32, entries: &mut Vec<u32>) {
+        let mut node = self.heads[ring as usize].next;
+        while let Some(entry) = node.checked_sub(self.rings()) {
+            let links = &mut self.entries[entry];
+            (node, *links) = (links.next, Links { prev: node, next: node });
+            entries.push(entry);
+        }
+        self.heads[ring as usize] = Links { prev: ring, next: ring };
     }
+}
 
-    /// The entry that was appended to `ring` last.
-    pub(super) fn back(&self, ring: u32) -> Option<u32> {
-        self.nodes[ring as usize].prev.checked_sub(self.rings)
-    }
+/// Octets of the links of `entries` entries.
+pub(super) const fn octets(entries: usize) -> usize {
+    entries * size_of::<Links>()
 }
 
 #[cfg(test)]
@@ -67,10 +90,7 @@ mod tests {
 
     fn content(rings: &mut Rings, ring: u32) -> Vec<u32> {
         let mut entries = Vec::new();
-        while let Some(entry) = rings.front(ring) {
-            rings.unlink(entry);
-            entries.push(entry);
-        }
+        rings.drain(ring, &mut entries);
         entries.iter().for_each(|&entry| rings.push_back(ring, entry));
         entries
     }
@@ -78,7 +98,7 @@ mod tests {
     proptest! {
         #[test]
         fn rings_are_queues(moves in prop::collection::vec((0..3_u32, 0..8_u32), 0..64)) {
-            let mut rings = Rings::new(3);
+            let mut rings = Rings::new(3, 8);
             (0..8).for_each(|_| rings.add_entry());
             let mut queues = vec![VecDeque::new(); 3];
             for (ring, entry) in moves {
@@ -89,7 +109,6 @@ mod tests {
             }
             for ring in 0..3 {
                 let queue = &queues[ring as usize];
-                prop_assert_eq!(rings.back(ring), queue.back().copied());
                 prop_assert_eq!(queue, &content(&mut rings, ring));
             }
         }

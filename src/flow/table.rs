@@ -21,17 +21,18 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::entry::{Event, Owner};
+use super::entry::{Owner, flag, side_flag};
 use super::fragments::Fragments;
-use super::key::{FlowKey, key_hash};
-use super::owner::{self, Claimant};
-use super::params::{IDLE_MAX_US, Params};
+use super::key::{CanonicalSide, FlowKey, key_hash};
+use super::owner::Claimant;
+use super::params::Params;
 use super::record::{Counters, FIN, FlowRecord, PacketRecord, RST, SYN};
 use super::store::Store;
 use super::view::{Biflow, DirectionBy, EndReason};
 use super::wheel::{Due, Wheel};
-use super::{Cut, FlowSink, LiveFlow, Wake, orient, tcp};
+use super::{Cut, FlowSink, LiveFlow, Memory, orient, tcp};
 use crate::metrics::ledger::Ledgers;
+use crate::net::Addr;
 use crate::time::Micros;
 
 /// IE 136: end of flow detected.
@@ -48,8 +49,24 @@ pub struct FlowTable {
     clock: Micros,
     /// Scratch: entries on their way through the wheel.
     drained: Vec<u32>,
-    /// Scratch: the flow that a sink is shown.
+    /// Scratch: the flow that a sink is shown, and what detection remembers of it.
     view: Biflow,
+    memory: Memory,
+}
+
+/// What a deadline means.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Event {
+    Cut,
+    End(EndReason),
+}
+
+/// A record or packet whose key was hashed ahead, so that what its merge reads can be fetched.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Prepared {
+    key: FlowKey,
+    side: CanonicalSide,
+    hash: u64,
 }
 
 /// What a merged record did to an entry, for the steps that follow.
@@ -63,6 +80,8 @@ struct Merged {
     claim: Option<(DirectionBy, usize)>,
     first: Micros,
     last: Micros,
+    /// The flow's deadline may have come nearer.
+    earlier: bool,
 }
 
 impl FlowTable {
@@ -70,14 +89,21 @@ impl FlowTable {
     #[must_use]
     pub fn new(params: Arc<Params>) -> Self {
         Self {
-            store: Store::new(params.capacity),
-            wheel: Wheel::new(),
+            store: Store::new(&params),
+            wheel: Wheel::new(params.capacity),
             fragments: Fragments::new(params.fragments),
             clock: Micros::MIN,
             drained: Vec::new(),
             view: Biflow::default(),
+            memory: Memory::default(),
             params,
         }
+    }
+
+    /// Lets the count of merges begin at `merges`.
+    #[cfg(test)]
+    pub(super) fn set_merges(&mut self, merges: u32) {
+        self.store.set_merges(merges);
     }
 
     /// Flows in the table.
@@ -92,64 +118,113 @@ impl FlowTable {
         self.store.len() == 0
     }
 
+    /// Hashes the key of `r`, and asks the processor to fetch the slots that it leads to.
+    #[inline]
+    #[must_use]
+    pub fn prepare_record(&self, r: &FlowRecord) -> Prepared {
+        self.prepare(FlowKey::of_record(r, &self.params))
+    }
+
+    /// As [`Self::prepare_record`], of a packet.
+    #[inline]
+    #[must_use]
+    pub fn prepare_packet(&self, p: &PacketRecord) -> Prepared {
+        self.prepare(FlowKey::of_packet(p, (p.src_port, p.dst_port), &self.params))
+    }
+
+    fn prepare(&self, (key, side): (FlowKey, CanonicalSide)) -> Prepared {
+        let hash = key_hash(&key, self.params.hash_seed);
+        self.store.prefetch_slots(hash);
+        Prepared { key, side, hash }
+    }
+
+    /// Asks the processor to fetch the entry that `prepared` is likely to be merged into. To be
+    /// called some records after it was prepared, some before it is merged.
+    #[inline]
+    pub fn fetch(&self, prepared: &Prepared) {
+        self.store.prefetch_entry(prepared.hash);
+    }
+
     /// Merges an export record or CSV row. O(1) but for what falls due.
     pub fn record(&mut self, r: &FlowRecord, ledgers: &mut Ledgers, sink: &mut impl FlowSink) {
-        self.advance(r.stamp, ledgers, sink);
-        ledgers.records.decoded += 1;
-        let (key, side) = FlowKey::of_record(r, &self.params);
-        let hash = key_hash(&key, self.params.hash_seed);
-        let mut found = self.store.find(&key, hash);
-        if let Some(i) = found.filter(|&i| self.record_reopens(i, side, r)) {
-            self.end(i, EndReason::EndOfFlow, self.clock, ledgers, sink);
-            found = None;
-        }
-        let (i, new) = match found {
-            Some(i) => (i, false),
-            None => (self.create(key, hash, (side, r.first), ledgers, sink), true),
-        };
-        let attributes = &mut self.store.attributes[i as usize];
-        attributes.note_exporter(r.point.exporter);
-        let Some(new_flags) = self.merge_record(i, side, r) else {
-            ledgers.records.duplicate += 1;
-            return;
-        };
-        let (entry, attributes) =
-            (&self.store.entries[i as usize], &self.store.attributes[i as usize]);
-        let claim = orient::by_record(r, side, entry, attributes);
-        let (first, last) = (r.first, r.last.max(r.first));
-        self.settle(&Merged { entry: i, new, new_flags, claim, first, last }, ledgers, sink);
+        let prepared = self.prepare_record(r);
+        self.record_prepared(r, &prepared, ledgers, sink);
     }
 
     /// Merges a packet. O(1) but for what falls due.
     pub fn packet(&mut self, p: &PacketRecord, ledgers: &mut Ledgers, sink: &mut impl FlowSink) {
+        let prepared = self.prepare_packet(p);
+        self.packet_prepared(p, &prepared, ledgers, sink);
+    }
+
+    /// As [`Self::record`]; `prepared` is what [`Self::prepare_record`] made of `r`.
+    pub fn record_prepared(
+        &mut self,
+        r: &FlowRecord,
+        prepared: &Prepared,
+        ledgers: &mut Ledgers,
+        sink: &mut impl FlowSink,
+    ) {
+        self.advance(r.stamp, ledgers, sink);
+        ledgers.records.decoded += 1;
+        let side = prepared.side;
+        let mut found = self.store.find(&prepared.key, prepared.hash);
+        if let Some(i) = found.filter(|&i| self.record_reopens(i, side, r)) {
+            self.end(i, EndReason::EndOfFlow, self.clock, ledgers, sink);
+            found = None;
+        }
+        let new = found.is_none();
+        let i = found.unwrap_or_else(|| self.create(prepared, r.first, ledgers, sink));
+        let merged = self.merge_and_note_exporter(i, side, r);
+        let Some((new_flags, earlier)) = merged else {
+            ledgers.records.duplicate += 1;
+            return;
+        };
+        let claim = self.orientable(i).then(|| orient::by_record(r, side, &self.store, i));
+        let (first, last) = (r.first, r.last.max(r.first));
+        let claim = claim.flatten();
+        let merged = Merged { entry: i, new, new_flags, claim, first, last, earlier };
+        self.settle(&merged, ledgers, sink);
+    }
+
+    /// As [`Self::packet`]; `prepared` is what [`Self::prepare_packet`] made of `p`.
+    pub fn packet_prepared(
+        &mut self,
+        p: &PacketRecord,
+        prepared: &Prepared,
+        ledgers: &mut Ledgers,
+        sink: &mut impl FlowSink,
+    ) {
         self.advance(p.stamp, ledgers, sink);
         ledgers.records.decoded += 1;
-        let ports = self.fragments.ports(p, self.clock);
-        let (key, side) = FlowKey::of_packet(p, ports, &self.params);
-        let hash = key_hash(&key, self.params.hash_seed);
-        let mut found = self.store.find(&key, hash);
+        let mut prepared = *prepared;
+        if p.fragment.is_some() {
+            let ports = self.fragments.ports(p, self.clock);
+            prepared = self.prepare(FlowKey::of_packet(p, ports, &self.params));
+        }
+        let side = prepared.side;
+        let mut found = self.store.find(&prepared.key, prepared.hash);
         if let Some(i) = found.filter(|&i| self.packet_reopens(i, p)) {
             self.end(i, EndReason::EndOfFlow, self.clock, ledgers, sink);
             found = None;
         }
-        let (i, new) = match found {
-            Some(i) => (i, false),
-            None => (self.create(key, hash, (side, p.time), ledgers, sink), true),
-        };
-        let Some(new_flags) = self.merge_packet(i, side, p, new) else {
+        let new = found.is_none();
+        let i = found.unwrap_or_else(|| self.create(&prepared, p.time, ledgers, sink));
+        let Some((new_flags, earlier)) = self.merge_packet(i, side, p, new) else {
             ledgers.records.duplicate += 1;
             return;
         };
         let claim = p.tcp.and_then(|tcp| orient::by_packet(tcp.flags, side));
         let (first, last) = (p.time, p.time);
-        self.settle(&Merged { entry: i, new, new_flags, claim, first, last }, ledgers, sink);
+        let merged = Merged { entry: i, new, new_flags, claim, first, last, earlier };
+        self.settle(&merged, ledgers, sink);
     }
 
     /// Lets everything happen that is due at or before `now`. The clock never runs backwards: an
     /// earlier `now` does nothing. `now` must not be ahead of a stamp that is still to come.
     pub fn advance(&mut self, now: Micros, ledgers: &mut Ledgers, sink: &mut impl FlowSink) {
         self.clock = self.clock.max(now);
-        loop {
+        while self.wheel.is_due(self.clock) {
             while let Some(due) = self.wheel.pop(self.clock) {
                 self.fire(due, ledgers, sink);
             }
@@ -171,7 +246,7 @@ impl FlowTable {
     /// lingered, the others with [`EndReason::Forced`]. The table can be used again.
     pub fn flush(&mut self, ledgers: &mut Ledgers, sink: &mut impl FlowSink) {
         for i in self.store.in_order() {
-            let lingers = self.store.entries[i as usize].ends_at.is_some();
+            let lingers = self.store.entries[i].has(flag::ENDING);
             let reason = if lingers { EndReason::EndOfFlow } else { EndReason::Forced };
             self.end(i, reason, self.clock, ledgers, sink);
         }
@@ -180,29 +255,34 @@ impl FlowTable {
     /// Whether `p` opens a connection anew on the key of entry `i`: a SYN after FIN or RST. An
     /// ordinary SYN that is sent again is a part of the flow.
     fn packet_reopens(&self, i: u32, p: &PacketRecord) -> bool {
-        let [a, b] = &self.store.entries[i as usize].sides;
-        p.tcp.is_some_and(|tcp| tcp::opens(tcp.flags))
-            && (a.tcp_flags | b.tcp_flags) & (FIN | RST) != 0
+        let [a, b] = self.store.entries[i].tcp_flags;
+        (a | b) & (FIN | RST) != 0 && p.tcp.is_some_and(|tcp| tcp::opens(tcp.flags))
     }
 
     /// Whether `r` belongs to a new connection on the key of entry `i`: its sender had reported the
     /// end of the old one, it holds a SYN, and it starts after everything that was seen. Of
     /// observation points with clocks of their own only the owner is believed.
     fn record_reopens(&self, i: u32, side: usize, r: &FlowRecord) -> bool {
-        let entry = &self.store.entries[i as usize];
-        let owns = entry.sides[side].owner == Owner::Exporter
-            && self.store.attributes[i as usize].reports[side].point == r.point;
-        let syn = r.fwd.tcp_flags.is_some_and(|flags| flags & SYN != 0);
-        owns && syn && entry.sides[side].ended && r.first > entry.last
+        let entry = &self.store.entries[i];
+        entry.side_has(side, side_flag::ENDED)
+            && r.fwd.tcp_flags.is_some_and(|flags| flags & SYN != 0)
+            && entry.owner(side) == Owner::Exporter
+            && *self.store.point(i, side) == r.point
+            && r.first > self.store.span(i).1
     }
 
-    /// Makes an entry for the flow that `sender` opens; where the table is full, in the place of
+    /// Whether any evidence may still turn entry `i`: stronger than what decided so far, and before
+    /// its first slice is cut.
+    fn orientable(&self, i: u32) -> bool {
+        self.store.entries[i].direction_by() > DirectionBy::Exporter && self.store.slices(i) == 0
+    }
+
+    /// Makes an entry for the flow that a record opens; where the table is full, in the place of
     /// the longest idle one.
     fn create(
         &mut self,
-        key: FlowKey,
-        hash: u64,
-        (sender, first): (usize, Micros),
+        prepared: &Prepared,
+        first: Micros,
         ledgers: &mut Ledgers,
         sink: &mut impl FlowSink,
     ) -> u32 {
@@ -210,62 +290,86 @@ impl FlowTable {
             let oldest = self.store.longest_idle().expect("a full table holds a flow");
             self.end(oldest, EndReason::LackOfResources, self.clock, ledgers, sink);
         }
-        let (i, fresh) = self.store.create(key, hash, first);
+        let Prepared { key, side, hash } = prepared;
+        let (i, fresh) = self.store.create(key, *hash, (*side, first));
         if fresh {
             self.wheel.add_entry();
         }
-        self.store.entries[i as usize].initiator = sender;
         i
     }
 
+    /// As [`Self::merge_record`]. Also notes the exporter, whether its record is merged or not.
+    fn merge_and_note_exporter(
+        &mut self,
+        i: u32,
+        side: CanonicalSide,
+        r: &FlowRecord,
+    ) -> Option<(bool, bool)> {
+        let exporter = r.point.exporter;
+        let points = self.store.entries[i].points;
+        // An exporter that owns a side was noted when it became the owner.
+        let owns = self.store.point(i, side).exporter == exporter;
+        let noted = owns && exporter != Addr::UNSPECIFIED;
+        let before = if noted { Some(exporter) } else { self.store.sole_exporter(i) };
+        let merged = self.merge_record(i, side, r);
+        if !noted || self.store.entries[i].points != points {
+            self.store.note_exporter(i, exporter, before);
+        }
+        merged
+    }
+
     /// Merges the directions of `r` that its observation point owns. `None`: it owns none of them.
-    /// Else whether there was a new TCP flag.
-    fn merge_record(&mut self, i: u32, side: usize, r: &FlowRecord) -> Option<bool> {
+    /// Else whether there was a new TCP flag, and whether the deadline may have come nearer.
+    fn merge_record(
+        &mut self,
+        i: u32,
+        side: CanonicalSide,
+        r: &FlowRecord,
+    ) -> Option<(bool, bool)> {
         let reverse = r.bwd.as_ref().filter(|bwd| !bwd.is_empty());
         let forward = Some(&r.fwd).filter(|fwd| reverse.is_none() || !fwd.is_empty());
         let (mut merged, mut new_flags) = (false, false);
         for (s, counters) in [(side, forward), (1 - side, reverse)] {
             let Some(counters) = counters else { continue };
             let claimant = Claimant::Exporter { record: r, forward: s == side };
-            if !self.claim(i, s, &claimant) {
+            if !self.store.claim(i, s, &claimant, self.clock, &self.params) {
                 continue;
             }
             merged = true;
-            let entry = &mut self.store.entries[i as usize];
-            new_flags |= entry.sides[s].add(counters);
+            new_flags |= self.store.add(i, s, counters);
             let flags = counters.tcp_flags.unwrap_or(0);
-            entry.sides[s].ended |= r.end_reason == Some(END_OF_FLOW) || flags & (FIN | RST) != 0;
+            if r.end_reason == Some(END_OF_FLOW) || flags & (FIN | RST) != 0 {
+                self.store.entries[i].side_flags[s] |= side_flag::ENDED;
+            }
         }
         if !merged {
             return None;
         }
-        let entry = &mut self.store.entries[i as usize];
-        let netflow = &self.params.netflow;
-        let asked = r.idle_timeout_us.min(IDLE_MAX_US);
-        entry.idle_us = entry.idle_us.max(netflow.idle_us).max(asked);
-        entry.active_us = netflow.active_us;
-        if entry.sides[0].ended && entry.sides[1].ended && entry.ends_at.is_none() {
-            entry.ends_at = Some(self.clock.plus(self.params.linger_us));
-        }
-        self.store.attributes[i as usize].note_record(r, side);
-        Some(new_flags)
+        self.store.note_record(i, r, side);
+        let entry = &mut self.store.entries[i];
+        let switched = entry.has(flag::BY_PACKET);
+        entry.set(flag::BY_PACKET, false);
+        let ended = entry.side_has(0, side_flag::ENDED) && entry.side_has(1, side_flag::ENDED);
+        let ends = ended && self.ends(i);
+        Some((new_flags, switched || ends))
     }
 
-    /// Merges `p`. `None`: an exporter owns its direction. Else whether there was a new TCP flag.
-    fn merge_packet(&mut self, i: u32, side: usize, p: &PacketRecord, new: bool) -> Option<bool> {
-        if !self.claim(i, side, &Claimant::Packet(p)) {
+    /// Merges `p`. `None`: an exporter owns its direction. Else whether there was a new TCP flag,
+    /// and whether the deadline may have come nearer.
+    fn merge_packet(
+        &mut self,
+        i: u32,
+        side: CanonicalSide,
+        p: &PacketRecord,
+        new: bool,
+    ) -> Option<(bool, bool)> {
+        if !self.store.claim(i, side, &Claimant::Packet(p), self.clock, &self.params) {
             return None;
         }
-        let attributes = &mut self.store.attributes[i as usize];
         if new {
-            (attributes.vlan, attributes.tos) = (p.vlan, Some(p.tos));
-            attributes.tunnel = p.tunnel;
+            self.store.open_by_packet(i, p);
         }
-        attributes.note_icmp(side, p);
-        let entry = &mut self.store.entries[i as usize];
-        entry.has_packets = true;
-        let timeouts = &self.params.packets;
-        (entry.idle_us, entry.active_us) = (timeouts.idle_us, timeouts.active_us);
+        self.store.note_icmp(i, side, p);
         let counters = Counters {
             octets: u64::from(p.octets),
             packets: 1,
@@ -273,97 +377,121 @@ impl FlowTable {
             payload: Some(u64::from(p.payload)),
             tcp_flags: p.tcp.map(|tcp| tcp.flags),
         };
-        let new_flags = entry.sides[side].add(&counters);
-        if let Some(tcp) = p.tcp {
-            entry.tcp.update(side, tcp, p);
-            if entry.tcp.has_ended() && entry.ends_at.is_none() {
-                entry.ends_at = Some(self.clock.plus(self.params.linger_us));
-            }
+        let new_flags = self.store.add(i, side, &counters);
+        let entry = &mut self.store.entries[i];
+        let switched = !entry.has(flag::BY_PACKET);
+        if switched {
+            self.store.turn_to_packets(i);
         }
-        Some(new_flags)
+        let ended = p.tcp.is_some_and(|tcp| self.store.follow(i, side, tcp, p));
+        let ends = ended && self.ends(i);
+        Some((new_flags, switched || ends))
     }
 
-    fn claim(&mut self, i: u32, side: usize, claimant: &Claimant<'_>) -> bool {
-        let entry = &mut self.store.entries[i as usize];
-        let attributes = &mut self.store.attributes[i as usize];
-        owner::claim(entry, attributes, side, claimant, self.clock, self.params.dedup)
+    /// Notes that entry `i` was closed or reset; false if that is known.
+    fn ends(&mut self, i: u32) -> bool {
+        let entry = &mut self.store.entries[i];
+        let begins = !entry.has(flag::ENDING);
+        if begins {
+            entry.set(flag::ENDING, true);
+            entry.opened = self.clock.plus(self.params.linger_us);
+        }
+        begins
     }
 
     /// The second half of every merge: ledgers, times, orientation, deadlines, then the sink.
     fn settle(&mut self, merged: &Merged, ledgers: &mut Ledgers, sink: &mut impl FlowSink) {
         let i = merged.entry;
-        let entry = &mut self.store.entries[i as usize];
         ledgers.records.merged += 1;
-        if entry.slice_records == 0 {
+        let opens = self.store.extend(i, merged.first, merged.last, self.clock);
+        if opens {
             ledgers.slices.opened += 1;
             ledgers.slices.held += 1;
         }
         ledgers.slices.held_records += 1;
-        entry.extend(merged.first, merged.last, self.clock);
-        let turned = entry.orient(merged.claim) && !merged.new;
-        let earlier = entry.next_event().0 < entry.queued;
-        self.store.touch(i);
-        if earlier {
+        let turned = self.orient(i, merged.claim) && !merged.new;
+        if (opens || merged.earlier) && self.next_event(i).0 < self.store.entries[i].queued {
             self.schedule(i);
         }
-        let entry = &self.store.entries[i as usize];
-        let reaches = |table: &Self| {
-            let (entry, memory) =
-                (&table.store.entries[i as usize], &table.store.memories[i as usize]);
-            entry.watched && entry.reaches(memory, merged.new_flags)
-        };
         if !sink.watches() {
             return;
         }
         if merged.new {
             self.tell(i, self.clock, |flow| sink.opened(flow));
-            if reaches(self) {
+            if self.store.reaches(i, merged.new_flags) {
                 self.tell(i, self.clock, |flow| sink.woke(flow));
             }
         } else if turned {
             self.tell(i, self.clock, |flow| sink.turned(flow));
-        } else if entry.watched && reaches(self) {
+        } else if self.store.reaches(i, merged.new_flags) {
             self.tell(i, self.clock, |flow| sink.woke(flow));
+        }
+    }
+
+    /// Lets `claim` decide who the initiator is, if it is stronger than what decided so far and no
+    /// slice was cut yet. Returns whether the flow was turned.
+    fn orient(&mut self, i: u32, claim: Option<(DirectionBy, CanonicalSide)>) -> bool {
+        let Some((by, initiator)) = claim else { return false };
+        // Stronger variants of `DirectionBy` come first.
+        let stronger = by < self.store.entries[i].direction_by() && self.store.slices(i) == 0;
+        stronger && self.store.entries[i].turn(by, initiator)
+    }
+
+    /// What happens next to entry `i` if no record comes, and when. A closed flow is not cut while
+    /// it lingers; if a slice would be cut when the flow ends, the flow ends.
+    fn next_event(&self, i: u32) -> (Micros, Event) {
+        let entry = &self.store.entries[i];
+        if entry.has(flag::ENDING) {
+            return (entry.opened, Event::End(EndReason::EndOfFlow));
+        }
+        let params = &self.params;
+        let packets = entry.has(flag::BY_PACKET);
+        let active_us = if packets { params.packets } else { params.netflow }.active_us;
+        let idle = entry.arrival().plus(self.store.idle_us(i, params));
+        let cut = entry.opened.plus(active_us);
+        if entry.records > 0 && cut < idle {
+            (cut, Event::Cut)
+        } else {
+            (idle, Event::End(EndReason::Idle))
         }
     }
 
     /// Shows entry `i` to a sink, as of `now`, and takes note of the wake-up values it leaves.
     fn tell(&mut self, i: u32, now: Micros, call: impl FnOnce(&mut LiveFlow<'_>)) {
-        let entry = &self.store.entries[i as usize];
-        let attributes = &self.store.attributes[i as usize];
-        let memory = &mut self.store.memories[i as usize];
+        self.memory = self.store.take_memory(i);
         call(&mut LiveFlow {
             now,
-            memory: &mut *memory,
-            entry,
-            attributes,
+            memory: &mut self.memory,
+            store: &self.store,
+            entry: i,
             params: &self.params,
             room: Cell::new(Some(&mut self.view)),
             view: Cell::new(None),
         });
-        let watched = memory.wake != Wake::default();
-        self.store.entries[i as usize].watched = watched;
+        self.store.put_memory(i, std::mem::take(&mut self.memory));
     }
 
     /// Queues entry `i` in the wheel for what happens to it next.
     fn schedule(&mut self, i: u32) {
-        let entry = &mut self.store.entries[i as usize];
-        entry.queued = entry.next_event().0;
-        self.wheel.schedule(Due { deadline: entry.queued, flow: entry.number, entry: i });
+        let deadline = self.next_event(i).0;
+        let entry = &mut self.store.entries[i];
+        entry.queued = deadline;
+        self.wheel.schedule(Due { deadline, flow: entry.number, entry: i });
     }
 
     /// Does what is due, or puts it off where records have moved the deadline.
     fn fire(&mut self, due: Due, ledgers: &mut Ledgers, sink: &mut impl FlowSink) {
         let i = due.entry;
-        let entry = &self.store.entries[i as usize];
-        if entry.number != due.flow || entry.queued != due.deadline {
+        let entry = &self.store.entries[i];
+        if !entry.has(flag::LIVE) || entry.number != due.flow || entry.queued != due.deadline {
             return;
         }
-        match entry.next_event() {
+        match self.next_event(i) {
             (at, _) if at > due.deadline => self.schedule(i),
             (at, Event::End(reason)) => self.end(i, reason, at, ledgers, sink),
             (at, Event::Cut) => {
                 self.cut(i, (EndReason::Active, false), at, ledgers, sink);
+                self.store.next_slice(i);
                 self.schedule(i);
             }
         }
@@ -380,7 +508,7 @@ impl FlowTable {
         sink: &mut impl FlowSink,
     ) {
         let mut wanted = true;
-        if self.store.entries[i as usize].slice_records == 0 {
+        if self.store.entries[i].records == 0 {
             self.tell(i, now, |flow| wanted = sink.ended(flow));
             ledgers.slices.opened += u64::from(wanted);
             ledgers.slices.held += u64::from(wanted);
@@ -392,7 +520,7 @@ impl FlowTable {
         self.store.remove(i);
     }
 
-    /// Cuts the open slice (one without records, if none is open) and hands it to the sink.
+    /// Cuts the open slice (one without records, if none is open) and tells the sink.
     fn cut(
         &mut self,
         i: u32,
@@ -401,18 +529,12 @@ impl FlowTable {
         ledgers: &mut Ledgers,
         sink: &mut impl FlowSink,
     ) {
-        let entry = &self.store.entries[i as usize];
-        let records = entry.slice_records;
-        let number = entry.slice_number;
+        let (records, number) = (self.store.records(i), self.store.slices(i));
         ledgers.slices.held -= 1;
         ledgers.slices.shipped += 1;
         ledgers.slices.held_records -= records;
         ledgers.slices.shipped_records += records;
         let cut = Cut { number, last, end_reason, records };
         self.tell(i, now, |flow| sink.cut(flow, cut));
-        let (entry, attributes) =
-            (&mut self.store.entries[i as usize], &mut self.store.attributes[i as usize]);
-        attributes.rebase(entry);
-        entry.next_slice();
     }
 }

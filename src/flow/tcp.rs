@@ -20,7 +20,7 @@ enum Handshake {
 }
 
 /// TCP of one flow, both canonical sides. Of packets only.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Tcp {
     /// End of the highest segment of each side, once one was seen.
     highest: [Option<u32>; 2],
@@ -52,6 +52,67 @@ pub(super) const fn answers(flags: u16) -> bool {
 }
 
 impl Tcp {
+    /// As eight words, for [`Entry`](super::entry::Entry).
+    #[expect(clippy::cast_possible_truncation, reason = "halves of 64 bits")]
+    pub(super) fn pack(&self) -> [u32; 8] {
+        let (state, side, at, acknowledged) = match self.handshake {
+            Handshake::Before => (0, 0, 0, 0),
+            Handshake::Syn { side, at } => (1, side, at.0, 0),
+            Handshake::SynAck { side, at, acknowledged } => (2, side, at.0, acknowledged),
+            Handshake::After => (3, 0, i64::from(self.rtt_us.unwrap_or(0)), 0),
+        };
+        let at = at.cast_unsigned();
+        let bits = [
+            self.highest[0].is_some(),
+            self.highest[1].is_some(),
+            self.rtt_us.is_some(),
+            self.syn,
+            self.syn_ack,
+            self.fin[0],
+            self.fin[1],
+            self.ended == Some(TcpState::Closed),
+            self.ended == Some(TcpState::Reset),
+        ];
+        let bits = bits.iter().rev().fold(0, |bits, &bit| bits << 1 | u32::from(bit));
+        [
+            self.highest[0].unwrap_or(0),
+            self.highest[1].unwrap_or(0),
+            self.retransmits[0],
+            self.retransmits[1],
+            (at >> 32) as u32,
+            at as u32,
+            acknowledged,
+            bits << 3 | u32::from(side) << 2 | state,
+        ]
+    }
+
+    /// Back from [`Self::pack`].
+    pub(super) fn unpack(words: &[u32; 8]) -> Self {
+        let [a, b, retransmits_a, retransmits_b, high, low, acknowledged, bits] = *words;
+        let at = Micros((u64::from(high) << 32 | u64::from(low)).cast_signed());
+        let side = u8::from(bits & 4 != 0);
+        let bit = |place: u32| bits >> (place + 3) & 1 == 1;
+        Self {
+            highest: [bit(0).then_some(a), bit(1).then_some(b)],
+            retransmits: [retransmits_a, retransmits_b],
+            handshake: match bits & 3 {
+                0 => Handshake::Before,
+                1 => Handshake::Syn { side, at },
+                2 => Handshake::SynAck { side, at, acknowledged },
+                _ => Handshake::After,
+            },
+            rtt_us: bit(2).then_some(low),
+            syn: bit(3),
+            syn_ack: bit(4),
+            fin: [bit(5), bit(6)],
+            ended: match (bit(7), bit(8)) {
+                (true, _) => Some(TcpState::Closed),
+                (_, true) => Some(TcpState::Reset),
+                _ => None,
+            },
+        }
+    }
+
     /// Takes in the header of a packet that `side` sent.
     pub(super) fn update(&mut self, side: CanonicalSide, tcp: TcpHeader, packet: &PacketRecord) {
         self.syn |= opens(tcp.flags);

@@ -20,7 +20,7 @@ pub(super) struct Due {
     pub(super) deadline: Micros,
     /// The flow's number, in the order of creation: breaks ties, and tells a flow from an earlier
     /// one in the same entry.
-    pub(super) flow: u64,
+    pub(super) flow: u32,
     pub(super) entry: u32,
 }
 
@@ -44,8 +44,9 @@ const fn ring_of(slot: i64) -> u32 {
 }
 
 impl Wheel {
-    pub(super) fn new() -> Self {
-        let rings = Rings::new(ring_of(-1) + 1);
+    /// A wheel of entries with numbers below `limit`.
+    pub(super) fn new(limit: usize) -> Self {
+        let rings = Rings::new(ring_of(-1) + 1, limit);
         Self { rings, heap: BinaryHeap::new(), cursor: slot_of(Micros::MIN) }
     }
 
@@ -70,6 +71,13 @@ impl Wheel {
         self.rings.unlink(entry);
     }
 
+    /// Whether there may be anything to do up to `now`: if not, the wheel does not change.
+    #[inline]
+    pub(super) fn is_due(&self, now: Micros) -> bool {
+        self.cursor < slot_of(now)
+            || self.heap.peek().is_some_and(|Reverse(due)| due.deadline <= now)
+    }
+
     /// Takes out the first of the drained entries that is due at or before `now`.
     pub(super) fn pop(&mut self, now: Micros) -> Option<Due> {
         let Reverse(due) = self.heap.peek()?;
@@ -84,11 +92,7 @@ impl Wheel {
             return false;
         }
         self.cursor += 1;
-        let ring = ring_of(self.cursor);
-        while let Some(entry) = self.rings.front(ring) {
-            self.rings.unlink(entry);
-            drained.push(entry);
-        }
+        self.rings.drain(ring_of(self.cursor), drained);
         true
     }
 
@@ -125,7 +129,7 @@ mod tests {
 
     fn due(deadlines: &[i64], entry: u32) -> Due {
         let deadline = Micros(deadlines[entry as usize]);
-        Due { deadline, flow: u64::from(entry), entry }
+        Due { deadline, flow: entry, entry }
     }
 
     proptest! {
@@ -136,7 +140,7 @@ mod tests {
                 prop_oneof![-SECOND..3 * SECOND, 0..700 * SECOND, 0..7_200 * SECOND], 1..40),
             mut stops in prop::collection::vec(0..7_300 * SECOND, 0..12),
         ) {
-            let mut wheel = Wheel::new();
+            let mut wheel = Wheel::new(40);
             wheel.jump(Micros(0));
             for entry in (0..).take(deadlines.len()) {
                 wheel.add_entry();

@@ -13,6 +13,7 @@ use super::rules::{RuleBook, Rules};
 use super::sampler::Sampler;
 use super::shard::Tagger;
 use crate::detect::sigma::{Costs, RuleIndex};
+use crate::flow::batch::merge_all;
 use crate::flow::params::Params;
 use crate::flow::{FlowTable, Fold};
 use crate::metrics::{Activity, Board, Counts, Ledgers, Slot, Talkers};
@@ -151,14 +152,9 @@ impl Worker {
             messages: &mut self.messages,
             ended: false,
         };
-        for (shard, record) in &load.records {
-            let table = &mut self.tables[usize::from(*shard) / self.workers];
-            table.record(record, &mut self.ledgers, &mut tagger);
-        }
-        for (shard, packet) in &load.packets {
-            let table = &mut self.tables[usize::from(*shard) / self.workers];
-            table.packet(packet, &mut self.ledgers, &mut tagger);
-        }
+        let Self { tables, workers, ledgers, .. } = self;
+        merge_all(&load.records, tables, *workers, ledgers, &mut tagger);
+        merge_all(&load.packets, tables, *workers, ledgers, &mut tagger);
         for (shard, stamp, slice) in load.slices.drain(..) {
             let fold = &mut self.folds[usize::from(shard) / self.workers];
             fold.slice(slice, stamp, &mut self.ledgers, &mut tagger);

@@ -117,6 +117,8 @@ impl Sensor {
         // Nobody outside can aim flows at one place of the table. It moves entries, never output.
         let hash_seed = RandomState::new().build_hasher().finish();
         let params = Arc::new(Params { hash_seed, ..Params::from_config(&config) });
+        let (flows, mebibytes) = (config.flow.entries_max, params.table_octets() >> 20);
+        tracing::info!(flows, mebibytes, "the flow table takes so much memory when it is full");
         let started = pipeline::start(&shared, &params, workers, readers, config.sensor.pin)?;
         let exporters = Arc::new(ExporterBoard::default());
         let reloads = Arc::new(Reloads::default());

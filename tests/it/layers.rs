@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, u8)] = &[
     ("time", 0),
     ("net", 0),
+    ("mem", 0),
     ("sync", 0),
     ("config", 1),
     ("metrics", 1),

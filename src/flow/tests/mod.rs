@@ -1,5 +1,6 @@
 //! Tests of the flow table: tables of cases by kind of input, and properties against a slow twin.
 
+mod bounds;
 mod direction;
 mod model;
 mod netflow;

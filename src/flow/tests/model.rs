@@ -392,10 +392,9 @@ fn owns(flow: &mut Flow, part: &Part, now: i64, params: &Params) -> bool {
         }
         Input::Record(r) => (false, r.point, r.sampling_interval, (r.out_if, r.in_if)),
     };
-    let mut starts = match (&part.input, &flow.owners[part.side]) {
-        (Input::Packet(_), Some(owner)) if owner.capture => None,
-        (Input::Packet(packet), _) => Some(packet.time.0),
-        (Input::Record(record), _) => Some(record.first.0),
+    let mut starts = match &part.input {
+        Input::Packet(_) => None,
+        Input::Record(record) => Some(record.first.0),
     };
     let comer = Owner { capture, point, interval, arrival: now };
     match flow.owners[part.side] {

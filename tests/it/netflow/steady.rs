@@ -1,8 +1,14 @@
 //! In steady state decoding allocates nothing.
 
+use std::sync::Arc;
+
 use weir::config::{Config, Exporter};
 use weir::decode::netflow::Collector;
+use weir::detect::sigma::{Options, Source};
+use weir::flow::Params;
 use weir::metrics::Ledgers;
+use weir::pipeline::worker::Shared;
+use weir::pipeline::{self, Outputs, Rules};
 
 use super::build::{FLOW, Format, fixed, fixed_record, flow, iana, record, set};
 use super::{NOW, host};
@@ -54,4 +60,46 @@ fn no_record_allocates_after_warm_up() {
         format.message(n, 1, &[set(256, &[flow(n, 1), tail].concat())])
     };
     check("variable lengths and names", &template, named, 1);
+}
+
+/// From the datagram to the rules: what is allocated for a batch does not grow with its records.
+#[test]
+fn the_path_to_detection_allocates_nothing_per_record() {
+    let rule = "
+title: Much that is out
+id: much
+logsource: { category: network_connection }
+detection: { a: { bytes_out|gt: 4000000000, DestinationPort: 443 }, condition: a }
+";
+    let source = Source { file: "much.yml".into(), text: rule.into() };
+    let rules = Rules::default();
+    assert_eq!(rules.load(&[source], &Options::default()).set.rules().len(), 1);
+    let board = pipeline::board(1, 1);
+    let shared = Arc::new(Shared { rules, outputs: Outputs::live(Vec::new()), board });
+    let config = Config::default();
+    let params = Arc::new(Params::from_config(&config));
+    let mut workers = pipeline::start(&shared, &params, 1, 1, false).expect("no thread is needed");
+    let mut router = workers.routers.pop().expect("one reader has one router");
+    let mut collector = Collector::new(&config);
+    let (mut ledgers, mut out) = (Ledgers::default(), Vec::with_capacity(64));
+    let format = Format::Ipfix;
+    let template = format.message(0, 1, &[format.template(256, &iana(FLOW))]);
+    let datagrams: Vec<_> = (0..400_u32)
+        .map(|n| format.message(n * 2, 1, &[set(256, &[flow(n, 1), flow(n, 2)].concat())]))
+        .collect();
+    let mut feed = |payloads: &[Vec<u8>]| {
+        for payload in payloads {
+            collector.datagram((host(1), 1), NOW, payload, &mut out, &mut ledgers);
+            out.drain(..).for_each(|record| router.record(record));
+        }
+        router.flush(NOW);
+    };
+    feed(&[template]);
+    let (warm, steady) = datagrams.split_at(200);
+    feed(warm);
+    let few = allocations::during(|| feed(&steady[..20]));
+    let many = allocations::during(|| feed(&steady[20..]));
+    assert_eq!(many, few, "180 datagrams allocate no more than 20");
+    let merged = shared.board.ledgers().records.merged;
+    assert_eq!(merged, 800);
 }
