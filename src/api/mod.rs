@@ -24,6 +24,8 @@ pub trait Status: Send + Sync {
     fn snapshot(&self) -> Snapshot;
     /// The exporters' report as JSON.
     fn exporters(&self) -> serde_json::Value;
+    /// The rules in force and what came of the last load, as JSON.
+    fn rules(&self) -> serde_json::Value;
     /// Threads whose heartbeat stands still; empty if the sensor is alive.
     fn stalled(&self) -> Vec<String>;
     /// What keeps the sensor from being ready; empty if it is.
@@ -92,6 +94,7 @@ fn routes(status: Arc<dyn Status>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/exporters", get(exporters))
+        .route("/rules", get(rules))
         .with_state(status)
 }
 
@@ -132,6 +135,10 @@ async fn exporters(State(status): Shared) -> Response {
     }
 }
 
+async fn rules(State(status): Shared) -> Response {
+    axum::Json(status.rules()).into_response()
+}
+
 /// A plain HTTP GET of `path` from the admin listener at `address`, for the commands.
 ///
 /// # Errors
@@ -167,6 +174,9 @@ mod tests {
         fn exporters(&self) -> serde_json::Value {
             serde_json::json!([{"address": "192.0.2.1"}])
         }
+        fn rules(&self) -> serde_json::Value {
+            serde_json::json!({"loaded": 7})
+        }
         fn stalled(&self) -> Vec<String> {
             Vec::new()
         }
@@ -183,6 +193,7 @@ mod tests {
         assert!(get("/metrics").expect("200").contains("weir_flow_table_entries 3\n"));
         assert_eq!(get("/healthz").expect("200"), r#"{"status":"ok","reasons":[]}"#);
         assert_eq!(get("/exporters").expect("200"), r#"[{"address":"192.0.2.1"}]"#);
+        assert_eq!(get("/rules").expect("200"), r#"{"loaded":7}"#);
         let unready = get("/readyz").expect_err("503").to_string();
         assert!(unready.contains("503") && unready.contains("none loaded"), "{unready}");
         assert!(get("/else").expect_err("404").to_string().contains("404"));

@@ -4,8 +4,10 @@
 //! boundaries. Each thread's ledgers balance on their own, so any sum of published ones does too.
 
 pub mod board;
+pub mod latency;
 pub mod ledger;
 pub mod table;
 
 pub use board::{Board, Slot};
+pub use latency::Latency;
 pub use ledger::{Counts, Ledgers};

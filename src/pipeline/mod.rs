@@ -15,6 +15,8 @@ pub mod affinity;
 pub mod capture;
 pub mod collect;
 pub mod exchange;
+pub mod feeds;
+pub mod listing;
 pub mod outputs;
 pub mod replay;
 pub mod router;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::collect::wall;
 use super::exchange::{Message, Outbox, PARCEL_MESSAGES};
 use super::outputs::Outputs;
 use super::router::Load;
@@ -17,6 +18,7 @@ use crate::flow::params::Params;
 use crate::metrics::{Board, Counts, Ledgers, Slot};
 use crate::net::SHARDS;
 use crate::output::Batch;
+use crate::time::Micros;
 
 /// Alerts leave at once. A batch of slices leaves when it holds so many,
 const BATCH_RECORDS: usize = 1_024;
@@ -27,11 +29,25 @@ const BATCH_AGE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Shared {
     /// The rules in force.
-    pub rules: Rules,
+    pub rules: Arc<Rules>,
     /// The sinks.
     pub outputs: Outputs,
     /// What threads publish; worker `i` has the slot `i`.
     pub board: Board,
+}
+
+impl Shared {
+    /// Hands `batch` to the sinks, and takes the time of its alerts on the board's slot `slot`.
+    pub fn hand(&self, slot: usize, batch: Batch) {
+        let arrivals = batch.alerts.iter().filter_map(|alert| alert.arrived);
+        let arrivals: Vec<Micros> = arrivals.collect();
+        self.outputs.hand(batch);
+        if !arrivals.is_empty() {
+            let now = wall();
+            let took = arrivals.into_iter().map(|arrived| now.since(arrived));
+            self.board.slots()[slot].alerts_took(took);
+        }
+    }
 }
 
 /// Owns the shards `index`, `index + N`, ... of `N` workers.
@@ -112,24 +128,28 @@ impl Worker {
             alerts: &mut self.alerts,
             hits: &mut self.hits,
             messages: &mut self.messages,
+            arrived: None,
             ended: false,
         };
-        for (shard, record) in &load.records {
+        let mut arrivals = load.arrivals();
+        for (index, (shard, record)) in load.records.iter().enumerate() {
+            tagger.arrived = arrivals.of(index);
             let table = &mut self.tables[usize::from(*shard) / self.workers];
             table.record(record, &mut self.ledgers, &mut tagger);
         }
-        for (shard, packet) in &load.packets {
+        for (index, (shard, packet)) in load.packets.iter().enumerate() {
+            tagger.arrived = arrivals.of(index);
             let table = &mut self.tables[usize::from(*shard) / self.workers];
             table.packet(packet, &mut self.ledgers, &mut tagger);
         }
+        tagger.arrived = None;
         for table in &mut self.tables {
             table.advance(load.now, &mut self.ledgers, &mut tagger);
             if tagger.messages.len() >= PARCEL_MESSAGES {
                 self.outbox.send(tagger.messages, &mut self.ledgers);
             }
         }
-        load.records.clear();
-        load.packets.clear();
+        load.clear();
         self.hand_on(began);
         self.outbox.send(&mut self.messages, &mut self.ledgers);
         self.outbox.pass(load.now);
@@ -148,6 +168,7 @@ impl Worker {
             alerts: &mut self.alerts,
             hits: &mut self.hits,
             messages: &mut self.messages,
+            arrived: None,
             ended: false,
         };
         self.outbox.wait();
@@ -166,7 +187,7 @@ impl Worker {
     fn hand_on(&mut self, now: Instant) {
         if !self.batch.alerts.is_empty() {
             let alerts = mem::take(&mut self.batch.alerts);
-            self.shared.outputs.hand(Batch { alerts, ..Batch::default() });
+            self.shared.hand(self.slot, Batch { alerts, ..Batch::default() });
         }
         let waiting = self.batch.slices.len();
         if waiting == 0 {

@@ -1,9 +1,10 @@
 //! What the running sensor tells of itself.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::reload::Reloads;
 use crate::api::Status;
 use crate::decode::netflow::CollectorTotals;
 use crate::metrics::table::{Exporters, Snapshot};
@@ -12,17 +13,6 @@ use crate::pipeline::worker::Shared;
 
 /// A thread whose heartbeat stands still for this long is stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
-
-/// Counts of loads and reloads.
-#[derive(Debug, Default)]
-pub struct Reloads {
-    /// That succeeded.
-    pub succeeded: AtomicU64,
-    /// That failed and changed nothing.
-    pub failed: AtomicU64,
-    /// Unix seconds of the last load that succeeded.
-    pub loaded_at_s: AtomicU64,
-}
 
 /// The sensor's [`Status`].
 #[derive(Debug)]
@@ -98,6 +88,11 @@ impl Status for SensorStatus {
                 self.reloads.succeeded.load(Ordering::Relaxed),
                 self.reloads.failed.load(Ordering::Relaxed),
             ),
+            alert_latency: self.shared.board.alert_latency(),
+            rules_changed: {
+                let [added, removed, changed] = &self.reloads.rules;
+                [added, removed, changed].map(|count| count.load(Ordering::Relaxed))
+            },
             loaded_at_s: self.reloads.loaded_at_s.load(Ordering::Relaxed),
             exporters: exporters(&totals),
         }
@@ -105,6 +100,10 @@ impl Status for SensorStatus {
 
     fn exporters(&self) -> serde_json::Value {
         serde_json::to_value(self.exporters.reports().as_ref()).unwrap_or_default()
+    }
+
+    fn rules(&self) -> serde_json::Value {
+        serde_json::to_value(self.reloads.report.load().as_deref()).unwrap_or_default()
     }
 
     fn stalled(&self) -> Vec<String> {

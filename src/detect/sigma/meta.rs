@@ -8,20 +8,7 @@ use crate::detect::{Level, RuleMeta, Technique};
 
 /// The rule's metadata; its `uid` is still to be given.
 pub(super) fn of(rule: &SigmaRule, file: &str, line: u32) -> RuleMeta {
-    let attack = |tag: &String| tag.to_lowercase().strip_prefix("attack.").map(str::to_owned);
-    let (mut tactics, mut techniques) = (Vec::new(), Vec::new());
-    for tag in rule.tags.iter().filter_map(attack) {
-        if is_technique(&tag) {
-            let id = tag.to_uppercase();
-            let name = attack::technique(&id).map(str::to_owned);
-            techniques.push(Technique { id, name });
-        } else {
-            let tactic = tag.replace('_', "-");
-            if attack::is_tactic(&tactic) {
-                tactics.push(tactic);
-            }
-        }
-    }
+    let (tactics, techniques) = attack_of(&rule.tags);
     RuleMeta {
         uid: 0,
         id: rule.id.clone().unwrap_or_else(|| title_id(&rule.title)),
@@ -35,6 +22,25 @@ pub(super) fn of(rule: &SigmaRule, file: &str, line: u32) -> RuleMeta {
         file: file.to_owned(),
         line,
     }
+}
+
+/// The ATT&CK tactics and techniques among `tags`.
+pub(super) fn attack_of(tags: &[String]) -> (Vec<String>, Vec<Technique>) {
+    let attack = |tag: &String| tag.to_lowercase().strip_prefix("attack.").map(str::to_owned);
+    let (mut tactics, mut techniques) = (Vec::new(), Vec::new());
+    for tag in tags.iter().filter_map(attack) {
+        if is_technique(&tag) {
+            let id = tag.to_uppercase();
+            let name = attack::technique(&id).map(str::to_owned);
+            techniques.push(Technique { id, name });
+        } else {
+            let tactic = tag.replace('_', "-");
+            if attack::is_tactic(&tactic) {
+                tactics.push(tactic);
+            }
+        }
+    }
+    (tactics, techniques)
 }
 
 /// A word on rules that their authors gave up.

@@ -10,9 +10,11 @@ mod compile;
 mod front;
 mod meta;
 
+pub mod changes;
 pub mod correlate;
 pub mod event;
 pub mod expr;
+pub mod feed;
 pub mod fields;
 pub mod interval;
 pub mod names;
@@ -23,7 +25,9 @@ pub mod report;
 pub mod ruleset;
 pub mod text;
 
+pub use changes::{Change, Changes};
 pub use event::{Event, EventError};
+pub use feed::{Feed, FeedError};
 pub use fields::{Field, Record};
 pub use predicate::Class;
 pub use reason::Reason;

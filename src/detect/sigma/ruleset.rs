@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::compile::{self, Compiled};
 use super::correlate::Taps;
 use super::expr::Expr;
+use super::feed::{Feed, FeedRule, Indicators};
 use super::fields::{Counter, Record};
 use super::front::{self, Body, Document};
 use super::meta;
-use super::predicate::{Class, show};
+use super::predicate::{Class, Predicate, show};
 use super::reason::Reason;
 use super::report::{LoadReport, Note, Rejected};
 use crate::config::Logsource;
@@ -37,6 +38,8 @@ pub struct Options {
     pub disable: Vec<String>,
     /// Names of the sites, by the index that flows carry.
     pub sites: Vec<String>,
+    /// Indicator feeds, each of which becomes one rule or more.
+    pub feeds: Vec<Arc<Feed>>,
     /// Of which rules not every alert leaves.
     pub limits: Limits,
 }
@@ -82,6 +85,8 @@ pub struct Rule {
     /// When its matches are sent to correlations.
     pub taps: Taps,
     expr: Expr,
+    /// Of a feed's rule: tells which indicator matched.
+    indicators: Option<Arc<Indicators>>,
 }
 
 impl Rule {
@@ -89,6 +94,27 @@ impl Rule {
     #[must_use]
     pub fn holds(&self, record: &Record<'_>) -> bool {
         self.expr.holds(record)
+    }
+
+    /// Its condition.
+    #[must_use]
+    pub const fn condition(&self) -> &Expr {
+        &self.expr
+    }
+
+    /// What a feed's rule tells of its indicators; `None` of a rule that is no feed.
+    pub(super) fn indicators(&self) -> Option<&Indicators> {
+        self.indicators.as_deref()
+    }
+
+    /// A predicate of it that holds for the record, as a person reads it.
+    fn in_words(&self, p: &Predicate, record: &Record<'_>) -> String {
+        let told = self.indicators.as_deref().and_then(|feed| feed.tell(p, record));
+        match (told, p.negated) {
+            (Some(told), _) => told,
+            (None, true) => format!("not ({})", p.words),
+            (None, false) => p.words.clone(),
+        }
     }
 }
 
@@ -112,6 +138,9 @@ impl RuleSet {
             for document in front::documents(&source.text) {
                 set.add(source, document, options, interner, &mut places);
             }
+        }
+        for feed in &options.feeds {
+            set.add_feed(feed, options, interner, &mut places);
         }
         set.report.loaded = set.rules.len();
         set
@@ -165,7 +194,40 @@ impl RuleSet {
                     self.report.warnings.push(Note { file, line, title, text });
                 }
                 let (class, meta) = (expr.class(), Arc::new(meta));
-                self.file(Rule { meta, class, silent: false, taps: Taps::default(), expr });
+                self.file(Rule {
+                    meta,
+                    class,
+                    silent: false,
+                    taps: Taps::default(),
+                    expr,
+                    indicators: None,
+                });
+            }
+        }
+    }
+
+    fn add_feed(
+        &mut self,
+        feed: &Feed,
+        options: &Options,
+        interner: &mut Interner,
+        places: &mut HashMap<String, String>,
+    ) {
+        self.report.warnings.extend(feed.notes());
+        for FeedRule { mut meta, expr, indicators } in feed.rules() {
+            if options.disable.iter().any(|off| off.eq_ignore_ascii_case(&meta.id)) {
+                self.report.disabled += 1;
+            } else if let Some(place) = places.get(&meta.id) {
+                let reason = Reason::Duplicate(place.clone());
+                let RuleMeta { file, line, title, id, .. } = meta;
+                self.report.rejected.push(Rejected { file, line, title, id, reason });
+            } else {
+                places.insert(meta.id.clone(), format!("{}:{}", meta.file, meta.line));
+                meta.uid = interner.uid(&meta.id);
+                let (class, meta) = (expr.class(), Arc::new(meta));
+                let indicators = indicators.map(Arc::new);
+                let (silent, taps) = (false, Taps::default());
+                self.file(Rule { meta, class, silent, taps, expr, indicators });
             }
         }
     }
@@ -268,7 +330,7 @@ impl RuleSet {
         }
         let evidence = reasons.into_iter().map(|p| Evidence {
             field: p.name.clone(),
-            predicate: if p.negated { format!("not ({})", p.words) } else { p.words.clone() },
+            predicate: rule.in_words(p, record),
             value: show(record, p.field, p.unit),
         });
         evidence.collect()
