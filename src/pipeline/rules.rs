@@ -155,6 +155,7 @@ pub fn options(config: &Config) -> Options {
         sites: std::iter::once("default".to_owned()).chain(sites).collect(),
         feeds: Vec::new(),
         limits: Limits::of(rules),
+        ..Options::default()
     }
 }
 

@@ -58,13 +58,18 @@ pub(crate) fn ours(set: &RuleSet, event: &Event) -> Vec<String> {
     ids
 }
 
-/// rsigma-eval with the rules of `text` that it accepts.
+/// rsigma-eval with the rules and filters of `text` that it accepts.
 pub(crate) fn oracle(text: &str) -> Engine {
     let collection = rsigma_parser::parse_sigma_yaml(text).expect("YAML");
     let mut engine = Engine::new();
     for rule in &collection.rules {
         if let Err(error) = engine.add_rule(rule) {
             eprintln!("rsigma-eval refuses {}: {error}", rule.title);
+        }
+    }
+    for filter in &collection.filters {
+        if let Err(error) = engine.apply_filter(filter) {
+            eprintln!("rsigma-eval refuses {}: {error}", filter.title);
         }
     }
     engine

@@ -59,14 +59,13 @@ fn detections_have_every_form() {
     let ports = "s:\n    - dst_port: 1\n      src_port: 2\n    - dst_port: 3";
     check("list of maps", ports, "s", r#"{"dst_port":3}"#, "true");
     check("list of maps, and within", ports, "s", r#"{"dst_port":1,"src_port":3}"#, "false");
-    check("keywords", "s:\n    - evil", "s", "{}", "rejected: keyword");
-    check(
-        "keywords with all",
-        "s:\n    '|all':\n        - evil\n        - bad",
-        "s",
-        "{}",
-        "rejected: keyword",
-    );
+    let named = r#"{"application":"bad evil","dst_port":1}"#;
+    check("keywords", "s:\n    - evil", "s", named, "true");
+    check("keywords under not", "s:\n    - evil", "not s", named, "false");
+    check("one keyword", "s: evil", "s", named, "true");
+    let both = "s:\n    '|all':\n        - evil\n        - bad\n    dst_port: 1";
+    check("keywords with all, and a field", both, "s", named, "true");
+    check("a list in a list", "s:\n    - - evil\n      - good\n    - - x", "s", named, "true");
     let unknown = "s:\n    dst_port: 1\nf:\n    Image: x";
     check(
         "unknown under not",
@@ -239,7 +238,7 @@ fn decision_table() -> String {
         } else {
             (!theirs(&oracle(&text), &json).is_empty()).to_string()
         };
-        let item = item.replace("\n   ", "").replace('|', "\\|");
+        let item = item.replace("\n   ", "").replace('\n', " ").replace('|', "\\|");
         writeln!(table, "| {name} | `{item}` | `{event}` | {verdict} | {other} | {why} |")
             .expect("a string");
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rsigma_parser::{Detection, DetectionItem, Modifier, SigmaRule, SigmaValue};
 use serde_json::{Map, Value, json};
 use weir::detect::sigma::names::{self, Dialect};
-use weir::detect::sigma::{Event, RuleSet};
+use weir::detect::sigma::{Event, Note, RuleSet};
 
 use crate::sigma::{Numbers, home, load, oracle, ours, theirs};
 use crate::support::vectors;
@@ -168,6 +168,7 @@ const STAND_INS: &[(&str, &str)] = &[
     ("EventType", "in_if_name"),
     ("ParentImage", "out_if_name"),
     ("Image", "vrf_name"),
+    ("some_field", "application"),
     ("User", "out_if_name"),
 ];
 
@@ -183,8 +184,14 @@ fn tests_of_rsigma_that_speak_of_flows_have_the_same_verdicts() {
             for text in case["yaml_or_json"].as_array().expect("a list") {
                 let text = text.as_str().expect("text");
                 let set = load(&stand_in(text));
-                // Correlations and filters change what the other rules of the file say.
+                // Correlations change what the other rules of the file say.
                 if set.rules().is_empty() || !set.report().rejected.is_empty() {
+                    continue;
+                }
+                // Decided: a filter names rules by id or name, for rsigma also by title.
+                let by_title = |note: &Note| note.text.contains("no loaded rule's id or name");
+                if set.report().warnings.iter().any(by_title) {
+                    eprintln!("differs by decision: {}", case["test"]);
                     continue;
                 }
                 let events: Vec<&str> = events.iter().filter_map(Value::as_str).collect();
@@ -204,6 +211,10 @@ fn compare(set: &RuleSet, text: &str, events: &[&str]) -> usize {
     for event in events {
         let event = stand_in(event);
         let Ok(flow) = Event::parse(&event, &home()) else { continue };
+        // Keywords are searched for in every field of an event; a flow has only its own.
+        if text.contains("keywords:") && !flow.unknown.is_empty() {
+            continue;
+        }
         let json: Value = serde_json::from_str(&event).expect("it was parsed");
         let (hits, want) = (ours(set, &flow).len(), theirs(&engine, &json).len());
         // rsigma-eval names only rules that have an id; both sides count those.

@@ -64,11 +64,20 @@ fn same(old: &Rule, new: &Rule) -> bool {
     let kind = (old.class, old.silent, old.taps) == (new.class, new.silent, new.taps);
     let condition = || match (old.indicators(), new.indicators()) {
         // A million intervals are compared, not written out.
-        (Some(a), Some(b)) => a == b,
+        (Some(a), Some(b)) => a == b && outline(old) == outline(new),
         (None, None) => digest(old) == digest(new),
         _ => false,
     };
     meta && kind && condition()
+}
+
+/// The words of the condition, which tell the filters of a feed's rule apart.
+fn outline(rule: &Rule) -> Vec<(String, String, bool)> {
+    let mut words = Vec::new();
+    rule.condition().leaves(&mut |leaf| {
+        words.push((leaf.name.clone(), leaf.words.clone(), leaf.negated));
+    });
+    words
 }
 
 /// A hash of the condition as it is written out for debugging, which shows all of it.

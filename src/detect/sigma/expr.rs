@@ -1,5 +1,7 @@
 //! A rule's condition as a tree without negation: negation stands at the predicates.
 
+use std::sync::Arc;
+
 use super::fields::{FieldSet, Record};
 use super::predicate::{Class, Predicate};
 
@@ -15,8 +17,8 @@ pub enum Expr {
         /// Whether its opposite is meant.
         negated: bool,
     },
-    /// A predicate.
-    Leaf(Box<Predicate>),
+    /// A predicate; copies of a condition share it.
+    Leaf(Arc<Predicate>),
     /// All hold.
     And(Vec<Self>),
     /// Any holds.
@@ -24,6 +26,12 @@ pub enum Expr {
 }
 
 impl Expr {
+    /// A predicate.
+    #[must_use]
+    pub fn leaf(predicate: Predicate) -> Self {
+        Self::Leaf(Arc::new(predicate))
+    }
+
     /// The exact opposite.
     #[must_use]
     pub fn negate(self) -> Self {
@@ -31,7 +39,7 @@ impl Expr {
             Self::Const(value) => Self::Const(!value),
             Self::Unknown { name, negated } => Self::Unknown { name, negated: !negated },
             Self::Leaf(mut predicate) => {
-                predicate.negate();
+                Arc::make_mut(&mut predicate).negate();
                 Self::Leaf(predicate)
             }
             Self::And(parts) => Self::Or(parts.into_iter().map(Self::negate).collect()),

@@ -27,7 +27,7 @@ pub(super) struct Document {
 
 /// The kinds of documents.
 #[derive(Debug)]
-#[expect(dead_code, reason = "correlations and filters are told apart, and rejected by name")]
+#[expect(dead_code, reason = "correlations are told apart, and rejected by name")]
 pub(super) enum Body {
     /// A rule over single flows.
     Rule(Box<SigmaRule>),
@@ -172,14 +172,10 @@ fn listed(
     rules.chain(correlations).chain(filters).collect()
 }
 
-/// An error of the parser as a reason; kinds of documents that are not loaded anyway, however
-/// they are written, get theirs.
+/// An error of the parser as a reason; correlations, however they are written, get theirs.
 fn syntax(error: &str, chunk: &str) -> Reason {
     if has_key(chunk, "correlation") {
         return Reason::Correlation;
-    }
-    if has_key(chunk, "filter") {
-        return Reason::Filter;
     }
     let condition = chunk.lines().find_map(|l| l.trim_start().strip_prefix("condition:"));
     if let Some(condition) = condition
@@ -276,7 +272,8 @@ mod tests {
         let pipe = format!("{RULE}  condition: s | count() by src_ip > 5\n");
         check("aggregation", &pipe, &[(1, "aggregation")]);
         let other = "title: C\ncorrelation: {type: event_count, rules: [a], timespan: 1m,\n  \
-                     group-by: [a], condition: {gt: 1}}\n---\ntitle: F\nfilter: {rules: [a]}\n";
+                     group-by: [a], condition: {gt: 1}}\n---\ntitle: F\nfilter: {rules: [a], \
+                     s: {dst_port: 1}, condition: not s}\n";
         check("not rules", other, &[(1, "correlation"), (5, "filter")]);
         let global = format!("action: global\n{rule}---\nid: a\n---\nid: b\n");
         check("collection", &global, &[(8, "rule"), (10, "rule")]);

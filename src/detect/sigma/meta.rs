@@ -11,7 +11,7 @@ pub(super) fn of(rule: &SigmaRule, file: &str, line: u32) -> RuleMeta {
     let (tactics, techniques) = attack_of(&rule.tags);
     RuleMeta {
         uid: 0,
-        id: rule.id.clone().unwrap_or_else(|| title_id(&rule.title)),
+        id: id(rule),
         title: rule.title.clone(),
         level: rule.level.map_or(Level::Medium, level),
         author: rule.author.clone(),
@@ -41,6 +41,11 @@ pub(super) fn attack_of(tags: &[String]) -> (Vec<String>, Vec<Technique>) {
         }
     }
     (tactics, techniques)
+}
+
+/// The rule's id; without one, a hash of its title.
+pub(super) fn id(rule: &SigmaRule) -> String {
+    rule.id.clone().unwrap_or_else(|| title_id(&rule.title))
 }
 
 /// A word on rules that their authors gave up.

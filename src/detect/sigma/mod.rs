@@ -7,18 +7,22 @@
 //! ([`predicate::Class`]). [`RuleSet`] scans them. docs/sigma.md has the decisions.
 
 mod compile;
+mod filters;
 mod front;
+mod load;
 mod meta;
 
 pub mod changes;
 pub mod correlate;
 pub mod event;
+pub mod exclusions;
 pub mod expr;
 pub mod feed;
 pub mod fields;
 pub mod interval;
 pub mod names;
 pub mod number;
+pub mod placeholders;
 pub mod predicate;
 pub mod reason;
 pub mod report;
@@ -27,8 +31,10 @@ pub mod text;
 
 pub use changes::{Change, Changes};
 pub use event::{Event, EventError};
+pub use exclusions::{Exclusion, ExclusionMeta};
 pub use feed::{Feed, FeedError};
 pub use fields::{Field, Record};
+pub use placeholders::Placeholders;
 pub use predicate::Class;
 pub use reason::Reason;
 pub use report::{LoadReport, Note, Rejected};

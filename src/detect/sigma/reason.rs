@@ -27,18 +27,30 @@ pub enum Reason {
     /// A correlation.
     #[error("correlation rules are not supported yet")]
     Correlation,
-    /// A meta filter.
-    #[error("filter documents are not supported yet")]
-    Filter,
+    /// Bytes that are no text.
+    #[error("not UTF-8: octet {0} of the file begins no character")]
+    NotUtf8(usize),
+    /// A filter that no flow satisfies.
+    #[error("no flow can satisfy this filter, so the rules that it names would never fire: {0}")]
+    Silencing(String),
+    /// A correlation or a filter in a directory of exclusions.
+    #[error("neither a correlation nor a filter is an exclusion: expected title and detection")]
+    Misplaced,
+    /// An exclusion that is true of every flow.
+    #[error("it would exclude every flow")]
+    EveryFlow,
+    /// An exclusion that asks for what is not known in time.
+    #[error(
+        "`{0}` is not final at a flow's first record, when exclusions are decided: write a filter \
+         (`not selection`) for the rules that it concerns"
+    )]
+    NotFinal(String),
     /// `| count() > 5`.
     #[error(
         "the aggregation after `|` in condition `{0}` was removed from Sigma; it has to be \
          rewritten as a correlation"
     )]
     Aggregation(String),
-    /// A search without a field.
-    #[error("keyword `{0}` searches the text of an event, and a flow has none")]
-    Keyword(String),
     /// `field[any]`.
     #[error("array quantifiers such as `{0}[any]` have no meaning: no field of a flow is an array")]
     Array(String),
@@ -82,7 +94,10 @@ pub enum Reason {
         error: String,
     },
     /// A placeholder.
-    #[error("placeholder `{placeholder}` on `{field}` has no value here")]
+    #[error(
+        "placeholder `{placeholder}` on `{field}` has no value: expected an entry of that name in \
+         the file that rules.placeholders names"
+    )]
     Placeholder {
         /// The field.
         field: String,
@@ -123,9 +138,12 @@ impl Reason {
             Self::TooLarge { .. } => "too_large",
             Self::Logsource(_) => "logsource",
             Self::Correlation => "correlation",
-            Self::Filter => "filter",
+            Self::NotUtf8(_) => "not_utf8",
+            Self::Silencing(_) => "silencing_filter",
+            Self::Misplaced => "misplaced",
+            Self::EveryFlow => "every_flow",
+            Self::NotFinal(_) => "not_final",
             Self::Aggregation(_) => "aggregation",
-            Self::Keyword(_) => "keyword",
             Self::Array(_) => "array",
             Self::Modifier { .. } => "modifier",
             Self::Value { .. } => "value",

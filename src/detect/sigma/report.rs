@@ -22,11 +22,11 @@ pub struct Rejected {
 /// Something to know of a rule that was loaded.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Note {
-    /// Its file.
+    /// Its file, or the key of the configuration that is meant.
     pub file: String,
-    /// Its first line, from 1.
+    /// Its first line, from 1; 0 if there is none.
     pub line: u32,
-    /// Its title.
+    /// Its title; empty if there is none.
     pub title: String,
     /// What.
     pub text: String,
@@ -38,8 +38,14 @@ pub struct Note {
 pub struct LoadReport {
     /// Rules loaded.
     pub loaded: usize,
-    /// Rules that `rules.disable` names.
+    /// Rules, filters and exclusions that `rules.disable` names.
     pub disabled: usize,
+    /// Filters loaded.
+    pub filters: usize,
+    /// Exclusions loaded.
+    pub exclusions: usize,
+    /// Placeholders that have values.
+    pub placeholders: usize,
     /// Rules not loaded.
     pub rejected: Vec<Rejected>,
     /// What to know of loaded ones.
@@ -62,7 +68,14 @@ impl fmt::Display for Rejected {
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}: warning: {}", self.file, self.line, self.title, self.text)
+        write!(f, "{}", self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        if !self.title.is_empty() {
+            write!(f, ": {}", self.title)?;
+        }
+        write!(f, ": warning: {}", self.text)
     }
 }
 
@@ -75,6 +88,12 @@ impl fmt::Display for LoadReport {
             writeln!(f, "{warning}")?;
         }
         let (loaded, rejected, disabled) = (self.loaded, self.rejected.len(), self.disabled);
-        write!(f, "{loaded} rules loaded, {rejected} rejected, {disabled} disabled")
+        write!(f, "{loaded} rules loaded, {rejected} rejected, {disabled} disabled")?;
+        let others = [
+            (self.filters, "filters"),
+            (self.exclusions, "exclusions"),
+            (self.placeholders, "placeholders"),
+        ];
+        others.iter().filter(|(n, _)| *n > 0).try_for_each(|(n, what)| write!(f, "; {n} {what}"))
     }
 }

@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::compile::{self, Compiled};
 use super::correlate::Taps;
+use super::exclusions::{Exclusion, ExclusionMeta};
 use super::expr::Expr;
-use super::feed::{Feed, FeedRule, Indicators};
+use super::feed::{Feed, Indicators};
 use super::fields::{Counter, Record};
-use super::front::{self, Body, Document};
-use super::meta;
+use super::load::{self, Loaded};
+use super::placeholders::Placeholders;
 use super::predicate::{Class, Predicate, show};
-use super::reason::Reason;
-use super::report::{LoadReport, Note, Rejected};
+use super::report::{LoadReport, Rejected};
 use crate::config::Logsource;
 use crate::detect::suppress::Limits;
 use crate::detect::{Evidence, RuleMeta};
@@ -42,19 +41,38 @@ pub struct Options {
     pub feeds: Vec<Arc<Feed>>,
     /// Of which rules not every alert leaves.
     pub limits: Limits,
+    /// What `|expand` puts in the place of names.
+    pub placeholders: Placeholders,
+    /// Files of exclusions.
+    pub exclusions: Vec<Source>,
+    /// Files that could not be read as text; they go into the report.
+    pub unreadable: Vec<Rejected>,
 }
 
 /// Gives every rule id a number that stays the same over reloads.
 ///
 /// It grows with the number of different ids ever loaded, and never forgets one.
 #[derive(Debug, Default)]
-pub struct Interner(HashMap<String, u32>);
+pub struct Interner {
+    rules: HashMap<String, u32>,
+    exclusions: HashMap<String, u16>,
+}
 
 impl Interner {
     /// The number of `id`; a new one if it was never seen.
     pub fn uid(&mut self, id: &str) -> u32 {
-        let next = u32::try_from(self.0.len()).expect("fewer than 2^32 rules");
-        *self.0.entry(id.to_owned()).or_insert(next)
+        let next = u32::try_from(self.rules.len()).expect("fewer than 2^32 rules");
+        *self.rules.entry(id.to_owned()).or_insert(next)
+    }
+
+    /// The number of the exclusion `id`, of a count of its own; `None` after 65,535 different ones.
+    pub fn exclusion(&mut self, id: &str) -> Option<u16> {
+        if let Some(&uid) = self.exclusions.get(id) {
+            return Some(uid);
+        }
+        let uid = u16::try_from(self.exclusions.len()).ok().filter(|&uid| uid < u16::MAX)?;
+        self.exclusions.insert(id.to_owned(), uid);
+        Some(uid)
     }
 }
 
@@ -90,6 +108,23 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// A rule that raises alerts and feeds no correlation.
+    pub(super) fn new(meta: RuleMeta, expr: Expr) -> Self {
+        let (class, meta) = (expr.class(), Arc::new(meta));
+        Self { meta, class, silent: false, taps: Taps::default(), expr, indicators: None }
+    }
+
+    /// A rule that is a feed.
+    pub(super) fn of_feed(meta: RuleMeta, expr: Expr, indicators: Option<Indicators>) -> Self {
+        Self { indicators: indicators.map(Arc::new), ..Self::new(meta, expr) }
+    }
+
+    /// Puts another condition in the place of the rule's own.
+    pub(super) fn change(&mut self, f: impl FnOnce(Expr) -> Expr) {
+        self.expr = f(std::mem::replace(&mut self.expr, Expr::Const(false)));
+        self.class = self.expr.class();
+    }
+
     /// Whether the record satisfies it.
     #[must_use]
     pub fn holds(&self, record: &Record<'_>) -> bool {
@@ -109,7 +144,7 @@ impl Rule {
 
     /// A predicate of it that holds for the record, as a person reads it.
     fn in_words(&self, p: &Predicate, record: &Record<'_>) -> String {
-        let told = self.indicators.as_deref().and_then(|feed| feed.tell(p, record));
+        let told = self.indicators().and_then(|feed| feed.tell(p, record));
         match (told, p.negated) {
             (Some(told), _) => told,
             (None, true) => format!("not ({})", p.words),
@@ -124,6 +159,7 @@ pub struct RuleSet {
     rules: Vec<Rule>,
     immutable: Vec<RuleIndex>,
     monotone: Vec<RuleIndex>,
+    exclusions: Vec<Exclusion>,
     report: LoadReport,
 }
 
@@ -132,104 +168,10 @@ impl RuleSet {
     /// file, line and reason; it does not keep others from loading.
     #[must_use]
     pub fn compile(sources: &[Source], options: &Options, interner: &mut Interner) -> Self {
-        let mut set = Self::default();
-        let mut places: HashMap<String, String> = HashMap::new();
-        for source in sources {
-            for document in front::documents(&source.text) {
-                set.add(source, document, options, interner, &mut places);
-            }
-        }
-        for feed in &options.feeds {
-            set.add_feed(feed, options, interner, &mut places);
-        }
-        set.report.loaded = set.rules.len();
+        let Loaded { rules, exclusions, report } = load::load(sources, options, interner);
+        let mut set = Self { exclusions, report, ..Self::default() };
+        rules.into_iter().for_each(|rule| set.file(rule));
         set
-    }
-
-    fn add(
-        &mut self,
-        source: &Source,
-        document: Document,
-        options: &Options,
-        interner: &mut Interner,
-        places: &mut HashMap<String, String>,
-    ) {
-        let Document { line, title, id, mut notes, body } = document;
-        let reject = |line, reason| Rejected {
-            file: source.file.clone(),
-            line,
-            title: title.clone().unwrap_or_default(),
-            id: id.clone().unwrap_or_default(),
-            reason,
-        };
-        let body = body.and_then(|body| match body {
-            Body::Rule(rule) => Ok(rule),
-            Body::Correlation(_) => Err(Reason::Correlation),
-            Body::Filter(_) => Err(Reason::Filter),
-        });
-        let rule = match body {
-            Ok(rule) => rule,
-            Err(reason) => return self.report.rejected.push(reject(line, reason)),
-        };
-        let mut meta = meta::of(&rule, &source.file, line);
-        if options.disable.iter().any(|off| off.eq_ignore_ascii_case(&meta.id)) {
-            self.report.disabled += 1;
-            return;
-        }
-        if let Some(place) = places.get(&meta.id) {
-            return self.report.rejected.push(reject(line, Reason::Duplicate(place.clone())));
-        }
-        match compile::compile(&rule, &meta.id, options) {
-            Err(fault) => {
-                let at = fault.key.map_or(line, |key| front::line_of_key(&source.text, line, &key));
-                self.report.rejected.push(reject(at, fault.reason));
-            }
-            Ok(Compiled { expr, warnings }) => {
-                places.insert(meta.id.clone(), format!("{}:{line}", source.file));
-                meta.uid = interner.uid(&meta.id);
-                notes.extend(warnings);
-                notes.extend(meta::status_note(&rule));
-                for text in notes {
-                    let (file, title) = (source.file.clone(), meta.title.clone());
-                    self.report.warnings.push(Note { file, line, title, text });
-                }
-                let (class, meta) = (expr.class(), Arc::new(meta));
-                self.file(Rule {
-                    meta,
-                    class,
-                    silent: false,
-                    taps: Taps::default(),
-                    expr,
-                    indicators: None,
-                });
-            }
-        }
-    }
-
-    fn add_feed(
-        &mut self,
-        feed: &Feed,
-        options: &Options,
-        interner: &mut Interner,
-        places: &mut HashMap<String, String>,
-    ) {
-        self.report.warnings.extend(feed.notes());
-        for FeedRule { mut meta, expr, indicators } in feed.rules() {
-            if options.disable.iter().any(|off| off.eq_ignore_ascii_case(&meta.id)) {
-                self.report.disabled += 1;
-            } else if let Some(place) = places.get(&meta.id) {
-                let reason = Reason::Duplicate(place.clone());
-                let RuleMeta { file, line, title, id, .. } = meta;
-                self.report.rejected.push(Rejected { file, line, title, id, reason });
-            } else {
-                places.insert(meta.id.clone(), format!("{}:{}", meta.file, meta.line));
-                meta.uid = interner.uid(&meta.id);
-                let (class, meta) = (expr.class(), Arc::new(meta));
-                let indicators = indicators.map(Arc::new);
-                let (silent, taps) = (false, Taps::default());
-                self.file(Rule { meta, class, silent, taps, expr, indicators });
-            }
-        }
     }
 
     fn file(&mut self, rule: Rule) {
@@ -240,6 +182,23 @@ impl RuleSet {
             Class::Final => {}
         }
         self.rules.push(rule);
+    }
+
+    /// The first exclusion that takes the flow away from rules, if any does. What they ask for is
+    /// final at the flow's first record, as long as the flow is not turned round.
+    #[must_use]
+    pub fn excluded(&self, flow: &Biflow) -> Option<&Arc<ExclusionMeta>> {
+        if self.exclusions.is_empty() {
+            return None;
+        }
+        let record = Record::of(flow);
+        self.exclusions.iter().find(|exclusion| exclusion.holds(&record)).map(|e| &e.meta)
+    }
+
+    /// The exclusions, in the order of their sources.
+    #[must_use]
+    pub fn exclusions(&self) -> &[Exclusion] {
+        &self.exclusions
     }
 
     /// What was loaded, and what was not and why.

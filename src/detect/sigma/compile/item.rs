@@ -1,9 +1,12 @@
 //! A detection item (`field|modifiers: values`) to a condition.
 
+use std::borrow::Cow;
+
 use rsigma_parser::{DetectionItem, Modifier, SigmaValue};
 
+use super::transform::{self, Step};
 use super::value::{self, Compare, Op};
-use super::{Fault, Options};
+use super::{Fault, Options, keyword};
 use crate::detect::sigma::expr::Expr;
 use crate::detect::sigma::fields::{Field, Kind};
 use crate::detect::sigma::interval::IntervalSet;
@@ -14,7 +17,7 @@ use crate::detect::sigma::reason::Reason;
 use crate::detect::sigma::text::Matcher;
 
 /// An item's field and modifiers, sorted out.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Item<'a> {
     pub name: &'a str,
     pub field: Field,
@@ -24,14 +27,17 @@ pub(super) struct Item<'a> {
     pub neq: bool,
     pub cased: bool,
     pub part: Option<TimePart>,
+    pub steps: Vec<Step>,
     pub options: &'a Options,
 }
+
+/// The alternatives of each value of an item.
+type Groups<'a> = [Cow<'a, [SigmaValue]>];
 
 /// Compiles an item; the fault names the item's field.
 pub(super) fn compile(from: &DetectionItem, options: &Options) -> Result<Expr, Fault> {
     let Some(name) = &from.field.name else {
-        let first = from.values.first().map(ToString::to_string).unwrap_or_default();
-        return Err(Reason::Keyword(first).into());
+        return Ok(keyword::compile(&from.values, &from.field.modifiers, options)?);
     };
     fielded(from, name, options).map_err(|reason| Fault { reason, key: Some(name.clone()) })
 }
@@ -48,9 +54,14 @@ fn fielded(from: &DetectionItem, name: &str, options: &Options) -> Result<Expr, 
     if nulls > 0 && from.values.len() > 1 {
         return Err(Reason::NullInList(name.to_owned()));
     }
-    if modifiers.expand {
-        from.values.iter().try_for_each(|v| placeholder(name, v))?;
-    }
+    // Placeholders are filled in, and named, also where no flow has the field.
+    let groups = transform::groups(
+        name,
+        &from.values,
+        &modifiers.steps,
+        modifiers.op,
+        &options.placeholders,
+    )?;
     let Some((field, unit)) = names::look_up(name) else {
         return Ok(Expr::Unknown { name: name.to_owned(), negated: false });
     };
@@ -63,83 +74,111 @@ fn fielded(from: &DetectionItem, name: &str, options: &Options) -> Result<Expr, 
         neq: modifiers.neq,
         cased: modifiers.cased,
         part: modifiers.part,
+        steps: modifiers.steps,
         options,
     };
-    item.compile(&from.values)
+    if let Some(step) = item.steps.iter().find(|step| **step != Step::Expand)
+        && field.kind() != Kind::Text
+    {
+        let why = "the field holds no free text";
+        return Err(Reason::Modifier { field: name.into(), modifier: step.as_str().into(), why });
+    }
+    item.compile(&groups)
 }
 
 impl Item<'_> {
-    fn compile(&self, values: &[SigmaValue]) -> Result<Expr, Reason> {
-        if let [SigmaValue::Null] = values {
+    fn compile(&self, groups: &Groups<'_>) -> Result<Expr, Reason> {
+        if let [group] = groups
+            && let [SigmaValue::Null] = group[..]
+        {
             return self.null();
         }
-        let words = self.words(values);
+        let words = self.words(groups);
         let test = match self.op {
-            Op::Exists => return self.exists(&values[0], words),
-            Op::Reference(how) => return self.references(values, how),
-            _ if self.part.is_some() => self.time_part(values)?,
-            _ if self.field.kind() == Kind::FlagNames => return self.flags(values),
-            _ if value::is_text(self, values) => self.text(values)?,
-            _ => Test::In { set: self.set(values)?, null: false },
+            Op::Exists => return self.exists(groups, words),
+            Op::Reference(how) => return self.references(groups, how),
+            _ if self.part.is_some() => self.time_part(groups)?,
+            _ if self.field.kind() == Kind::FlagNames => return self.flags(groups),
+            _ if groups.iter().any(|group| value::is_text(self, group)) => {
+                return self.text(groups, words);
+            }
+            _ => Test::In { set: self.set(groups)?, null: false },
         };
         Ok(self.leaf(test, words))
     }
 
-    /// The values as one set: any of them, or with `all` each of them.
-    fn set(&self, values: &[SigmaValue]) -> Result<IntervalSet, Reason> {
-        let mut sets = values.iter().map(|v| value::set(self, v)).collect::<Result<Vec<_>, _>>()?;
-        if self.all {
-            let first = sets.pop().expect("a list of values is not empty");
-            return Ok(sets.iter().fold(first, |all, set| all.intersection(set)));
+    /// The values as one set: any of them, or with `all` one of each group.
+    fn set(&self, groups: &Groups<'_>) -> Result<IntervalSet, Reason> {
+        if !self.all {
+            let sets = groups.iter().flat_map(|group| group.iter());
+            let sets = sets.map(|v| value::set(self, v)).collect::<Result<Vec<_>, _>>()?;
+            return Ok(IntervalSet::union_of(sets));
         }
-        Ok(IntervalSet::union_of(sets))
+        let mut all = IntervalSet::range(0, self.field.max());
+        for group in groups {
+            let sets = group.iter().map(|v| value::set(self, v)).collect::<Result<Vec<_>, _>>()?;
+            all = all.intersection(&IntervalSet::union_of(sets));
+        }
+        Ok(all)
     }
 
-    fn text(&self, values: &[SigmaValue]) -> Result<Test, Reason> {
-        let matchers = values.iter().map(|v| value::matcher(self, v));
-        let matchers = matchers.collect::<Result<Vec<Matcher>, _>>()?;
-        Ok(Test::Text { matchers, all: self.all, negated: false, null: false })
+    fn text(&self, groups: &Groups<'_>, words: String) -> Result<Expr, Reason> {
+        let matchers = |group: &[SigmaValue]| {
+            group.iter().map(|v| value::matcher(self, v)).collect::<Result<Vec<Matcher>, Reason>>()
+        };
+        let test = |matchers, all| Test::Text { matchers, all, negated: false, null: false };
+        let single = groups.iter().all(|group| group.len() == 1);
+        if !self.all || single {
+            let all = groups.iter().map(|group| matchers(group)).collect::<Result<Vec<_>, _>>()?;
+            return Ok(self.leaf(test(all.into_iter().flatten().collect(), self.all), words));
+        }
+        let leaf = |group: &Cow<'_, [SigmaValue]>| {
+            let any = Item { all: false, ..self.clone() };
+            let words = any.words(std::slice::from_ref(group));
+            Ok(self.leaf(test(matchers(group)?, false), words))
+        };
+        let leaves = groups.iter().map(leaf).collect::<Result<Vec<_>, Reason>>()?;
+        // "Not each of them": one of them does not hold.
+        Ok(if self.neq { Expr::Or(leaves) } else { Expr::And(leaves) })
     }
 
-    fn flags(&self, values: &[SigmaValue]) -> Result<Expr, Reason> {
+    fn flags(&self, groups: &Groups<'_>) -> Result<Expr, Reason> {
         if self.op != Op::Equal || self.neq {
             return Err(self.modifier("the names of flags are a set: write them plainly"));
         }
-        let leaf = |v: &SigmaValue| {
-            let mask = value::flag(self, v)?;
+        let leaf = |group: &Cow<'_, [SigmaValue]>| {
+            let bits = group.iter().map(|v| value::flag(self, v));
+            let mask = bits.collect::<Result<Vec<u16>, Reason>>()?.iter().fold(0, |all, b| all | b);
             let test = Test::Flags { mask, negated: false, null: false };
-            Ok(self.leaf(test, self.words(std::slice::from_ref(v))))
+            Ok(self.leaf(test, self.words(std::slice::from_ref(group))))
         };
-        let leaves = values.iter().map(leaf).collect::<Result<Vec<_>, Reason>>()?;
+        let leaves = groups.iter().map(leaf).collect::<Result<Vec<_>, Reason>>()?;
         Ok(if self.all { Expr::And(leaves) } else { Expr::Or(leaves) })
     }
 
-    fn time_part(&self, values: &[SigmaValue]) -> Result<Test, Reason> {
+    fn time_part(&self, groups: &Groups<'_>) -> Result<Test, Reason> {
         let part = self.part.expect("asked for by the caller");
         if self.field.kind() != (Kind::Time { instant: true }) {
             return Err(self.modifier("it asks for a part of a point in time"));
         }
-        if !matches!(self.op, Op::Equal | Op::Compare(_)) {
-            return Err(self.modifier("parts of a time are numbers"));
-        }
         // A part is a small number of its own, whatever the field's unit.
-        let number = Item { field: Field::RttUs, unit: Unit::ONE, part: None, ..*self };
-        Ok(Test::Part { part, set: number.set(values)?, negated: false, null: false })
+        let number = Item { field: Field::RttUs, unit: Unit::ONE, part: None, ..self.clone() };
+        Ok(Test::Part { part, set: number.set(groups)?, negated: false, null: false })
     }
 
-    fn references(&self, values: &[SigmaValue], how: Reference) -> Result<Expr, Reason> {
-        let leaf = |v: &SigmaValue| {
-            let SigmaValue::String(other) = v else {
-                return Err(self.value(v, "the name of a field"));
+    fn references(&self, groups: &Groups<'_>, how: Reference) -> Result<Expr, Reason> {
+        let leaf = |group: &Cow<'_, [SigmaValue]>| {
+            let SigmaValue::String(other) = &group[0] else {
+                return Err(self.value(&group[0], "the name of a field"));
             };
-            let words = self.words(std::slice::from_ref(v));
+            let words = self.words(std::slice::from_ref(group));
             let Some((other, unit)) = names::look_up(&other.original) else {
                 return Ok(Expr::Unknown { name: other.original.clone(), negated: false });
             };
             let test = Test::Reference { other, unit, how, negated: false, null: false };
             Ok(self.leaf(test, words))
         };
-        let leaves = values.iter().map(leaf).collect::<Result<Vec<_>, Reason>>()?;
+        let leaves = groups.iter().map(leaf).collect::<Result<Vec<_>, Reason>>()?;
         // "Differs from each", so that a list with neq is what it is for other values.
         Ok(if self.all || self.neq { Expr::And(leaves) } else { Expr::Or(leaves) })
     }
@@ -152,16 +191,16 @@ impl Item<'_> {
         Ok(self.exact(self.is_null(!self.neq), words.to_owned()))
     }
 
-    fn exists(&self, wanted: &SigmaValue, words: String) -> Result<Expr, Reason> {
-        let wanted = match wanted {
+    fn exists(&self, groups: &Groups<'_>, words: String) -> Result<Expr, Reason> {
+        if self.neq || self.all || groups.len() > 1 {
+            return Err(self.modifier("exists stands alone, with one value"));
+        }
+        let wanted = match &groups[0][0] {
             SigmaValue::Bool(wanted) => *wanted,
             SigmaValue::String(text) if text.original.eq_ignore_ascii_case("true") => true,
             SigmaValue::String(text) if text.original.eq_ignore_ascii_case("false") => false,
             other => return Err(self.value(other, "true or false")),
         };
-        if self.neq || self.all {
-            return Err(self.modifier("exists stands alone"));
-        }
         Ok(self.exact(self.is_null(!wanted), words))
     }
 
@@ -190,11 +229,21 @@ impl Item<'_> {
 
     fn exact(&self, test: Test, words: String) -> Expr {
         let (field, unit, name) = (self.field, self.unit, self.name.to_owned());
-        Expr::Leaf(Box::new(Predicate { field, unit, test, name, words, negated: false }))
+        Expr::leaf(Predicate { field, unit, test, name, words, negated: false })
     }
 
     /// The item as a person reads it after the field's name.
-    fn words(&self, values: &[SigmaValue]) -> String {
+    fn words(&self, groups: &Groups<'_>) -> String {
+        let count: usize = groups.iter().map(|group| group.len()).sum();
+        self.words_of(count, groups.iter().flat_map(|group| group.iter()))
+    }
+
+    /// The same of `count` values.
+    pub(super) fn words_of<'v>(
+        &self,
+        count: usize,
+        values: impl Iterator<Item = &'v SigmaValue>,
+    ) -> String {
         const SHOWN: usize = 8;
         let verb = match self.op {
             Op::Equal => "is",
@@ -213,15 +262,15 @@ impl Item<'_> {
             Op::Reference(Reference::StartsWith) => "starts with field",
             Op::Reference(Reference::EndsWith) => "ends with field",
         };
-        let shown: Vec<String> = values.iter().take(SHOWN).map(ToString::to_string).collect();
+        let shown: Vec<String> = values.take(SHOWN).map(ToString::to_string).collect();
         let part = self.part.map_or("", TimePart::as_str);
         let neq = if self.neq { "not: " } else { "" };
-        let list = match (values.len(), self.all) {
+        let list = match (count, self.all) {
             (1, _) => "",
             (_, true) => "all of ",
             (_, false) => "one of ",
         };
-        let more = match values.len().saturating_sub(SHOWN) {
+        let more = match count.saturating_sub(SHOWN) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
@@ -245,17 +294,17 @@ impl Item<'_> {
 }
 
 /// The modifiers of an item before its field is known.
-struct Modifiers {
-    op: Op,
-    all: bool,
-    neq: bool,
-    cased: bool,
-    expand: bool,
-    part: Option<TimePart>,
+pub(super) struct Modifiers {
+    pub op: Op,
+    pub all: bool,
+    pub neq: bool,
+    pub cased: bool,
+    pub part: Option<TimePart>,
+    pub steps: Vec<Step>,
 }
 
 impl Modifiers {
-    fn sort(field: &str, from: &[Modifier]) -> Result<Self, Reason> {
+    pub(super) fn sort(field: &str, from: &[Modifier]) -> Result<Self, Reason> {
         let refuse = |modifier: &Modifier, why: &'static str| Reason::Modifier {
             field: field.to_owned(),
             modifier: format!("{modifier:?}").to_lowercase(),
@@ -267,12 +316,13 @@ impl Modifiers {
             all: has(Modifier::All),
             neq: has(Modifier::Neq),
             cased: has(Modifier::Cased),
-            expand: has(Modifier::Expand),
+            steps: from.iter().copied().filter_map(Step::of).collect(),
             part: from.iter().find_map(part),
         };
         for modifier in from {
-            if let Some(why) = meaningless(modifier, has(Modifier::Re)) {
-                return Err(refuse(modifier, why));
+            let of_re = [Modifier::IgnoreCase, Modifier::Multiline, Modifier::DotAll];
+            if of_re.contains(modifier) && !has(Modifier::Re) {
+                return Err(refuse(modifier, "it belongs to re"));
             }
             if let Some(op) = operation(modifier, from) {
                 if sorted.op != Op::Equal && op != sorted.op {
@@ -294,6 +344,17 @@ impl Modifiers {
             };
             sorted.op = Op::Reference(how);
         }
+        if let Some(part) = sorted.part
+            && !matches!(sorted.op, Op::Equal | Op::Compare(_))
+        {
+            let (field, modifier) = (field.to_owned(), part.as_str().to_owned());
+            let why = "parts of a time are numbers";
+            return Err(Reason::Modifier { field, modifier, why });
+        }
+        transform::check(&sorted.steps, sorted.op).map_err(|(step, why)| {
+            let (field, modifier) = (field.to_owned(), step.as_str().to_owned());
+            Reason::Modifier { field, modifier, why }
+        })?;
         Ok(sorted)
     }
 }
@@ -330,41 +391,4 @@ fn part(modifier: &Modifier) -> Option<TimePart> {
         Modifier::Year => TimePart::Year,
         _ => return None,
     })
-}
-
-/// Why a modifier has no meaning on any field of a flow, or without `re`.
-fn meaningless(modifier: &Modifier, with_re: bool) -> Option<&'static str> {
-    match modifier {
-        Modifier::Base64
-        | Modifier::Base64Offset
-        | Modifier::Wide
-        | Modifier::Utf16be
-        | Modifier::Utf16 => Some("no field of a flow holds encoded text"),
-        Modifier::WindAsh => Some("no field of a flow holds a command line"),
-        Modifier::IgnoreCase | Modifier::Multiline | Modifier::DotAll if !with_re => {
-            Some("it belongs to re")
-        }
-        _ => None,
-    }
-}
-
-/// Rejects a value with a placeholder: nothing gives them values yet.
-fn placeholder(field: &str, value: &SigmaValue) -> Result<(), Reason> {
-    let SigmaValue::String(text) = value else { return Ok(()) };
-    let text = &text.original;
-    let mut open = None;
-    for (at, c) in text.char_indices() {
-        let escaped = at > 0 && text.as_bytes()[at - 1] == b'\\';
-        if c != '%' || escaped {
-            continue;
-        }
-        match open {
-            None => open = Some(at),
-            Some(from) => {
-                let placeholder = text[from..=at].to_owned();
-                return Err(Reason::Placeholder { field: field.to_owned(), placeholder });
-            }
-        }
-    }
-    Ok(())
 }

@@ -1,9 +1,13 @@
 //! A parsed rule to a condition over typed fields.
 
 mod item;
+mod keyword;
+mod transform;
 mod value;
 
-use rsigma_parser::{ConditionExpr, Detection, LogSource, Quantifier, SelectorPattern, SigmaRule};
+use rsigma_parser::{
+    ConditionExpr, Detection, Detections, LogSource, Quantifier, SelectorPattern, SigmaRule,
+};
 
 use super::expr::Expr;
 use super::fields::FieldSet;
@@ -25,20 +29,35 @@ impl From<Reason> for Fault {
     }
 }
 
-/// A rule's condition, and what should be said of it although it loads.
+/// A condition, and what should be said of it although it loads.
 pub(super) struct Compiled {
     pub expr: Expr,
+    /// Whether it is the same for every flow: true.
+    pub always: bool,
     pub warnings: Vec<String>,
 }
 
-/// Compiles one rule.
+/// Compiles one rule, without the filters that name it.
 pub(super) fn compile(rule: &SigmaRule, id: &str, options: &Options) -> Result<Compiled, Fault> {
     if !is_of_flows(&rule.logsource, options) {
         return Err(Reason::Logsource(describe(&rule.logsource)).into());
     }
+    let mut compiled = condition(&rule.detection, id, options)?;
+    if compiled.always {
+        compiled.warnings.insert(0, "matches every flow".to_owned());
+    }
+    Ok(compiled)
+}
+
+/// Compiles a detection section: of a rule, a filter or an exclusion with this id.
+pub(super) fn condition(
+    detection: &Detections,
+    id: &str,
+    options: &Options,
+) -> Result<Compiled, Fault> {
     let mut parts = Vec::new();
-    for condition in &rule.detection.conditions {
-        parts.push(expression(rule, condition, options)?);
+    for condition in &detection.conditions {
+        parts.push(expression(detection, condition, options)?);
     }
     let expr = Expr::Or(parts);
     let mut unknown = Vec::new();
@@ -68,21 +87,34 @@ pub(super) fn compile(rule: &SigmaRule, id: &str, options: &Options) -> Result<C
         Expr::Const(true) => true,
         _ => false,
     };
-    if always {
-        warnings.push("matches every flow".to_owned());
-    }
     if !names.is_empty() {
         let names = names.join(", ");
         warnings.push(format!("items on {names} are false: flows never have such field(s)"));
     }
-    if rule.detection.timeframe.is_some() {
+    if detection.timeframe.is_some() {
         warnings.push("`timeframe` has no effect without a correlation".to_owned());
     }
-    Ok(Compiled { expr: expr.fold(FieldSet::ALL), warnings })
+    hints(detection.named.values(), &mut warnings);
+    Ok(Compiled { expr: expr.fold(FieldSet::ALL), always, warnings })
+}
+
+/// What to say of keywords.
+fn hints<'a>(parts: impl IntoIterator<Item = &'a Detection>, warnings: &mut Vec<String>) {
+    for part in parts {
+        match part {
+            Detection::Keywords(values) => warnings.extend(keyword::hint(values)),
+            Detection::AnyOf(parts) | Detection::And(parts) => hints(parts, warnings),
+            Detection::AllOf(items) => {
+                let keywords = items.iter().filter(|item| item.field.is_keyword());
+                warnings.extend(keywords.filter_map(|item| keyword::hint(&item.values)));
+            }
+            Detection::ArrayMatch { .. } | Detection::Conditional { .. } => {}
+        }
+    }
 }
 
 /// Whether a log source is one of flows: those of the specification, then the configuration's.
-fn is_of_flows(source: &LogSource, options: &Options) -> bool {
+pub(super) fn is_of_flows(source: &LogSource, options: &Options) -> bool {
     let is = |have: &Option<String>, want: &str| {
         have.as_ref().is_some_and(|have| have.eq_ignore_ascii_case(want))
     };
@@ -100,7 +132,7 @@ fn is_of_flows(source: &LogSource, options: &Options) -> bool {
         })
 }
 
-fn describe(source: &LogSource) -> String {
+pub(super) fn describe(source: &LogSource) -> String {
     let parts = [
         ("category", &source.category),
         ("product", &source.product),
@@ -111,20 +143,20 @@ fn describe(source: &LogSource) -> String {
     if given.is_empty() { "none".to_owned() } else { given }
 }
 
-fn expression(rule: &SigmaRule, from: &ConditionExpr, options: &Options) -> Result<Expr, Fault> {
+fn expression(of: &Detections, from: &ConditionExpr, options: &Options) -> Result<Expr, Fault> {
     let all = |parts: &[ConditionExpr]| -> Result<Vec<Expr>, Fault> {
-        parts.iter().map(|part| expression(rule, part, options)).collect()
+        parts.iter().map(|part| expression(of, part, options)).collect()
     };
     Ok(match from {
         ConditionExpr::And(parts) => Expr::And(all(parts)?),
         ConditionExpr::Or(parts) => Expr::Or(all(parts)?),
-        ConditionExpr::Not(part) => expression(rule, part, options)?.negate(),
-        ConditionExpr::Identifier(name) => match rule.detection.named.get(name) {
+        ConditionExpr::Not(part) => expression(of, part, options)?.negate(),
+        ConditionExpr::Identifier(name) => match of.named.get(name) {
             Some(found) => detection(found, options)?,
             None => return Err(Reason::Identifier(name.clone()).into()),
         },
         ConditionExpr::Selector { quantifier, pattern } => {
-            let parts = selected(rule, pattern, options)?;
+            let parts = selected(of, pattern, options)?;
             match quantifier {
                 Quantifier::Any | Quantifier::Count(1) => Expr::Or(parts),
                 Quantifier::All => Expr::And(parts),
@@ -136,12 +168,11 @@ fn expression(rule: &SigmaRule, from: &ConditionExpr, options: &Options) -> Resu
 
 /// The detections that a selector names, by name, so that the order is always the same.
 fn selected(
-    rule: &SigmaRule,
+    of: &Detections,
     pattern: &SelectorPattern,
     options: &Options,
 ) -> Result<Vec<Expr>, Fault> {
-    let mut chosen: Vec<_> = rule
-        .detection
+    let mut chosen: Vec<_> = of
         .named
         .iter()
         .filter(|(name, _)| match pattern {
@@ -174,10 +205,7 @@ fn detection(from: &Detection, options: &Options) -> Result<Expr, Fault> {
         }
         Detection::AnyOf(parts) => Ok(Expr::Or(all(parts)?)),
         Detection::And(parts) => Ok(Expr::And(all(parts)?)),
-        Detection::Keywords(values) => {
-            let first = values.first().map(ToString::to_string).unwrap_or_default();
-            Err(Reason::Keyword(first).into())
-        }
+        Detection::Keywords(values) => Ok(keyword::compile(values, &[], options)?),
         Detection::ArrayMatch { field, .. } => Err(Reason::Array(field.clone()).into()),
         Detection::Conditional { .. } => Err(Reason::Array(String::new()).into()),
     }

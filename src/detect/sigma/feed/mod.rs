@@ -328,7 +328,7 @@ fn named(field: Field, name: &str, names: &[String], title: &str) -> Expr {
 
 fn leaf(field: Field, name: &str, test: Test, title: &str) -> Expr {
     let (name, words) = (name.to_owned(), words(title));
-    Expr::Leaf(Box::new(Predicate { field, unit: Unit::ONE, test, name, words, negated: false }))
+    Expr::leaf(Predicate { field, unit: Unit::ONE, test, name, words, negated: false })
 }
 
 fn words(title: &str) -> String {

@@ -1,0 +1,170 @@
+//! Meta filters: conditions that are added to rules, as written (specification, meta filters).
+//!
+//! A rule that filters name becomes `({condition}) and ({filter's condition})`; to exclude, a
+//! filter says `not selection`. The specification's own example leaves the `not` out, and would
+//! narrow the rule to what it means to exclude; so a filter without `not` is warned of.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rsigma_parser::{ConditionExpr, FilterRule, FilterRuleTarget, LogSource};
+
+use super::compile::{self, Compiled, Fault};
+use super::expr::Expr;
+use super::fields::FieldSet;
+use super::reason::Reason;
+use super::report::Note;
+use super::ruleset::Options;
+
+/// What a filter looks at to decide whether it is meant for a rule.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// The rule's id.
+    pub id: String,
+    /// The rule's name, if it has one.
+    pub name: Option<String>,
+    /// The rule's log source.
+    pub logsource: LogSource,
+}
+
+/// The filters of a rule set while it is put together.
+#[derive(Debug, Default)]
+pub(super) struct Filters {
+    filters: Vec<Filter>,
+    /// Those that name rules, by reference (in lower case): filter, reference.
+    by_reference: HashMap<String, Vec<(usize, usize)>>,
+    /// Those that name none: they are for any rule.
+    any: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Filter {
+    file: Arc<str>,
+    line: u32,
+    title: String,
+    logsource: Option<LogSource>,
+    expr: Expr,
+    /// What it names, and whether a rule of that id or name was met.
+    references: Vec<(String, bool)>,
+    applied: usize,
+}
+
+impl Filters {
+    /// Takes in a filter; returns what should be said of it.
+    ///
+    /// # Errors
+    /// Why it cannot be applied; nothing is changed then.
+    pub(super) fn add(
+        &mut self,
+        filter: FilterRule,
+        (file, line): (&Arc<str>, u32),
+        options: &Options,
+    ) -> Result<Vec<String>, Fault> {
+        let id = filter.id.as_deref().unwrap_or_default();
+        let Compiled { expr, always, mut warnings } =
+            compile::condition(&filter.detection, id, options).map_err(|mut fault| {
+                if let Reason::NeverMatches(why) = &fault.reason {
+                    fault.reason = Reason::Silencing(why.clone());
+                }
+                fault
+            })?;
+        if always {
+            warnings.push("every flow satisfies it, so it changes no rule".to_owned());
+        } else if !filter.detection.conditions.iter().any(has_not) {
+            let text = "it has no `not`: rules fire only on what it selects; to exclude that, \
+                        write `not selection`";
+            warnings.push(text.to_owned());
+        }
+        let at = self.filters.len();
+        let references = match filter.rules {
+            FilterRuleTarget::Any => {
+                self.any.push(at);
+                Vec::new()
+            }
+            FilterRuleTarget::Specific(references) => references,
+        };
+        for (n, reference) in references.iter().enumerate() {
+            let found = self.by_reference.entry(reference.to_lowercase());
+            found.or_default().push((at, n));
+        }
+        self.filters.push(Filter {
+            file: Arc::clone(file),
+            line,
+            title: filter.title,
+            logsource: filter.logsource,
+            expr,
+            references: references.into_iter().map(|reference| (reference, false)).collect(),
+            applied: 0,
+        });
+        Ok(warnings)
+    }
+
+    /// How many there are.
+    pub(super) const fn len(&self) -> usize {
+        self.filters.len()
+    }
+
+    /// The rule's condition with those of the filters that are meant for it.
+    pub(super) fn apply(&mut self, rule: &Target, expr: Expr) -> Expr {
+        let mut meant = self.any.clone();
+        for key in [Some(&rule.id), rule.name.as_ref()].into_iter().flatten() {
+            for &(at, n) in self.by_reference.get(&key.to_lowercase()).into_iter().flatten() {
+                self.filters[at].references[n].1 = true;
+                meant.push(at);
+            }
+        }
+        meant.sort_unstable();
+        meant.dedup();
+        let mut parts = vec![expr];
+        for at in meant {
+            let filter = &mut self.filters[at];
+            if filter.logsource.as_ref().is_none_or(|wide| covers(wide, &rule.logsource)) {
+                filter.applied += 1;
+                parts.push(filter.expr.clone());
+            }
+        }
+        match parts.len() {
+            1 => parts.pop().expect("the rule's own"),
+            _ => Expr::And(parts).fold(FieldSet::ALL),
+        }
+    }
+
+    /// What is to be said once every rule was met.
+    pub(super) fn notes(self) -> Vec<Note> {
+        let mut notes = Vec::new();
+        for filter in self.filters {
+            let mut say = |text| {
+                let (file, title) = (filter.file.to_string(), filter.title.clone());
+                notes.push(Note { file, line: filter.line, title, text });
+            };
+            for (reference, _) in filter.references.iter().filter(|(_, met)| !met) {
+                say(format!("it names `{reference}`, which is no loaded rule's id or name"));
+            }
+            let met = filter.references.iter().any(|(_, met)| *met);
+            if filter.applied == 0 && (met || filter.references.is_empty()) {
+                say("its log source is that of no loaded rule that it names".to_owned());
+            }
+        }
+        notes
+    }
+}
+
+/// Whether every part of `wide` that is given is also in `narrow`.
+fn covers(wide: &LogSource, narrow: &LogSource) -> bool {
+    let same = |wide: &Option<String>, narrow: &Option<String>| match (wide, narrow) {
+        (None, _) => true,
+        (Some(wide), Some(narrow)) => wide.eq_ignore_ascii_case(narrow),
+        (Some(_), None) => false,
+    };
+    same(&wide.category, &narrow.category)
+        && same(&wide.product, &narrow.product)
+        && same(&wide.service, &narrow.service)
+}
+
+fn has_not(condition: &ConditionExpr) -> bool {
+    match condition {
+        ConditionExpr::Not(_) => true,
+        ConditionExpr::And(parts) | ConditionExpr::Or(parts) => parts.iter().any(has_not),
+        ConditionExpr::Identifier(_) | ConditionExpr::Selector { .. } => false,
+    }
+}

@@ -1,0 +1,250 @@
+//! Documents to rules, filters and exclusions, and the report of what became of each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rsigma_parser::{FilterRule, LogSource, SigmaRule};
+
+use super::compile::{self, Compiled, Fault};
+use super::exclusions::{self, Exclusion};
+use super::feed::{Feed, FeedRule};
+use super::filters::{Filters, Target};
+use super::front::{self, Body, Document};
+use super::meta;
+use super::reason::Reason;
+use super::report::{LoadReport, Note, Rejected};
+use super::ruleset::{Interner, Options, Rule, Source};
+use crate::detect::RuleMeta;
+
+/// What came of all documents.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    /// The rules, in the order of their sources, with their filters.
+    pub rules: Vec<Rule>,
+    /// The exclusions.
+    pub exclusions: Vec<Exclusion>,
+    /// What was loaded, and what was not and why.
+    pub report: LoadReport,
+}
+
+/// Loads `sources`, and the exclusions of `options`. What cannot be loaded is in the report with
+/// file, line and reason; it does not keep others from loading.
+pub(super) fn load(sources: &[Source], options: &Options, interner: &mut Interner) -> Loaded {
+    let mut wanted = Wanted::of(options);
+    let mut loader = Loader {
+        options,
+        interner,
+        places: HashMap::new(),
+        filters: Filters::default(),
+        targets: Vec::new(),
+        loaded: Loaded::default(),
+    };
+    loader.loaded.report.rejected.clone_from(&options.unreadable);
+    for source in sources {
+        for document in front::documents(&source.text) {
+            document.id.iter().for_each(|id| wanted.see(id));
+            loader.add(source, document, &mut wanted);
+        }
+    }
+    for feed in &options.feeds {
+        loader.feed(feed, &mut wanted);
+    }
+    loader.finish(wanted)
+}
+
+struct Loader<'a> {
+    options: &'a Options,
+    interner: &'a mut Interner,
+    /// Where each id was met first.
+    places: HashMap<String, String>,
+    filters: Filters,
+    /// What filters look at, of each loaded rule.
+    targets: Vec<Target>,
+    loaded: Loaded,
+}
+
+impl Loader<'_> {
+    fn add(&mut self, source: &Source, document: Document, wanted: &mut Wanted) {
+        let Document { line, title, id, notes, body } = document;
+        let place = Place { source, line, title: title.unwrap_or_default() };
+        let made = match body {
+            Err(reason) => Err(reason.into()),
+            Ok(Body::Correlation(_)) => Err(Reason::Correlation.into()),
+            Ok(Body::Filter(filter)) => self.filter(*filter, &place, notes),
+            Ok(Body::Rule(rule)) => {
+                if rule.id.is_none() {
+                    wanted.see(&meta::id(&rule));
+                }
+                self.rule(*rule, &place, notes)
+            }
+        };
+        if let Err(Fault { reason, key }) = made {
+            let at = key.map_or(line, |key| front::line_of_key(&source.text, line, &key));
+            let (file, id) = (source.file.clone(), id.unwrap_or_default());
+            let rejected = Rejected { file, line: at, title: place.title, id, reason };
+            self.loaded.report.rejected.push(rejected);
+        }
+    }
+
+    fn rule(
+        &mut self,
+        rule: SigmaRule,
+        place: &Place<'_>,
+        mut notes: Vec<String>,
+    ) -> Result<(), Fault> {
+        let mut meta = meta::of(&rule, &place.source.file, place.line);
+        if self.is_disabled(&meta.id) {
+            return Ok(());
+        }
+        self.is_new(&meta.id)?;
+        let Compiled { expr, warnings, .. } = compile::compile(&rule, &meta.id, self.options)?;
+        self.places.insert(meta.id.clone(), place.to_string());
+        meta.uid = self.interner.uid(&meta.id);
+        notes.extend(warnings);
+        notes.extend(meta::status_note(&rule));
+        self.note(place, notes);
+        let (id, name, logsource) = (meta.id.clone(), rule.name, rule.logsource);
+        self.targets.push(Target { id, name, logsource });
+        self.loaded.rules.push(Rule::new(meta, expr));
+        Ok(())
+    }
+
+    /// For filters that name a log source, a feed is of category network_connection.
+    fn feed(&mut self, feed: &Feed, wanted: &mut Wanted) {
+        self.loaded.report.warnings.extend(feed.notes());
+        for FeedRule { mut meta, expr, indicators } in feed.rules() {
+            wanted.see(&meta.id);
+            if self.is_disabled(&meta.id) {
+                continue;
+            }
+            if let Err(reason) = self.is_new(&meta.id) {
+                let RuleMeta { file, line, title, id, .. } = meta;
+                self.loaded.report.rejected.push(Rejected { file, line, title, id, reason });
+                continue;
+            }
+            self.places.insert(meta.id.clone(), format!("{}:{}", meta.file, meta.line));
+            meta.uid = self.interner.uid(&meta.id);
+            let (id, logsource) = (meta.id.clone(), of_flows());
+            self.targets.push(Target { id, name: None, logsource });
+            self.loaded.rules.push(Rule::of_feed(meta, expr, indicators));
+        }
+    }
+
+    fn filter(
+        &mut self,
+        filter: FilterRule,
+        place: &Place<'_>,
+        mut notes: Vec<String>,
+    ) -> Result<(), Fault> {
+        let id = filter.id.clone();
+        if let Some(id) = &id {
+            if self.is_disabled(id) {
+                return Ok(());
+            }
+            self.is_new(id)?;
+        }
+        let file: Arc<str> = place.source.file.as_str().into();
+        notes.extend(self.filters.add(filter, (&file, place.line), self.options)?);
+        if let Some(id) = id {
+            self.places.insert(id, place.to_string());
+        }
+        self.note(place, notes);
+        Ok(())
+    }
+
+    fn is_disabled(&mut self, id: &str) -> bool {
+        let disabled = self.options.disable.iter().any(|off| off.eq_ignore_ascii_case(id));
+        self.loaded.report.disabled += usize::from(disabled);
+        disabled
+    }
+
+    fn is_new(&self, id: &str) -> Result<(), Reason> {
+        self.places.get(id).map_or(Ok(()), |place| Err(Reason::Duplicate(place.clone())))
+    }
+
+    fn note(&mut self, place: &Place<'_>, texts: Vec<String>) {
+        let note = |text| Note {
+            file: place.source.file.clone(),
+            line: place.line,
+            title: place.title.clone(),
+            text,
+        };
+        self.loaded.report.warnings.extend(texts.into_iter().map(note));
+    }
+
+    /// Adds to each rule the filters that are meant for it, wherever they stood.
+    fn finish(mut self, mut wanted: Wanted) -> Loaded {
+        let Self { options, interner, mut filters, targets, .. } = self;
+        let Loaded { rules, exclusions, report } = &mut self.loaded;
+        if filters.len() > 0 {
+            for (rule, target) in rules.iter_mut().zip(&targets) {
+                rule.change(|expr| filters.apply(target, expr));
+            }
+        }
+        report.loaded = rules.len();
+        report.filters = filters.len();
+        report.placeholders = options.placeholders.len();
+        report.warnings.extend(filters.notes());
+        let sources = &options.exclusions;
+        *exclusions =
+            exclusions::compile(sources, options, interner, report, &mut |id| wanted.see(id));
+        report.warnings.extend(wanted.notes());
+        self.loaded
+    }
+}
+
+fn of_flows() -> LogSource {
+    LogSource { category: Some("network_connection".to_owned()), ..LogSource::default() }
+}
+
+/// Where a document stands.
+struct Place<'a> {
+    source: &'a Source,
+    line: u32,
+    title: String,
+}
+
+impl std::fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.source.file, self.line)
+    }
+}
+
+/// The ids that the configuration enables and disables: a slip in one would go unseen.
+struct Wanted(HashMap<String, Want>);
+
+struct Want {
+    key: &'static str,
+    id: String,
+    seen: bool,
+}
+
+impl Wanted {
+    fn of(options: &Options) -> Self {
+        let keys = [("rules.enable", &options.enable), ("rules.disable", &options.disable)];
+        let ids = keys.into_iter().flat_map(|(key, ids)| ids.iter().map(move |id| (key, id)));
+        let want = |(key, id): (_, &String)| {
+            (id.to_ascii_lowercase(), Want { key, id: id.clone(), seen: false })
+        };
+        Self(ids.map(want).collect())
+    }
+
+    fn see(&mut self, id: &str) {
+        if !self.0.is_empty()
+            && let Some(want) = self.0.get_mut(&id.to_ascii_lowercase())
+        {
+            want.seen = true;
+        }
+    }
+
+    fn notes(self) -> impl Iterator<Item = Note> {
+        let mut missing: Vec<Want> = self.0.into_values().filter(|want| !want.seen).collect();
+        missing.sort_by(|a, b| (a.key, &a.id).cmp(&(b.key, &b.id)));
+        missing.into_iter().map(|Want { key, id, .. }| Note {
+            file: key.to_owned(),
+            line: 0,
+            title: String::new(),
+            text: format!("`{id}` is the id of no rule, filter or exclusion that was found"),
+        })
+    }
+}
