@@ -104,7 +104,8 @@ pub(super) enum Command {
 /// `weir replay`.
 #[derive(ClapArgs, Debug)]
 pub(super) struct Replay {
-    /// pcap or pcapng captures (plain, gzip, zstd) or CSV; `-` is standard input.
+    /// pcap or pcapng captures, CSV, or slices that Weir wrote as NDJSON (all plain, gzip or zstd)
+    /// or Parquet; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Take settings from this configuration; its inputs and outputs are not used.

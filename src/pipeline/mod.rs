@@ -16,6 +16,7 @@ pub mod capture;
 pub mod collect;
 pub mod exchange;
 pub mod feeds;
+mod hunt;
 pub mod listing;
 pub mod outputs;
 pub mod replay;

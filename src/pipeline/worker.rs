@@ -13,8 +13,8 @@ use super::router::Load;
 use super::rules::Rules;
 use super::shard::Tagger;
 use crate::detect::sigma::RuleIndex;
-use crate::flow::FlowTable;
 use crate::flow::params::Params;
+use crate::flow::{FlowTable, Fold};
 use crate::metrics::{Board, Counts, Ledgers, Slot};
 use crate::net::SHARDS;
 use crate::output::Batch;
@@ -58,6 +58,9 @@ pub struct Worker {
     workers: usize,
     pin: bool,
     tables: Vec<FlowTable>,
+    /// Of each shard, the flows that a retro-hunt reads.
+    folds: Vec<Fold>,
+    silence_us: i64,
     ledgers: Ledgers,
     alerts: Counts,
     hits: Vec<RuleIndex>,
@@ -77,14 +80,19 @@ impl Worker {
         pin: bool,
         outbox: Outbox,
     ) -> Self {
-        let tables = (index..SHARDS).step_by(workers);
-        let tables = tables.map(|_| FlowTable::new(Arc::clone(params))).collect();
+        let shards = (index..SHARDS).step_by(workers);
+        let silence_us = params.silence_us();
+        let fold = |_| Fold::new(params.capacity, silence_us);
+        let folds = shards.clone().map(fold).collect();
+        let tables = shards.map(|_| FlowTable::new(Arc::clone(params))).collect();
         Self {
             shared,
             slot: index,
             workers,
             pin,
             tables,
+            folds,
+            silence_us,
             ledgers: Ledgers::default(),
             alerts: Counts::default(),
             hits: Vec::new(),
@@ -143,8 +151,13 @@ impl Worker {
             table.packet(packet, &mut self.ledgers, &mut tagger);
         }
         tagger.arrived = None;
-        for table in &mut self.tables {
+        for (shard, stamp, slice) in load.slices.drain(..) {
+            let fold = &mut self.folds[usize::from(shard) / self.workers];
+            fold.slice(slice, stamp, &mut self.ledgers, &mut tagger);
+        }
+        for (table, fold) in self.tables.iter_mut().zip(&mut self.folds) {
             table.advance(load.now, &mut self.ledgers, &mut tagger);
+            fold.advance(load.now, &mut self.ledgers, &mut tagger);
             if tagger.messages.len() >= PARCEL_MESSAGES {
                 self.outbox.send(tagger.messages, &mut self.ledgers);
             }
@@ -152,7 +165,8 @@ impl Worker {
         load.clear();
         self.hand_on(began);
         self.outbox.send(&mut self.messages, &mut self.ledgers);
-        self.outbox.pass(load.now);
+        let behind = if load.hunts { self.silence_us } else { 0 };
+        self.outbox.pass(load.now.plus(-behind));
         self.slot().set_clock(load.now);
         self.publish(began);
     }
@@ -172,8 +186,9 @@ impl Worker {
             ended: false,
         };
         self.outbox.wait();
-        for table in &mut self.tables {
+        for (table, fold) in self.tables.iter_mut().zip(&mut self.folds) {
             table.flush(&mut self.ledgers, &mut tagger);
+            fold.flush(&mut self.ledgers, &mut tagger);
             if tagger.messages.len() >= PARCEL_MESSAGES {
                 self.outbox.send(tagger.messages, &mut self.ledgers);
             }
@@ -200,7 +215,8 @@ impl Worker {
 
     fn publish(&mut self, began: Instant) {
         self.ledgers.detections.alerts.clone_from(&self.alerts);
-        let entries: usize = self.tables.iter().map(FlowTable::len).sum();
+        let folded: usize = self.folds.iter().map(Fold::len).sum();
+        let entries = folded + self.tables.iter().map(FlowTable::len).sum::<usize>();
         let slot = self.slot();
         slot.publish(&self.ledgers);
         slot.set_entries(entries as u64);

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rsigma_parser::{FilterRule, LogSource, SigmaRule};
+use rsigma_parser::{CorrelationRule, FilterRule, LogSource, SigmaRule};
 
 use super::compile::{self, Compiled, Fault};
+use super::correlate::{Correlation, Fate, Linker};
 use super::exclusions::{self, Exclusion};
 use super::feed::{Feed, FeedRule};
 use super::filters::{Filters, Target};
@@ -21,6 +22,8 @@ use crate::detect::RuleMeta;
 pub(super) struct Loaded {
     /// The rules, in the order of their sources, with their filters.
     pub rules: Vec<Rule>,
+    /// The correlations of rules.
+    pub correlations: Vec<Arc<Correlation>>,
     /// The exclusions.
     pub exclusions: Vec<Exclusion>,
     /// What was loaded, and what was not and why.
@@ -37,6 +40,7 @@ pub(super) fn load(sources: &[Source], options: &Options, interner: &mut Interne
         places: HashMap::new(),
         filters: Filters::default(),
         targets: Vec::new(),
+        linker: Linker::default(),
         loaded: Loaded::default(),
     };
     loader.loaded.report.rejected.clone_from(&options.unreadable);
@@ -60,16 +64,26 @@ struct Loader<'a> {
     filters: Filters,
     /// What filters look at, of each loaded rule.
     targets: Vec<Target>,
+    /// The correlations, until all that they may name is known.
+    linker: Linker<'a>,
     loaded: Loaded,
 }
 
-impl Loader<'_> {
-    fn add(&mut self, source: &Source, document: Document, wanted: &mut Wanted) {
+impl<'a> Loader<'a> {
+    fn add(&mut self, source: &'a Source, document: Document, wanted: &mut Wanted) {
         let Document { line, title, id, notes, body } = document;
         let place = Place { source, line, title: title.unwrap_or_default() };
         let made = match body {
-            Err(reason) => Err(reason.into()),
-            Ok(Body::Correlation(_)) => Err(Reason::Correlation.into()),
+            Err(reason) => {
+                self.linker.rule(id.as_deref().unwrap_or_default(), None, Fate::Rejected);
+                Err(reason.into())
+            }
+            Ok(Body::Correlation(rule)) => {
+                if rule.id.is_none() {
+                    wanted.see(&meta::correlation_id(&rule));
+                }
+                self.correlation(rule, &place, notes)
+            }
             Ok(Body::Filter(filter)) => self.filter(*filter, &place, notes),
             Ok(Body::Rule(rule)) => {
                 if rule.id.is_none() {
@@ -93,17 +107,25 @@ impl Loader<'_> {
         mut notes: Vec<String>,
     ) -> Result<(), Fault> {
         let mut meta = meta::of(&rule, &place.source.file, place.line);
+        let name = rule.name.clone();
         if self.is_disabled(&meta.id) {
+            self.linker.rule(&meta.id, name.as_deref(), Fate::Disabled);
             return Ok(());
         }
         self.is_new(&meta.id)?;
-        let Compiled { expr, warnings, .. } = compile::compile(&rule, &meta.id, self.options)?;
+        let compiled = compile::compile(&rule, &meta.id, self.options);
+        let fate = match &compiled {
+            Ok(_) => Fate::Rule(self.loaded.rules.len()),
+            Err(_) => Fate::Rejected,
+        };
+        self.linker.rule(&meta.id, name.as_deref(), fate);
+        let Compiled { expr, warnings, .. } = compiled?;
         self.places.insert(meta.id.clone(), place.to_string());
         meta.uid = self.interner.uid(&meta.id);
         notes.extend(warnings);
         notes.extend(meta::status_note(&rule));
         self.note(place, notes);
-        let (id, name, logsource) = (meta.id.clone(), rule.name, rule.logsource);
+        let (id, logsource) = (meta.id.clone(), rule.logsource);
         self.targets.push(Target { id, name, logsource });
         self.loaded.rules.push(Rule::new(meta, expr));
         Ok(())
@@ -115,6 +137,7 @@ impl Loader<'_> {
         for FeedRule { mut meta, expr, indicators } in feed.rules() {
             wanted.see(&meta.id);
             if self.is_disabled(&meta.id) {
+                self.linker.rule(&meta.id, None, Fate::Disabled);
                 continue;
             }
             if let Err(reason) = self.is_new(&meta.id) {
@@ -122,12 +145,30 @@ impl Loader<'_> {
                 self.loaded.report.rejected.push(Rejected { file, line, title, id, reason });
                 continue;
             }
+            self.linker.rule(&meta.id, None, Fate::Rule(self.loaded.rules.len()));
             self.places.insert(meta.id.clone(), format!("{}:{}", meta.file, meta.line));
             meta.uid = self.interner.uid(&meta.id);
             let (id, logsource) = (meta.id.clone(), of_flows());
             self.targets.push(Target { id, name: None, logsource });
             self.loaded.rules.push(Rule::of_feed(meta, expr, indicators));
         }
+    }
+
+    fn correlation(
+        &mut self,
+        rule: Box<CorrelationRule>,
+        place: &Place<'a>,
+        notes: Vec<String>,
+    ) -> Result<(), Fault> {
+        let meta = meta::of_correlation(&rule, &place.source.file, place.line);
+        if self.is_disabled(&meta.id) {
+            self.linker.rule(&meta.id, rule.name.as_deref(), Fate::Disabled);
+            return Ok(());
+        }
+        self.is_new(&meta.id)?;
+        self.places.insert(meta.id.clone(), place.to_string());
+        self.linker.correlation(place.source, place.line, meta, rule, notes);
+        Ok(())
     }
 
     fn filter(
@@ -174,13 +215,14 @@ impl Loader<'_> {
 
     /// Adds to each rule the filters that are meant for it, wherever they stood.
     fn finish(mut self, mut wanted: Wanted) -> Loaded {
-        let Self { options, interner, mut filters, targets, .. } = self;
-        let Loaded { rules, exclusions, report } = &mut self.loaded;
+        let Self { options, interner, mut filters, targets, linker, .. } = self;
+        let Loaded { rules, correlations, exclusions, report } = &mut self.loaded;
         if filters.len() > 0 {
             for (rule, target) in rules.iter_mut().zip(&targets) {
                 rule.change(|expr| filters.apply(target, expr));
             }
         }
+        *correlations = linker.link(rules, report, interner);
         report.loaded = rules.len();
         report.filters = filters.len();
         report.placeholders = options.placeholders.len();
