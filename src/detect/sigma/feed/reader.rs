@@ -95,7 +95,7 @@ impl Reader {
         let mut lines = chunk.split(|&octet| octet == b'\n');
         let Some(mut line) = lines.next() else { return Ok(()) };
         for next in lines {
-            if self.open.is_empty() && !self.skips {
+            if self.open.is_empty() && !self.skips && line.len() <= LINE_MAX {
                 self.line(line);
             } else {
                 self.hold(line);
