@@ -7,7 +7,9 @@ pub mod board;
 pub mod latency;
 pub mod ledger;
 pub mod table;
+pub mod talkers;
 
-pub use board::{Board, Slot};
+pub use board::{Activity, Board, Slot};
 pub use latency::Latency;
 pub use ledger::{Counts, Ledgers};
+pub use talkers::{Talker, Talkers};

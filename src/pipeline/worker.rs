@@ -15,15 +15,19 @@ use super::shard::Tagger;
 use crate::detect::sigma::RuleIndex;
 use crate::flow::params::Params;
 use crate::flow::{FlowTable, Fold};
-use crate::metrics::{Board, Counts, Ledgers, Slot};
+use crate::metrics::{Activity, Board, Counts, Ledgers, Slot, Talkers};
 use crate::net::SHARDS;
 use crate::output::Batch;
-use crate::time::Micros;
+use crate::time::{Micros, SECOND};
 
 /// Alerts leave at once. A batch of slices leaves when it holds so many,
 const BATCH_RECORDS: usize = 1_024;
 /// or when its first is this old, on live input.
 const BATCH_AGE: Duration = Duration::from_millis(50);
+/// Input time over which top talkers are counted, in microseconds.
+const WINDOW_US: i64 = 5 * SECOND;
+/// Top talkers that a worker tells.
+const TALKERS_TOLD: usize = 20;
 
 /// What all workers of a pipeline share.
 #[derive(Debug)]
@@ -68,6 +72,9 @@ pub struct Worker {
     outbox: Outbox,
     batch: Batch,
     batch_since: Instant,
+    talkers: Talkers,
+    /// When on the input clock the present window of talkers began.
+    window: Micros,
 }
 
 impl Worker {
@@ -100,6 +107,8 @@ impl Worker {
             outbox,
             batch: Batch::default(),
             batch_since: Instant::now(),
+            talkers: Talkers::default(),
+            window: Micros::MIN,
         }
     }
 
@@ -168,6 +177,7 @@ impl Worker {
         let behind = if load.hunts { self.silence_us } else { 0 };
         self.outbox.pass(load.now.plus(-behind));
         self.slot().set_clock(load.now);
+        self.tell(load.now);
         self.publish(began);
     }
 
@@ -208,9 +218,31 @@ impl Worker {
         if waiting == 0 {
             self.batch_since = now;
         } else if waiting >= BATCH_RECORDS || now.duration_since(self.batch_since) >= BATCH_AGE {
+            for flow in self.batch.slices.iter().map(|tagged| &tagged.slice.flow) {
+                let octets = flow.fwd.octets.saturating_add(flow.bwd.octets);
+                self.talkers.add(flow.src, octets);
+                self.talkers.add(flow.dst, octets);
+            }
             self.shared.outputs.hand(mem::take(&mut self.batch));
             self.batch_since = now;
         }
+    }
+
+    /// Tells people who talks most, and how the shards are filled, every few seconds.
+    fn tell(&mut self, now: Micros) {
+        if self.window == Micros::MIN {
+            self.window = now;
+        }
+        let passed = now.since(self.window);
+        if passed < WINDOW_US {
+            return;
+        }
+        self.window = now;
+        let flows = self.tables.iter().map(|table| table.len() as u64);
+        let shards = (self.slot..SHARDS).step_by(self.workers).zip(flows).collect();
+        let talkers = self.talkers.take(TALKERS_TOLD);
+        let window_s = passed as f64 / SECOND as f64;
+        self.slot().set_activity(Activity { talkers, window_s, shards });
     }
 
     fn publish(&mut self, began: Instant) {
