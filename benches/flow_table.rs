@@ -143,7 +143,7 @@ fn round<T: Mergeable>(
         *number += 1;
         if batch.len() == BATCH || i + 1 == flows {
             let start = cpu_seconds();
-            merge_all(&batch, table, 1, &mut ledgers, &mut Sink);
+            merge_all(&batch, table, 1, &mut ledgers, &mut Sink, |_, _| {});
             seconds += cpu_seconds() - start;
             batch.clear();
         }

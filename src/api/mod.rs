@@ -24,7 +24,7 @@ pub trait Status: Send + Sync {
     fn snapshot(&self) -> Snapshot;
     /// The exporters' report as JSON.
     fn exporters(&self) -> serde_json::Value;
-    /// What rules cost, those that cost most first, as JSON.
+    /// The rules in force, what came of the last load, and what rules cost, as JSON.
     fn rules(&self) -> serde_json::Value;
     /// Top talkers and the flows of each shard as JSON.
     fn activity(&self) -> serde_json::Value;
@@ -185,7 +185,7 @@ mod tests {
             serde_json::json!([{"address": "192.0.2.1"}])
         }
         fn rules(&self) -> serde_json::Value {
-            serde_json::json!([{"id": "a"}])
+            serde_json::json!({"loaded": 7})
         }
         fn activity(&self) -> serde_json::Value {
             serde_json::json!({"shards": [1, 2]})
@@ -206,7 +206,7 @@ mod tests {
         assert!(get("/metrics").expect("200").contains("weir_flow_table_entries 3\n"));
         assert_eq!(get("/healthz").expect("200"), r#"{"status":"ok","reasons":[]}"#);
         assert_eq!(get("/exporters").expect("200"), r#"[{"address":"192.0.2.1"}]"#);
-        assert_eq!(get("/rules").expect("200"), r#"[{"id":"a"}]"#);
+        assert_eq!(get("/rules").expect("200"), r#"{"loaded":7}"#);
         assert_eq!(get("/activity").expect("200"), r#"{"shards":[1,2]}"#);
         let unready = get("/readyz").expect_err("503").to_string();
         assert!(unready.contains("503") && unready.contains("none loaded"), "{unready}");

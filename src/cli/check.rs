@@ -6,15 +6,15 @@ use std::path::Path;
 use super::{Failure, load};
 use crate::config::Config;
 use crate::detect::sigma::{Interner, RuleSet};
+use crate::pipeline::feeds::Feeds;
 use crate::pipeline::rules;
 use crate::service;
 
 pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
     let mut problems = Vec::new();
-    let rules = match service::load::rules(&config) {
-        Ok(sources) => {
-            let options = rules::options(&config);
+    let rules = match service::load::rules(&config, &mut Feeds::default()) {
+        Ok((sources, options)) => {
             let set = RuleSet::compile(&sources, &options, &mut Interner::default());
             let report = set.report();
             problems.extend(rules::invalid(report).map(ToString::to_string));

@@ -18,13 +18,16 @@ use crate::output::stdout::{Sorted, StreamSink};
 use crate::output::{Batch, Context, Sink};
 use crate::pipeline::replay::{Exports, FLUSH_EVERY, Replay};
 use crate::pipeline::worker::Shared;
-use crate::pipeline::{self, Outputs, Rules, rules};
+use crate::pipeline::{self, Outputs, Rules, feeds, rules};
 
 pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let config = settings(args)?;
     let rules = Rules::default();
     let sources = rules::read(&config.rules.directories)?;
-    let book = rules.load(&sources, &rules::options(&config));
+    let mut options = rules::options(&config);
+    let feeds = feeds::read(&config.rules.feed);
+    options.feeds = feeds.map_err(|error| Failure::Invalid(error.to_string()))?;
+    let book = rules.load(&sources, &options);
     for rejected in &book.set.report().rejected {
         tracing::warn!("{rejected}");
     }
@@ -48,7 +51,8 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     }
     let workers = usize::from(args.workers);
     let outputs = Outputs::waiting(sinks);
-    let shared = Arc::new(Shared { rules, outputs, board: pipeline::board(workers, 1) });
+    let shared =
+        Arc::new(Shared { rules: Arc::new(rules), outputs, board: pipeline::board(workers, 1) });
     let began = Instant::now();
     let result = drive(args, &config, &shared, &stop);
     let took = began.elapsed();

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use super::{Failure, load};
 use crate::config::Config;
 use crate::detect::sigma::{Event, Interner, RuleSet};
-use crate::pipeline::rules;
+use crate::pipeline::{feeds, rules};
 
 fn compile(directories: &[PathBuf], config: Option<&Path>) -> Result<(RuleSet, Config), Failure> {
     let config = config.map(load).transpose()?.unwrap_or_default();
     let sources = rules::read(directories)?;
-    let options = rules::options(&config);
+    let mut options = rules::options(&config);
+    let feeds = feeds::read(&config.rules.feed);
+    options.feeds = feeds.map_err(|error| Failure::Invalid(error.to_string()))?;
     let set = RuleSet::compile(&sources, &options, &mut Interner::default());
     Ok((set, config))
 }

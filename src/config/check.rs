@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use super::{Backend, Config};
+use super::{Backend, Config, FeedFormat};
 
 /// One thing that is wrong with a configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -88,6 +88,7 @@ impl Config {
         self.check_netflow(&mut report);
         self.check_flow(&mut report);
         self.check_rules(&mut report);
+        self.check_feeds(&mut report);
         self.check_output(&mut report);
         self.check_places(&mut report);
         report.0
@@ -157,6 +158,7 @@ impl Config {
 
     fn check_rules(&self, report: &mut Report) {
         let rules = &self.rules;
+        report.within("rules.watch_s", rules.watch_s, 0..=3_600);
         report.within("rules.waiting_max", rules.waiting_max, 1_024..=10_000_000);
         let (all, each) = (rules.correlation_bytes_max, rules.correlation_rule_bytes_max);
         report.within("rules.correlation_bytes_max", all, 1 << 20..=1 << 40);
@@ -174,6 +176,37 @@ impl Config {
             if suppress.by.len() > 8 {
                 let message = format!("{} fields are more than 8", suppress.by.len());
                 report.add(&key("by"), message);
+            }
+        }
+    }
+
+    fn check_feeds(&self, report: &mut Report) {
+        let mut ids = BTreeSet::new();
+        for (index, feed) in self.rules.feed.iter().enumerate() {
+            let key = |name: &str| format!("rules.feed[{index}].{name}");
+            if feed.path.as_os_str().is_empty() {
+                report.add(&key("path"), "must name a file".into());
+            }
+            let columns = [
+                ("column", &feed.column),
+                ("title_column", &feed.title_column),
+                ("level_column", &feed.level_column),
+                ("tags_column", &feed.tags_column),
+            ];
+            let csv = feed.format == FeedFormat::Csv;
+            if csv && feed.column.is_empty() {
+                report.add(&key("column"), "must name the column of the indicator".into());
+            }
+            for (name, column) in columns {
+                if !csv && !column.is_empty() {
+                    report.add(&key(name), "has a meaning with format = \"csv\" only".into());
+                }
+                if column == "0" {
+                    report.add(&key(name), "0 is outside 1..: columns are counted from 1".into());
+                }
+            }
+            if !feed.id.is_empty() && !ids.insert(feed.id.as_str()) {
+                report.add(&key("id"), format!("`{}` is used twice", feed.id));
             }
         }
     }

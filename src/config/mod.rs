@@ -4,6 +4,7 @@
 //! in its doc, and `config/weir.toml` shows every key.
 
 mod check;
+mod feed;
 mod parse;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use check::Problem;
+pub use feed::{Feed, FeedFormat, FeedKind, Severity};
 pub use parse::{parse, parse_with};
 
 use crate::net::{Addr, Cidr};
@@ -289,12 +291,14 @@ impl Default for Networks {
     }
 }
 
-/// `[rules]`: Sigma rules.
+/// `[rules]`: Sigma rules and indicator feeds.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rules {
     /// Directories that are searched, recursively, for `*.yml` and `*.yaml`.
     pub directories: Vec<PathBuf>,
+    /// Seconds between two looks at the files of rules, for changes: 1 to 3,600; 0: none is taken.
+    pub watch_s: u32,
     /// Log sources that are taken as flows besides network_connection, firewall, netflow and
     /// zeek conn.
     pub logsource: Vec<Logsource>,
@@ -302,6 +306,8 @@ pub struct Rules {
     pub enable: Vec<String>,
     /// Ids of rules that are not loaded.
     pub disable: Vec<String>,
+    /// `[[rules.feed]]`: lists of indicators.
+    pub feed: Vec<Feed>,
     /// Matches and alerts that wait for their turn before correlations and suppression, at most:
     /// 1,024 to 10,000,000. On live input more are shed.
     pub waiting_max: usize,
@@ -320,9 +326,11 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             directories: Vec::new(),
+            watch_s: 5,
             logsource: Vec::new(),
             enable: Vec::new(),
             disable: Vec::new(),
+            feed: Vec::new(),
             waiting_max: 262_144,
             correlation_bytes_max: 512 << 20,
             correlation_rule_bytes_max: 256 << 20,

@@ -162,6 +162,22 @@ mod tests {
             "[[output.files]]\nname = \"a\"\n[[output.files]]\nname = \"a\"\n",
             &["weir.toml:4: output.files[1].name: `a` is used twice"],
         );
+        check(
+            "[rules]\nwatch_s = 3601\n[[rules.feed]]\nformat = \"csv\"\n",
+            &[
+                "weir.toml:2: rules.watch_s: 3601 is outside 0..=3600",
+                "weir.toml:3: rules.feed[0].path: must name a file",
+                "weir.toml:3: rules.feed[0].column: must name the column",
+            ],
+        );
+        check(
+            "[[rules.feed]]\npath = \"a\"\nid = \"x\"\ncolumn = \"ip\"\n\
+             [[rules.feed]]\npath = \"b\"\nid = \"x\"\n",
+            &[
+                "weir.toml:4: rules.feed[0].column: has a meaning with format = \"csv\" only",
+                "weir.toml:7: rules.feed[1].id: `x` is used twice",
+            ],
+        );
         check("[[exporter]]\naddress = \"10.0.0\"\n", &["weir.toml:2: exporter"]);
     }
 

@@ -101,6 +101,9 @@ pub struct Alert {
     pub flow: Biflow,
     /// Alerts of the same rule and group that suppression held back since the last that left.
     pub suppressed: u64,
+    /// On live input: when the bytes that made the rule fire arrived, by the kernel's clock. `None`
+    /// where no bytes did, as at the end of a flow. Not written out.
+    pub arrived: Option<Micros>,
 }
 
 /// A slice with the rules that fired over its flow so far: what sinks get.

@@ -57,13 +57,14 @@ impl Mergeable for PacketRecord {
 
 /// Merges `items`, each into the table of its shard, in their order: what comes out is what merging
 /// one after the other gives. Shard `s` has the table `s / workers`, of a worker that owns every
-/// `workers`-th shard.
-pub fn merge_all<T: Mergeable>(
+/// `workers`-th shard. `before` is called with the index of each, before it is merged.
+pub fn merge_all<T: Mergeable, S: FlowSink>(
     items: &[(u8, T)],
     tables: &mut [FlowTable],
     workers: usize,
     ledgers: &mut Ledgers,
-    sink: &mut impl FlowSink,
+    sink: &mut S,
+    mut before: impl FnMut(usize, &mut S),
 ) {
     const RING: usize = 2 * AHEAD;
     let mut ring = [Prepared::default(); RING];
@@ -71,6 +72,7 @@ pub fn merge_all<T: Mergeable>(
     for step in 0..items.len() + RING {
         if let Some(at) = step.checked_sub(RING) {
             let (shard, item) = &items[at];
+            before(at, sink);
             item.merge(&mut tables[place(*shard)], &ring[at % RING], ledgers, sink);
         }
         if let Some((shard, _)) = step.checked_sub(AHEAD).and_then(|at| items.get(at)) {

@@ -10,12 +10,14 @@ use std::os::fd::AsRawFd;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::net::Addr;
+use crate::time::Micros;
 
 /// Datagrams taken with one system call, at most.
 pub const BATCH: usize = 64;
 /// The largest UDP payload: no datagram is ever cut.
 const DATAGRAM_OCTETS: usize = 65_535;
-/// Room for the control messages of one datagram: SO_RXQ_OVFL's 32-bit counter.
+/// Room for the control messages of one datagram: SO_RXQ_OVFL's 32-bit counter and
+/// SO_TIMESTAMPNS's time.
 const CONTROL_OCTETS: usize = 64;
 
 /// A bound socket: its receive buffer, and what the kernel gave of what was asked for.
@@ -64,6 +66,8 @@ pub fn adopt(socket: UdpSocket, receive_buffer_bytes: usize) -> io::Result<Bound
         set_option(&socket, libc::SO_RCVBUF, wanted)?;
     }
     set_option(&socket, libc::SO_RXQ_OVFL, 1)?;
+    // A kernel without it leaves the moment of reading.
+    drop(set_option(&socket, libc::SO_TIMESTAMPNS, 1));
     let receive_buffer_bytes = granted(&socket)? / 2;
     let dropped_before = drops_of(&socket).unwrap_or(0);
     Ok(Bound { socket, receive_buffer_bytes, dropped_before })
@@ -184,6 +188,16 @@ impl Receiver {
         (address, port, &self.payloads[start..start + length])
     }
 
+    /// When the kernel received the `index`th datagram of the last batch, by the wall clock; `None`
+    /// if it does not tell.
+    #[must_use]
+    pub fn arrived(&self, index: usize) -> Option<Micros> {
+        assert!(index < self.received, "only what was received");
+        let kind = libc::SCM_TIMESTAMPNS;
+        let time = control::<libc::timespec>(&self.headers[index].msg_hdr, kind)?;
+        Some(Micros::from_secs(time.tv_sec).plus(time.tv_nsec / 1_000))
+    }
+
     /// Datagrams that the kernel dropped for want of buffer since the last call.
     pub fn take_kernel_drops(&mut self) -> u64 {
         mem::take(&mut self.dropped)
@@ -223,26 +237,29 @@ impl Receiver {
 
     fn count_drops(&mut self) {
         let Some(last) = self.received.checked_sub(1) else { return };
-        let header = &self.headers[last].msg_hdr;
-        let mut news = None;
-        // SAFETY: the kernel filled the control buffer of this header and set its length; the
-        // CMSG macros stay within it.
-        unsafe {
-            let mut control = libc::CMSG_FIRSTHDR(header);
-            while !control.is_null() {
-                if (*control).cmsg_level == libc::SOL_SOCKET
-                    && (*control).cmsg_type == libc::SO_RXQ_OVFL
-                {
-                    let drops = libc::CMSG_DATA(control).cast::<u32>().read_unaligned();
-                    news = Some(drops);
-                }
-                control = libc::CMSG_NXTHDR(header, control);
-            }
-        }
+        let news = control::<u32>(&self.headers[last].msg_hdr, libc::SO_RXQ_OVFL);
         if let Some(drops) = news {
             self.note_drops(drops);
         }
     }
+}
+
+/// The control message of `kind` that came with a datagram. `T` is what the kernel writes for it:
+/// plain data, for which any octets are a value.
+fn control<T: Copy>(header: &libc::msghdr, kind: libc::c_int) -> Option<T> {
+    // SAFETY: the kernel filled the control buffer of this header and set its length; the CMSG
+    // macros stay within it. The length of a message is checked before it is read.
+    unsafe {
+        let mut control = libc::CMSG_FIRSTHDR(header);
+        while let Some(message) = control.as_ref() {
+            let fits = message.cmsg_len as usize >= libc::CMSG_LEN(size_of::<T>() as u32) as usize;
+            if (message.cmsg_level, message.cmsg_type) == (libc::SOL_SOCKET, kind) && fits {
+                return Some(libc::CMSG_DATA(control).cast::<T>().read_unaligned());
+            }
+            control = libc::CMSG_NXTHDR(header, control);
+        }
+    }
+    None
 }
 
 /// What the kernel dropped of `socket` since it was made, as a counter that wraps at 32 bits.
@@ -324,6 +341,12 @@ mod tests {
         assert_eq!(receiver.datagram(0), (from, port, &b"one"[..]));
         assert_eq!(receiver.datagram(1), (from, port, &b""[..]));
         assert_eq!(receiver.datagram(2), (from, port, &b"three"[..]));
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = Micros::from_secs(now.expect("after 1970").as_secs().cast_signed());
+        for index in 0..3 {
+            let age = now.since(receiver.arrived(index).expect("the kernel tells"));
+            assert!((-2_000_000..60_000_000).contains(&age), "{age} us old");
+        }
         assert_eq!(receiver.receive(0).expect("nothing there"), 0);
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::{Ledgers, Talker};
+use super::{Latency, Ledgers, Talker};
 use crate::time::Micros;
 
 /// What one thread publishes: its ledgers, whole, at batch boundaries, and a heartbeat.
@@ -16,6 +16,7 @@ pub struct Slot {
     busy_us: AtomicU64,
     entries: AtomicU64,
     clock: AtomicI64,
+    alerts: Mutex<Latency>,
     activity: Mutex<Activity>,
 }
 
@@ -63,6 +64,13 @@ impl Slot {
     #[must_use]
     pub fn busy_us(&self) -> u64 {
         self.busy_us.load(Ordering::Relaxed)
+    }
+
+    /// Takes in how long alerts took from the arrival of what raised them, in microseconds. One
+    /// lock, uncontended but for a scrape.
+    pub fn alerts_took(&self, micros: impl Iterator<Item = i64>) {
+        let mut alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner);
+        micros.for_each(|micros| alerts.record(micros));
     }
 
     /// Sets how many flows the thread's tables hold.
@@ -119,6 +127,16 @@ impl Board {
         let mut sum = Ledgers::default();
         for slot in &self.slots {
             sum.merge(&slot.ledgers.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        sum
+    }
+
+    /// How long alerts took, of all threads.
+    #[must_use]
+    pub fn alert_latency(&self) -> Latency {
+        let mut sum = Latency::default();
+        for slot in &self.slots {
+            sum.merge(&slot.alerts.lock().unwrap_or_else(PoisonError::into_inner));
         }
         sum
     }

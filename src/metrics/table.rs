@@ -7,7 +7,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::{Counts, Ledgers};
+use super::{Counts, Latency, Ledgers};
 
 /// What a scrape sees, gathered at one moment.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,10 @@ pub struct Snapshot {
     pub rules: (u64, u64),
     /// Reloads that succeeded and that failed.
     pub reloads: (u64, u64),
+    /// Rules that reloads added, removed and changed.
+    pub rules_changed: [u64; 3],
+    /// From the arrival of the bytes that raised an alert to its handing to the outputs.
+    pub alert_latency: Latency,
     /// Unix seconds of the last load of the configuration that succeeded.
     pub loaded_at_s: u64,
     /// What the exporters' state adds up to.
@@ -246,11 +250,38 @@ metrics! {
             (vec!["success".into()], s.reloads.0),
             (vec!["failure".into()], s.reloads.1),
         ];
+    gauge "weir_alert_latency_quantile_microseconds" ["quantile"]
+        "The share of alerts that the label says took no longer, since the start"
+        = |s| named([("0.5", 0.5), ("0.99", 0.99), ("0.999", 0.999), ("1", 1.0)]
+            .map(|(label, quantile)| (label, s.alert_latency.quantile_us(quantile))));
+    counter "weir_detect_rules_changed" ["change"] "Rules that reloads added, removed and changed"
+        = |s| {
+            let [added, removed, changed] = s.rules_changed;
+            named([("added", added), ("removed", removed), ("changed", changed)])
+        };
     gauge "weir_config_last_reload_success_timestamp_seconds" [] "When the last load succeeded"
         = |s| one(s.loaded_at_s);
     gauge "weir_build_info" ["version"] "Always 1; the label says which build runs"
         = |_| vec![(vec![env!("CARGO_PKG_VERSION").into()], 1)];
 }
+
+/// A histogram of lengths of time, with the buckets of [`Latency::buckets`].
+#[derive(Debug)]
+pub struct Histogram {
+    /// Name, with its unit.
+    pub name: &'static str,
+    /// What it measures, without a full stop.
+    pub help: &'static str,
+    read: fn(&Snapshot) -> &Latency,
+}
+
+/// Every histogram.
+pub const HISTOGRAMS: &[Histogram] = &[Histogram {
+    name: "weir_alert_latency_seconds",
+    help: "From the arrival of the datagram or packet that raised an alert, by the kernel's clock, \
+           to the alert's handing to the outputs",
+    read: |s| &s.alert_latency,
+}];
 
 #[derive(Debug)]
 struct Scrape(Snapshot);
@@ -269,6 +300,13 @@ impl Collector for Scrape {
                     encode(metric, value, &mut family.encode_family(&labels)?)?;
                 }
             }
+        }
+        for histogram in HISTOGRAMS {
+            let (name, kind) = (histogram.name, MetricType::Histogram);
+            let mut family = encoder.encode_descriptor(name, histogram.help, None, kind)?;
+            let latency = (histogram.read)(&self.0);
+            let (sum, count) = (latency.sum_s(), latency.count());
+            family.encode_histogram::<NoLabelSet>(sum, count, &latency.buckets(), None)?;
         }
         Ok(())
     }
@@ -308,6 +346,9 @@ pub fn markdown() -> String {
         let (name, labels) = (metric.name, metric.labels.join(", "));
         text.push_str(&format!("| `{name}{suffix}` | {kind} | {labels} | {} |\n", metric.help));
     }
+    for Histogram { name, help, .. } in HISTOGRAMS {
+        text.push_str(&format!("| `{name}` | histogram |  | {help} |\n"));
+    }
     text
 }
 
@@ -324,6 +365,7 @@ mod tests {
         snapshot.ledgers.datagrams.received = 3;
         snapshot.ledgers.datagrams.rejected.add("truncated", 2);
         snapshot.ledgers.sinks.entry("files".into()).or_default().shed.one("queue_full");
+        snapshot.alert_latency.record(150);
         let text = open_metrics(snapshot);
         for line in [
             "weir_input_datagrams_total 3",
@@ -334,6 +376,11 @@ mod tests {
             "weir_exporter_sequence_missing_total 9",
             "weir_exporter_sequence_recovered_total 0",
             "weir_output_records_shed_total{sink=\"files\",reason=\"queue_full\"} 1",
+            "weir_alert_latency_seconds_count 1",
+            "weir_alert_latency_seconds_bucket{le=\"0.0001\"} 0",
+            "weir_alert_latency_seconds_bucket{le=\"0.0002\"} 1",
+            "weir_alert_latency_seconds_bucket{le=\"+Inf\"} 1",
+            "weir_alert_latency_quantile_microseconds{quantile=\"0.99\"} 150",
             "# TYPE weir_flow_table_entries gauge",
             "# HELP weir_input_datagrams Export datagrams received",
         ] {

@@ -147,6 +147,7 @@ pub(crate) fn alert() -> impl Strategy<Value = Alert> {
             flow_id: FlowId(flow),
             flow: of,
             suppressed,
+            arrived: None,
         },
     )
 }

@@ -1,4 +1,4 @@
-//! Pinning threads to cores.
+//! Pinning threads to cores, and their priority.
 
 #![expect(unsafe_code, reason = "sched_setaffinity has no safe form in std")]
 
@@ -31,6 +31,17 @@ pub fn pin(index: usize) -> io::Result<usize> {
         libc::sched_setaffinity(0, octets, &raw const one)
     };
     if result == 0 { Ok(core) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes the calling thread yield to others: for work that may take its time beside the workers'.
+/// Where that is refused, it goes on as before.
+pub fn step_back() {
+    // SAFETY: no memory is involved; 0 is the calling thread (setpriority(2), "C library/kernel
+    // differences").
+    let refused = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) } != 0;
+    if refused {
+        tracing::debug!(error = %io::Error::last_os_error(), "cannot lower a thread's priority");
+    }
 }
 
 /// Cores that this process may use.

@@ -79,6 +79,7 @@ impl Capture {
                 return Ok(());
             };
             let stamp = clock.stamp(packet.time);
+            self.router.arrived(packet.time);
             meter(&packet, stamp, &self.options, &mut self.router, ledgers);
         }
         Ok(())

@@ -13,7 +13,7 @@ use super::state::Saver;
 use super::worker::Shared;
 use crate::decode::netflow::{Collector, CollectorTotals, ExporterReport};
 use crate::flow::FlowRecord;
-use crate::input::udp::{Receiver, wait};
+use crate::input::udp::{BATCH, Receiver, wait};
 use crate::metrics::Ledgers;
 use crate::time::{InputClock, Micros};
 
@@ -117,8 +117,12 @@ impl Collect {
             if stopped.is_some_and(|since| !ready || since.elapsed() > DRAIN) {
                 return Ok(());
             }
-            let stamp = turn.clock.stamp(wall());
-            self.receive(ready, stamp, turn)?;
+            let now = wall();
+            if !self.receive(ready, turn)? {
+                // Nothing that arrived before is left in a socket: the clock may go on to here.
+                turn.clock.stamp(now);
+            }
+            let stamp = turn.clock.now();
             if housekept.elapsed() >= HOUSEKEEPING {
                 housekept = Instant::now();
                 self.collector.tick(stamp, &mut turn.ledgers);
@@ -134,13 +138,18 @@ impl Collect {
         }
     }
 
-    /// Takes one batch from each socket. Records go on after each datagram: one datagram bounds
-    /// what is held here.
-    fn receive(&mut self, ready: bool, stamp: Micros, turn: &mut Turn) -> io::Result<()> {
-        let Turn { ledgers, records, .. } = turn;
+    /// Takes one batch from each socket; whether one may hold more. Records go on after each
+    /// datagram: one datagram bounds what is held here.
+    fn receive(&mut self, ready: bool, turn: &mut Turn) -> io::Result<bool> {
+        let Turn { ledgers, records, clock } = turn;
+        let mut more = false;
         for receiver in &mut self.receivers {
             let count = if ready { receiver.receive(0)? } else { receiver.idle() };
+            more |= count == BATCH;
             for index in 0..count {
+                let arrived = receiver.arrived(index).unwrap_or_else(wall);
+                let stamp = clock.stamp(arrived);
+                self.router.arrived(arrived);
                 let (address, port, payload) = receiver.datagram(index);
                 self.collector.datagram((address, port), stamp, payload, records, ledgers);
                 for record in records.drain(..) {
@@ -149,7 +158,7 @@ impl Collect {
             }
             ledgers.datagrams.kernel_drops += receiver.take_kernel_drops();
         }
-        Ok(())
+        Ok(more)
     }
 
     fn publish(&self, ledgers: &Ledgers) {

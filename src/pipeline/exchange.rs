@@ -186,7 +186,7 @@ impl Desk {
                 self.handle(next.message);
             }
             if !self.batch.is_empty() {
-                self.shared.outputs.hand(mem::take(&mut self.batch));
+                self.shared.hand(self.slot, mem::take(&mut self.batch));
             }
             let busy = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.slot().add_busy(busy);

@@ -29,9 +29,54 @@ pub struct Load {
     pub hunts: bool,
     /// The input clock after the last of them; all shards advance to it.
     pub now: Micros,
+    /// On live input: from which record (or packet) on which arrival holds.
+    arrivals: Vec<(usize, Micros)>,
+    /// When what is loaded next arrived.
+    arrived: Option<Micros>,
+}
+
+/// When the records of a load arrived, asked in their order.
+#[derive(Debug)]
+pub struct Arrivals<'a> {
+    rest: &'a [(usize, Micros)],
+    now: Option<Micros>,
+}
+
+impl Arrivals<'_> {
+    /// When record `index` arrived; `None` in a replay.
+    pub fn of(&mut self, index: usize) -> Option<Micros> {
+        while let Some((&(from, arrived), rest)) = self.rest.split_first()
+            && from <= index
+        {
+            (self.now, self.rest) = (Some(arrived), rest);
+        }
+        self.now
+    }
 }
 
 impl Load {
+    /// When its records, or its packets, arrived: a reader loads one kind only.
+    #[must_use]
+    pub fn arrivals(&self) -> Arrivals<'_> {
+        Arrivals { rest: &self.arrivals, now: None }
+    }
+
+    /// Empties it.
+    pub fn clear(&mut self) {
+        self.records.clear();
+        self.packets.clear();
+        self.arrivals.clear();
+    }
+
+    /// Notes the arrival of the record that is loaded next.
+    fn mark(&mut self) {
+        if let Some(arrived) = self.arrived
+            && self.arrivals.last().is_none_or(|&(_, last)| last != arrived)
+        {
+            self.arrivals.push((self.len(), arrived));
+        }
+    }
+
     fn len(&self) -> usize {
         self.records.len() + self.packets.len() + self.slices.len()
     }
@@ -94,11 +139,21 @@ impl Router {
         Self::Rings(seeds.iter().map(ring).collect())
     }
 
+    /// Says when what comes next arrived, on live input: alerts on it are timed from then.
+    pub fn arrived(&mut self, at: Micros) {
+        match self {
+            Self::Inline(_, load) => load.arrived = Some(at),
+            Self::Rings(rings) => rings.iter_mut().for_each(|(_, load)| load.arrived = Some(at)),
+        }
+    }
+
     /// Takes in one flow record. May work off or send off a full load.
     pub fn record(&mut self, record: FlowRecord) {
         let shard = shard_of(pair_hash(record.site, record.src, record.dst));
         let now = record.stamp;
-        self.load(shard).records.push((shard as u8, record));
+        let load = self.load(shard);
+        load.mark();
+        load.records.push((shard as u8, record));
         self.push_off(shard, now);
     }
 
@@ -106,7 +161,9 @@ impl Router {
     pub fn packet(&mut self, packet: PacketRecord) {
         let shard = shard_of(pair_hash(packet.site, packet.src, packet.dst));
         let now = packet.stamp;
-        self.load(shard).packets.push((shard as u8, packet));
+        let load = self.load(shard);
+        load.mark();
+        load.packets.push((shard as u8, packet));
         self.push_off(shard, now);
     }
 
@@ -205,6 +262,7 @@ impl Ring {
         let mut full = mem::replace(load, spare);
         load.hunts = full.hunts;
         full.now = now;
+        load.arrived = full.arrived;
         // The worker outlives its rings: it ends only after the last sender is gone.
         if self.loads.send(full).is_err() {
             tracing::error!("a worker is gone: its records are lost");

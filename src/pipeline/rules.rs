@@ -134,6 +134,8 @@ pub struct Rules {
 struct Loader {
     interner: Interner,
     known: Vec<Option<Known>>,
+    /// Snapshots that were in force: freed here, so that no worker has to.
+    retired: Vec<Arc<RuleBook>>,
 }
 
 impl Rules {
@@ -204,8 +206,15 @@ impl Rules {
             taps_ends,
             costs: Mutex::default(),
         });
-        self.book.store(Arc::clone(&book));
+        loader.retired.push(self.book.swap(Arc::clone(&book)));
         book
+    }
+
+    /// Frees the snapshots that nobody reads any more. Returns how many are left.
+    pub fn sweep(&self) -> usize {
+        let retired = &mut self.loader().retired;
+        retired.retain(|book| Arc::strong_count(book) > 1);
+        retired.len()
     }
 }
 
@@ -225,6 +234,7 @@ pub fn options(config: &Config) -> Options {
         enable: rules.enable.clone(),
         disable: rules.disable.clone(),
         sites: std::iter::once("default".to_owned()).chain(sites).collect(),
+        feeds: Vec::new(),
         limits: Limits::of(rules),
         ..Options::default()
     }
@@ -235,19 +245,26 @@ pub fn options(config: &Config) -> Options {
 /// # Errors
 /// The first directory or file that cannot be read, by name.
 pub fn read(directories: &[PathBuf]) -> std::io::Result<Vec<Source>> {
+    let files = files(directories)?.into_iter();
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).map_err(|error| named(&path, &error))?;
+        Ok(Source { file: path.display().to_string(), text })
+    };
+    files.map(read).collect()
+}
+
+/// Every `*.yml` and `*.yaml` below `directories`, in order. What git keeps for itself is left out.
+///
+/// # Errors
+/// The first directory that cannot be read, by name.
+pub fn files(directories: &[PathBuf]) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for directory in directories {
         walk(directory, 0, &mut files)?;
     }
     files.sort();
     files.dedup();
-    files
-        .into_iter()
-        .map(|path| {
-            let text = fs::read_to_string(&path).map_err(|error| named(&path, &error))?;
-            Ok(Source { file: path.display().to_string(), text })
-        })
-        .collect()
+    Ok(files)
 }
 
 fn walk(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
@@ -262,6 +279,9 @@ fn walk(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Result<
     for entry in fs::read_dir(path).map_err(|error| named(path, &error))? {
         let path = entry.map_err(|error| named(path, &error))?.path();
         let is_rule = path.extension().is_some_and(|e| e == "yml" || e == "yaml");
+        if path.file_name().is_some_and(|name| name == ".git") {
+            continue;
+        }
         if path.is_dir() {
             walk(&path, depth + 1, files)?;
         } else if is_rule {

@@ -36,6 +36,8 @@ pub struct Tagger<'a> {
     pub hits: &'a mut Vec<RuleIndex>,
     /// To the exchange.
     pub messages: &'a mut Vec<Message>,
+    /// When what is worked off now arrived, on live input.
+    pub arrived: Option<Micros>,
     /// Whether [`FlowSink::ended`] told the end of the flow that is cut next.
     pub ended: bool,
 }
@@ -127,6 +129,7 @@ impl Tagger<'_> {
             flow_id,
             flow: flow.view().clone(),
             suppressed: 0,
+            arrived: self.arrived,
         };
         if self.book.limits.limit(&meta.id).is_some() {
             self.messages.push(Message::Alert(Box::new(alert)));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::collect::wall;
 use super::exchange::{Message, Outbox, PARCEL_MESSAGES};
 use super::outputs::Outputs;
 use super::router::Load;
@@ -34,11 +35,25 @@ const TALKERS_TOLD: usize = 20;
 #[derive(Debug)]
 pub struct Shared {
     /// The rules in force.
-    pub rules: Rules,
+    pub rules: Arc<Rules>,
     /// The sinks.
     pub outputs: Outputs,
     /// What threads publish; worker `i` has the slot `i`.
     pub board: Board,
+}
+
+impl Shared {
+    /// Hands `batch` to the sinks, and takes the time of its alerts on the board's slot `slot`.
+    pub fn hand(&self, slot: usize, batch: Batch) {
+        let arrivals = batch.alerts.iter().filter_map(|alert| alert.arrived);
+        let arrivals: Vec<Micros> = arrivals.collect();
+        self.outputs.hand(batch);
+        if !arrivals.is_empty() {
+            let now = wall();
+            let took = arrivals.into_iter().map(|arrived| now.since(arrived));
+            self.board.slots()[slot].alerts_took(took);
+        }
+    }
 }
 
 /// Owns the shards `index`, `index + N`, ... of `N` workers.
@@ -150,11 +165,19 @@ impl Worker {
             sampler: &mut self.sampler,
             hits: &mut self.hits,
             messages: &mut self.messages,
+            arrived: None,
             ended: false,
         };
         let Self { tables, workers, ledgers, .. } = self;
-        merge_all(&load.records, tables, *workers, ledgers, &mut tagger);
-        merge_all(&load.packets, tables, *workers, ledgers, &mut tagger);
+        let mut arrivals = load.arrivals();
+        merge_all(&load.records, tables, *workers, ledgers, &mut tagger, |index, tagger| {
+            tagger.arrived = arrivals.of(index);
+        });
+        let mut arrivals = load.arrivals();
+        merge_all(&load.packets, tables, *workers, ledgers, &mut tagger, |index, tagger| {
+            tagger.arrived = arrivals.of(index);
+        });
+        tagger.arrived = None;
         for (shard, stamp, slice) in load.slices.drain(..) {
             let fold = &mut self.folds[usize::from(shard) / self.workers];
             fold.slice(slice, stamp, &mut self.ledgers, &mut tagger);
@@ -166,8 +189,7 @@ impl Worker {
                 self.outbox.send(tagger.messages, &mut self.ledgers);
             }
         }
-        load.records.clear();
-        load.packets.clear();
+        load.clear();
         if let Some(flows) = self.sampler.full() {
             self.shared.rules.sampled(self.slot, flows);
         }
@@ -193,6 +215,7 @@ impl Worker {
             sampler: &mut self.sampler,
             hits: &mut self.hits,
             messages: &mut self.messages,
+            arrived: None,
             ended: false,
         };
         self.outbox.wait();
@@ -212,7 +235,7 @@ impl Worker {
     fn hand_on(&mut self, now: Instant) {
         if !self.batch.alerts.is_empty() {
             let alerts = mem::take(&mut self.batch.alerts);
-            self.shared.outputs.hand(Batch { alerts, ..Batch::default() });
+            self.shared.hand(self.slot, Batch { alerts, ..Batch::default() });
         }
         let waiting = self.batch.slices.len();
         if waiting == 0 {

@@ -5,8 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config, Problem};
-use crate::detect::sigma::{Rejected, Source};
+use crate::detect::sigma::{Options, Rejected, Source};
 use crate::detect::suppress;
+use crate::pipeline::feeds::{FeedFileError, Feeds};
 use crate::pipeline::rules;
 
 /// Why a configuration cannot be used.
@@ -26,6 +27,9 @@ pub enum LoadError {
     /// A rule directory or file cannot be read.
     #[error("rules.directories: {0}")]
     Rules(io::Error),
+    /// A feed cannot be used.
+    #[error(transparent)]
+    Feed(#[from] FeedFileError),
     /// Rules that are none.
     #[error("{}", lines(.0))]
     Invalid(Vec<Rejected>),
@@ -51,17 +55,22 @@ pub fn config(path: &Path) -> Result<Config, LoadError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let absolute = |place: &mut PathBuf| *place = folder.join(&*place);
     config.rules.directories.iter_mut().for_each(absolute);
+    config.rules.feed.iter_mut().for_each(|feed| absolute(&mut feed.path));
     config.output.files.iter_mut().for_each(|files| absolute(&mut files.directory));
     absolute(&mut config.sensor.state_directory);
     Ok(config)
 }
 
-/// Reads the rules that `config` names.
+/// Reads the rules and feeds that `config` names. Feeds that stand as they stood are not read
+/// again.
 ///
 /// # Errors
-/// [`LoadError::Rules`].
-pub fn rules(config: &Config) -> Result<Vec<Source>, LoadError> {
-    rules::read(&config.rules.directories).map_err(LoadError::Rules)
+/// [`LoadError::Rules`], [`LoadError::Feed`].
+pub fn rules(config: &Config, feeds: &mut Feeds) -> Result<(Vec<Source>, Options), LoadError> {
+    let sources = rules::read(&config.rules.directories).map_err(LoadError::Rules)?;
+    let mut options = rules::options(config);
+    options.feeds = feeds.read(&config.rules.feed)?;
+    Ok((sources, options))
 }
 
 /// Whether `new` can take the place of `old` without a restart.

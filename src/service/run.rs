@@ -12,7 +12,8 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::load::{self, LoadError};
-use super::status::{Reloads, SensorStatus};
+use super::reload::{Keeper, Reloader, Reloads, Trigger};
+use super::status::SensorStatus;
 use super::systemd::{Notifier, passed_sockets};
 use crate::api::{Server, Status};
 use crate::config::Config;
@@ -83,7 +84,7 @@ struct Sensor {
     config: Config,
     shared: Arc<Shared>,
     status: Arc<SensorStatus>,
-    reloads: Arc<Reloads>,
+    reloader: Reloader,
     server: Option<Server>,
     readers: Vec<JoinHandle<Result<(), RunError>>>,
     workers: Vec<JoinHandle<()>>,
@@ -94,11 +95,9 @@ struct Sensor {
 
 impl Sensor {
     fn start(path: &Path, config: Config) -> Result<Self, RunError> {
-        let rules = Rules::default();
-        let sources = load::rules(&config)?;
-        let book = rules.reload(&sources, &pipeline::rules::options(&config));
-        let book = book.map_err(LoadError::Invalid)?;
-        report_rules(&book);
+        let (rules, reloads) = (Arc::new(Rules::default()), Arc::new(Reloads::default()));
+        let reload = (Arc::clone(&rules), Arc::clone(&reloads));
+        let keeper = Keeper::load(path.to_owned(), config.clone(), reload.0, reload.1)?;
         let sockets = sockets(&config)?;
         let live = open_capture(&config)?;
         let readers = usize::from(!sockets.is_empty()) + live.len();
@@ -121,15 +120,12 @@ impl Sensor {
         tracing::info!(flows, mebibytes, "the flow table takes so much memory when it is full");
         let started = pipeline::start(&shared, &params, workers, readers, config.sensor.pin)?;
         let exporters = Arc::new(ExporterBoard::default());
-        let reloads = Arc::new(Reloads::default());
-        reloads.loaded_at_s.store(wall().0.unsigned_abs() / 1_000_000, Ordering::Relaxed);
-        let status =
-            SensorStatus::new(Arc::clone(&shared), Arc::clone(&exporters), Arc::clone(&reloads));
+        let status = SensorStatus::new(Arc::clone(&shared), Arc::clone(&exporters), reloads);
         let mut sensor = Self {
             path: path.to_owned(),
             shared,
             status: Arc::new(status),
-            reloads,
+            reloader: keeper.start()?,
             server: None,
             readers: Vec::new(),
             workers: started.threads,
@@ -232,8 +228,12 @@ impl Sensor {
                 _ = interrupt.recv() => return Ok(()),
                 _ = hangup.recv() => {
                     notifier.reloading();
-                    self.reload();
-                    notifier.ready(&self.status.line());
+                    self.reloader.request();
+                }
+                trigger = self.reloader.ended() => {
+                    if trigger == Trigger::Signal {
+                        notifier.ready(&self.status.line());
+                    }
                 }
                 _ = tick.tick() => {
                     let stalled = self.status.stalled();
@@ -248,30 +248,6 @@ impl Sensor {
                         return Ok(());
                     }
                 }
-            }
-        }
-    }
-
-    /// Loads configuration and rules again. If anything is wrong, all stays as it was.
-    fn reload(&mut self) {
-        let result = load::config(&self.path).and_then(|config| {
-            load::reloadable(&self.config, &config)?;
-            let sources = load::rules(&config)?;
-            let book = self.shared.rules.reload(&sources, &pipeline::rules::options(&config));
-            Ok((config, book.map_err(LoadError::Invalid)?))
-        });
-        match result {
-            Ok((config, book)) => {
-                report_rules(&book);
-                self.config = config;
-                self.reloads.succeeded.fetch_add(1, Ordering::Relaxed);
-                let now = wall().0.unsigned_abs() / 1_000_000;
-                self.reloads.loaded_at_s.store(now, Ordering::Relaxed);
-                tracing::info!("reloaded");
-            }
-            Err(error) => {
-                self.reloads.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::error!("reload failed, nothing is changed: {error}");
             }
         }
     }
@@ -299,17 +275,6 @@ impl Sensor {
         drop(self.server.take());
         result.map(|()| ledgers)
     }
-}
-
-fn report_rules(book: &pipeline::RuleBook) {
-    let report = book.set.report();
-    for rejected in &report.rejected {
-        tracing::warn!("{rejected}");
-    }
-    for warning in &report.warnings {
-        tracing::warn!("{warning}");
-    }
-    tracing::info!(loaded = report.loaded, rejected = report.rejected.len(), "rules loaded");
 }
 
 /// Opens the interface that the configuration names, if it names one.

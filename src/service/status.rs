@@ -1,10 +1,11 @@
 //! What the running sensor tells of itself.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::reload::Reloads;
 use crate::api::Status;
 use crate::decode::netflow::CollectorTotals;
 use crate::metrics::Slot;
@@ -19,17 +20,6 @@ const STALLED_AFTER: Duration = Duration::from_secs(5);
 const TALKERS_SHOWN: usize = 20;
 /// Rules that `/rules` shows.
 const RULES_SHOWN: usize = 1_000;
-
-/// Counts of loads and reloads.
-#[derive(Debug, Default)]
-pub struct Reloads {
-    /// That succeeded.
-    pub succeeded: AtomicU64,
-    /// That failed and changed nothing.
-    pub failed: AtomicU64,
-    /// Unix seconds of the last load that succeeded.
-    pub loaded_at_s: AtomicU64,
-}
 
 /// The sensor's [`Status`].
 #[derive(Debug)]
@@ -105,6 +95,11 @@ impl Status for SensorStatus {
                 self.reloads.succeeded.load(Ordering::Relaxed),
                 self.reloads.failed.load(Ordering::Relaxed),
             ),
+            alert_latency: self.shared.board.alert_latency(),
+            rules_changed: {
+                let [added, removed, changed] = &self.reloads.rules;
+                [added, removed, changed].map(|count| count.load(Ordering::Relaxed))
+            },
             loaded_at_s: self.reloads.loaded_at_s.load(Ordering::Relaxed),
             exporters: exporters(&totals),
         }
@@ -115,8 +110,13 @@ impl Status for SensorStatus {
     }
 
     fn rules(&self) -> serde_json::Value {
-        let costs = self.shared.rules.book().costs(RULES_SHOWN);
-        serde_json::to_value(costs).unwrap_or_default()
+        let report = self.reloads.report.load();
+        let mut told = serde_json::to_value(report.as_deref()).unwrap_or_default();
+        if let Some(object) = told.as_object_mut() {
+            let costs = self.shared.rules.book().costs(RULES_SHOWN);
+            object.insert("rules".to_owned(), serde_json::to_value(costs).unwrap_or_default());
+        }
+        told
     }
 
     fn activity(&self) -> serde_json::Value {

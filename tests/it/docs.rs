@@ -40,6 +40,7 @@ fn the_shipped_configuration_shows_every_key_with_its_default() {
     want.site = vec![config::Site::default()];
     want.exporter = vec![config::Exporter::default()];
     want.rules.logsource = vec![config::Logsource::default()];
+    want.rules.feed = vec![config::Feed::default()];
     want.rules.suppress = vec![config::Suppress::default()];
     let every = toml::Table::try_from(&want).expect("a table");
     let mut missing = Vec::new();

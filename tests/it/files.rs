@@ -33,6 +33,7 @@ fn batch(from: u32, to: u32) -> Arc<Batch> {
                 flow_id,
                 flow: flow.clone(),
                 suppressed: 0,
+                arrived: None,
             });
         }
         let slice = Slice { flow_id, number, flow, ..Slice::default() };

@@ -117,7 +117,11 @@ impl Run {
         let sources = rules::read(&self.config.rules.directories).expect("readable rules");
         rules.load(&sources, &rules::options(&self.config));
         let outputs = Outputs::waiting(vec![Arc::clone(&sink) as Arc<dyn Sink>]);
-        let shared = Arc::new(Shared { rules, outputs, board: pipeline::board(self.workers, 1) });
+        let shared = Arc::new(Shared {
+            rules: Arc::new(rules),
+            outputs,
+            board: pipeline::board(self.workers, 1),
+        });
         let params = Arc::new(Params::from_config(&self.config));
         let started = pipeline::start(&shared, &params, self.workers, 1, false);
         let mut started = started.expect("threads");

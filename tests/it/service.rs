@@ -3,6 +3,7 @@
 #[cfg(feature = "capture")]
 mod capture;
 mod reload;
+mod rules;
 mod stop;
 mod systemd;
 

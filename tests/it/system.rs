@@ -174,6 +174,7 @@ receive_buffer_bytes = 4194304
 listen = "127.0.0.1:{A}"
 [rules]
 directories = ["rules"]
+watch_s = 0
 "#;
 
 impl Sensor {

@@ -3,17 +3,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rsigma_parser::{CorrelationRule, FilterRule, SigmaRule};
+use rsigma_parser::{CorrelationRule, FilterRule, LogSource, SigmaRule};
 
 use super::compile::{self, Compiled, Fault};
 use super::correlate::{Correlation, Fate, Linker};
 use super::exclusions::{self, Exclusion};
+use super::feed::{Feed, FeedRule};
 use super::filters::{Filters, Target};
 use super::front::{self, Body, Document};
 use super::meta;
 use super::reason::Reason;
 use super::report::{LoadReport, Note, Rejected};
 use super::ruleset::{Interner, Options, Rule, Source};
+use crate::detect::RuleMeta;
 
 /// What came of all documents.
 #[derive(Debug, Default)]
@@ -47,6 +49,9 @@ pub(super) fn load(sources: &[Source], options: &Options, interner: &mut Interne
             document.id.iter().for_each(|id| wanted.see(id));
             loader.add(source, document, &mut wanted);
         }
+    }
+    for feed in &options.feeds {
+        loader.feed(feed, &mut wanted);
     }
     loader.finish(wanted)
 }
@@ -124,6 +129,29 @@ impl<'a> Loader<'a> {
         self.targets.push(Target { id, name, logsource });
         self.loaded.rules.push(Rule::new(meta, expr));
         Ok(())
+    }
+
+    /// For filters that name a log source, a feed is of category network_connection.
+    fn feed(&mut self, feed: &Feed, wanted: &mut Wanted) {
+        self.loaded.report.warnings.extend(feed.notes());
+        for FeedRule { mut meta, expr, indicators } in feed.rules() {
+            wanted.see(&meta.id);
+            if self.is_disabled(&meta.id) {
+                self.linker.rule(&meta.id, None, Fate::Disabled);
+                continue;
+            }
+            if let Err(reason) = self.is_new(&meta.id) {
+                let RuleMeta { file, line, title, id, .. } = meta;
+                self.loaded.report.rejected.push(Rejected { file, line, title, id, reason });
+                continue;
+            }
+            self.linker.rule(&meta.id, None, Fate::Rule(self.loaded.rules.len()));
+            self.places.insert(meta.id.clone(), format!("{}:{}", meta.file, meta.line));
+            meta.uid = self.interner.uid(&meta.id);
+            let (id, logsource) = (meta.id.clone(), of_flows());
+            self.targets.push(Target { id, name: None, logsource });
+            self.loaded.rules.push(Rule::of_feed(meta, expr, indicators));
+        }
     }
 
     fn correlation(
@@ -205,6 +233,10 @@ impl<'a> Loader<'a> {
         report.warnings.extend(wanted.notes());
         self.loaded
     }
+}
+
+fn of_flows() -> LogSource {
+    LogSource { category: Some("network_connection".to_owned()), ..LogSource::default() }
 }
 
 /// Where a document stands.

@@ -34,6 +34,12 @@ pub(super) fn of_correlation(rule: &CorrelationRule, file: &str, line: u32) -> R
 
 /// What follows from the tags and the place.
 fn placed(tags: &[String], file: &str, line: u32) -> RuleMeta {
+    let (tactics, techniques) = attack_of(tags);
+    RuleMeta { tactics, techniques, file: file.to_owned(), line, ..RuleMeta::default() }
+}
+
+/// The ATT&CK tactics and techniques among `tags`.
+pub(super) fn attack_of(tags: &[String]) -> (Vec<String>, Vec<Technique>) {
     let attack = |tag: &String| tag.to_lowercase().strip_prefix("attack.").map(str::to_owned);
     let (mut tactics, mut techniques) = (Vec::new(), Vec::new());
     for tag in tags.iter().filter_map(attack) {
@@ -48,7 +54,7 @@ fn placed(tags: &[String], file: &str, line: u32) -> RuleMeta {
             }
         }
     }
-    RuleMeta { tactics, techniques, file: file.to_owned(), line, ..RuleMeta::default() }
+    (tactics, techniques)
 }
 
 /// The rule's id; without one, a hash of its title.

@@ -14,11 +14,13 @@ mod load;
 mod meta;
 mod plain;
 
+pub mod changes;
 pub mod correlate;
 pub mod costs;
 pub mod event;
 pub mod exclusions;
 pub mod expr;
+pub mod feed;
 pub mod fields;
 pub mod interval;
 pub mod names;
@@ -30,9 +32,11 @@ pub mod report;
 pub mod ruleset;
 pub mod text;
 
+pub use changes::{Change, Changes};
 pub use costs::Costs;
 pub use event::{Event, EventError};
 pub use exclusions::{Exclusion, ExclusionMeta};
+pub use feed::{Feed, FeedError};
 pub use fields::{Field, Record};
 pub use index::Traffic;
 pub use placeholders::Placeholders;

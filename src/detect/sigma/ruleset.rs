@@ -8,11 +8,12 @@ use super::correlate::{Correlation, Taps};
 use super::costs::Costs;
 use super::exclusions::{Exclusion, ExclusionMeta};
 use super::expr::Expr;
+use super::feed::{Feed, Indicators};
 use super::fields::{Counter, Record};
 use super::index::{Filing, Index, Traffic, WakeIndex};
 use super::load::{self, Loaded};
 use super::placeholders::Placeholders;
-use super::predicate::{Class, Test, missing, show};
+use super::predicate::{Class, Predicate, Test, missing, show};
 use super::report::{LoadReport, Note, Rejected};
 use crate::config::Logsource;
 use crate::detect::suppress::Limits;
@@ -44,6 +45,8 @@ pub struct Options {
     pub sites: Vec<String>,
     /// A sample of recent flows, by which the index files rules.
     pub traffic: Option<Arc<Traffic>>,
+    /// Indicator feeds, each of which becomes one rule or more.
+    pub feeds: Vec<Arc<Feed>>,
     /// Of which rules not every alert leaves.
     pub limits: Limits,
     /// What `|expand` puts in the place of names.
@@ -108,13 +111,20 @@ pub struct Rule {
     /// When its matches are sent to correlations.
     pub taps: Taps,
     expr: Expr,
+    /// Of a feed's rule: tells which indicator matched.
+    indicators: Option<Arc<Indicators>>,
 }
 
 impl Rule {
     /// A rule that raises alerts and feeds no correlation.
     pub(super) fn new(meta: RuleMeta, expr: Expr) -> Self {
         let (class, meta) = (expr.class(), Arc::new(meta));
-        Self { meta, class, silent: false, taps: Taps::default(), expr }
+        Self { meta, class, silent: false, taps: Taps::default(), expr, indicators: None }
+    }
+
+    /// A rule that is a feed.
+    pub(super) fn of_feed(meta: RuleMeta, expr: Expr, indicators: Option<Indicators>) -> Self {
+        Self { indicators: indicators.map(Arc::new), ..Self::new(meta, expr) }
     }
 
     /// Puts another condition in the place of the rule's own.
@@ -148,6 +158,27 @@ impl Rule {
             }
         });
         wake
+    }
+
+    /// Its condition.
+    #[must_use]
+    pub const fn condition(&self) -> &Expr {
+        &self.expr
+    }
+
+    /// What a feed's rule tells of its indicators; `None` of a rule that is no feed.
+    pub(super) fn indicators(&self) -> Option<&Indicators> {
+        self.indicators.as_deref()
+    }
+
+    /// A predicate of it that holds for the record, as a person reads it.
+    fn in_words(&self, p: &Predicate, record: &Record<'_>) -> String {
+        let told = self.indicators().and_then(|feed| feed.tell(p, record));
+        match (told, p.negated) {
+            (Some(told), _) => told,
+            (None, true) => format!("not ({})", p.words),
+            (None, false) => p.words.clone(),
+        }
     }
 }
 
@@ -412,7 +443,7 @@ impl RuleSet {
         }
         let evidence = reasons.into_iter().map(|p| Evidence {
             field: p.name.clone(),
-            predicate: if p.negated { format!("not ({})", p.words) } else { p.words.clone() },
+            predicate: rule.in_words(p, record),
             value: show(record, p.field, p.unit),
         });
         evidence.collect()
