@@ -13,8 +13,7 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
     let mut problems = Vec::new();
     let rules = match service::load::rules(&config) {
-        Ok(sources) => {
-            let options = rules::options(&config);
+        Ok((sources, options)) => {
             let set = RuleSet::compile(&sources, &options, &mut Interner::default());
             let report = set.report();
             problems.extend(rules::invalid(report).map(ToString::to_string));

@@ -23,8 +23,8 @@ use crate::pipeline::{self, Outputs, Rules, rules};
 pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let config = settings(args)?;
     let rules = Rules::default();
-    let sources = rules::read(&config.rules.directories)?;
-    let book = rules.load(&sources, &rules::options(&config));
+    let (sources, options) = rules::gather(&config)?;
+    let book = rules.load(&sources, &options);
     for rejected in &book.set.report().rejected {
         tracing::warn!("{rejected}");
     }

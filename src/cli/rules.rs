@@ -10,9 +10,9 @@ use crate::detect::sigma::{Event, Interner, RuleSet};
 use crate::pipeline::rules;
 
 fn compile(directories: &[PathBuf], config: Option<&Path>) -> Result<(RuleSet, Config), Failure> {
-    let config = config.map(load).transpose()?.unwrap_or_default();
-    let sources = rules::read(directories)?;
-    let options = rules::options(&config);
+    let mut config = config.map(load).transpose()?.unwrap_or_default();
+    config.rules.directories = directories.to_vec();
+    let (sources, options) = rules::gather(&config)?;
     let set = RuleSet::compile(&sources, &options, &mut Interner::default());
     Ok((set, config))
 }

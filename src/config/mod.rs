@@ -4,6 +4,7 @@
 //! in its doc, and `config/weir.toml` shows every key.
 
 mod check;
+mod custom;
 mod parse;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use check::Problem;
+pub use custom::FieldValue;
 pub use parse::{parse, parse_with};
 
 use crate::net::{Addr, Cidr};
@@ -55,11 +57,20 @@ pub struct Sensor {
     pub pin: bool,
     /// Directory for templates and other state that outlives a restart.
     pub state_directory: PathBuf,
+    /// `[sensor.fields]`: fields of your own on every slice and alert: texts, whole numbers, truth
+    /// values. Names of `[a-z0-9_]`, none that records have; at most 64.
+    pub fields: BTreeMap<String, FieldValue>,
 }
 
 impl Default for Sensor {
     fn default() -> Self {
-        Self { name: "weir".into(), workers: 0, pin: true, state_directory: "/var/lib/weir".into() }
+        Self {
+            name: "weir".into(),
+            workers: 0,
+            pin: true,
+            state_directory: "/var/lib/weir".into(),
+            fields: BTreeMap::new(),
+        }
     }
 }
 
@@ -295,6 +306,10 @@ impl Default for Networks {
 pub struct Rules {
     /// Directories that are searched, recursively, for `*.yml` and `*.yaml`.
     pub directories: Vec<PathBuf>,
+    /// Directories of exclusions: what they match is kept from rules, and shipped.
+    pub exclusions: Vec<PathBuf>,
+    /// A YAML file with the values that `|expand` puts in the place of names.
+    pub placeholders: Option<PathBuf>,
     /// Log sources that are taken as flows besides network_connection, firewall, netflow and
     /// zeek conn.
     pub logsource: Vec<Logsource>,
@@ -315,6 +330,8 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             directories: Vec::new(),
+            exclusions: Vec::new(),
+            placeholders: None,
             logsource: Vec::new(),
             enable: Vec::new(),
             disable: Vec::new(),

@@ -109,4 +109,6 @@ pub struct TaggedSlice {
     pub slice: Slice,
     /// The rules, in the order of firing.
     pub rules: Vec<Arc<RuleMeta>>,
+    /// Title of the exclusion that keeps rules from the flow.
+    pub excluded: Option<Arc<str>>,
 }

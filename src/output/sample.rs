@@ -127,7 +127,8 @@ pub(crate) fn slice() -> impl Strategy<Value = TaggedSlice> {
         let (id, number, last, end_reason, records) = head;
         let flow_id = FlowId(id);
         let slice = Slice { flow_id, number, last, end_reason, records, flow, fired: Vec::new() };
-        TaggedSlice { slice, rules }
+        let excluded = rules.is_empty().then(|| "lab".into());
+        TaggedSlice { slice, rules, excluded }
     })
 }
 

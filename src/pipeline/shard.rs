@@ -27,6 +27,8 @@ pub struct Tagger<'a> {
     pub ships: bool,
     /// Alerts by level.
     pub alerts: &'a mut Counts,
+    /// Flows kept from rules, by the exclusion's interned id.
+    pub excluded: &'a mut Vec<u64>,
     /// Scratch, empty between calls.
     pub hits: &'a mut Vec<RuleIndex>,
     /// To the exchange.
@@ -75,7 +77,7 @@ impl Tagger<'_> {
 
     pub(super) fn detect(&mut self, flow: &mut impl Told, phase: Phase) {
         let set = &self.book.set;
-        if set.rules().is_empty() {
+        if set.rules().is_empty() && set.exclusions().is_empty() || self.is_excluded(flow, phase) {
             return;
         }
         let phase = self.phase(flow, phase);
@@ -140,7 +142,7 @@ impl Shown {
 
 impl FlowSink for Tagger<'_> {
     fn watches(&self) -> bool {
-        !self.book.set.rules().is_empty()
+        !self.book.set.rules().is_empty() || !self.book.set.exclusions().is_empty()
     }
 
     fn opened(&mut self, flow: &mut LiveFlow<'_>) {
@@ -174,7 +176,8 @@ impl FlowSink for Tagger<'_> {
         }
         let slice = flow.slice(cut);
         let rules = self.book.metas(&slice.fired).collect();
-        self.batch.slices.push(TaggedSlice { slice, rules });
+        let excluded = flow.memory.excluded.and_then(|uid| self.book.exclusion(uid));
+        self.batch.slices.push(TaggedSlice { slice, rules, excluded });
     }
 }
 

@@ -44,6 +44,7 @@ pub struct Worker {
     tables: Vec<FlowTable>,
     ledgers: Ledgers,
     alerts: Counts,
+    excluded: Vec<u64>,
     hits: Vec<RuleIndex>,
     messages: Vec<Message>,
     outbox: Outbox,
@@ -71,6 +72,7 @@ impl Worker {
             tables,
             ledgers: Ledgers::default(),
             alerts: Counts::default(),
+            excluded: Vec::new(),
             hits: Vec::new(),
             messages: Vec::new(),
             outbox,
@@ -110,6 +112,7 @@ impl Worker {
             batch: &mut self.batch,
             ships: !self.shared.outputs.sinks().is_empty(),
             alerts: &mut self.alerts,
+            excluded: &mut self.excluded,
             hits: &mut self.hits,
             messages: &mut self.messages,
             ended: false,
@@ -146,6 +149,7 @@ impl Worker {
             batch: &mut self.batch,
             ships: !self.shared.outputs.sinks().is_empty(),
             alerts: &mut self.alerts,
+            excluded: &mut self.excluded,
             hits: &mut self.hits,
             messages: &mut self.messages,
             ended: false,
@@ -179,6 +183,7 @@ impl Worker {
 
     fn publish(&mut self, began: Instant) {
         self.ledgers.detections.alerts.clone_from(&self.alerts);
+        self.ledgers.detections.excluded.clone_from(&self.excluded);
         let entries: usize = self.tables.iter().map(FlowTable::len).sum();
         let slot = self.slot();
         slot.publish(&self.ledgers);

@@ -5,8 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config, Problem};
-use crate::detect::sigma::{Rejected, Source};
+use crate::detect::sigma::{Options, Rejected, Source};
 use crate::detect::suppress;
+use crate::output::schema;
 use crate::pipeline::rules;
 
 /// Why a configuration cannot be used.
@@ -23,8 +24,8 @@ pub enum LoadError {
     /// Its content is wrong; one line each.
     #[error("{}", lines(.0))]
     Problems(Vec<Problem>),
-    /// A rule directory or file cannot be read.
-    #[error("rules.directories: {0}")]
+    /// A directory or file of rules cannot be read.
+    #[error("{0}")]
     Rules(io::Error),
     /// Rules that are none.
     #[error("{}", lines(.0))]
@@ -46,22 +47,26 @@ pub fn config(path: &Path) -> Result<Config, LoadError> {
     let text = fs::read_to_string(path);
     let text = text.map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
     let name = path.display().to_string();
-    let config = config::parse_with(&name, &text, |config| suppress::check(&config.rules));
+    let config = config::parse_with(&name, &text, |config| {
+        [suppress::check(&config.rules), schema::check_fields(config)].concat()
+    });
     let mut config = config.map_err(LoadError::Problems)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let absolute = |place: &mut PathBuf| *place = folder.join(&*place);
     config.rules.directories.iter_mut().for_each(absolute);
+    config.rules.exclusions.iter_mut().for_each(absolute);
+    config.rules.placeholders.iter_mut().for_each(absolute);
     config.output.files.iter_mut().for_each(|files| absolute(&mut files.directory));
     absolute(&mut config.sensor.state_directory);
     Ok(config)
 }
 
-/// Reads the rules that `config` names.
+/// Reads the rules that `config` names, and what they are compiled with.
 ///
 /// # Errors
 /// [`LoadError::Rules`].
-pub fn rules(config: &Config) -> Result<Vec<Source>, LoadError> {
-    rules::read(&config.rules.directories).map_err(LoadError::Rules)
+pub fn rules(config: &Config) -> Result<(Vec<Source>, Options), LoadError> {
+    rules::gather(config).map_err(LoadError::Rules)
 }
 
 /// Whether `new` can take the place of `old` without a restart.

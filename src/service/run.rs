@@ -95,8 +95,8 @@ struct Sensor {
 impl Sensor {
     fn start(path: &Path, config: Config) -> Result<Self, RunError> {
         let rules = Rules::default();
-        let sources = load::rules(&config)?;
-        let book = rules.reload(&sources, &pipeline::rules::options(&config));
+        let (sources, options) = load::rules(&config)?;
+        let book = rules.reload(&sources, &options);
         let book = book.map_err(LoadError::Invalid)?;
         report_rules(&book);
         let sockets = sockets(&config)?;
@@ -254,8 +254,8 @@ impl Sensor {
     fn reload(&mut self) {
         let result = load::config(&self.path).and_then(|config| {
             load::reloadable(&self.config, &config)?;
-            let sources = load::rules(&config)?;
-            let book = self.shared.rules.reload(&sources, &pipeline::rules::options(&config));
+            let (sources, options) = load::rules(&config)?;
+            let book = self.shared.rules.reload(&sources, &options);
             Ok((config, book.map_err(LoadError::Invalid)?))
         });
         match result {
@@ -307,7 +307,9 @@ fn report_rules(book: &pipeline::RuleBook) {
     for warning in &report.warnings {
         tracing::warn!("{warning}");
     }
-    tracing::info!(loaded = report.loaded, rejected = report.rejected.len(), "rules loaded");
+    let (loaded, rejected) = (report.loaded, report.rejected.len());
+    let (filters, exclusions) = (report.filters, report.exclusions);
+    tracing::info!(loaded, rejected, filters, exclusions, "rules loaded");
 }
 
 /// Opens the interface that the configuration names, if it names one.
