@@ -158,5 +158,6 @@ pub(crate) fn context() -> Context {
         sites: vec!["default".into(), "north, east".into()],
         exporters: [(Addr::v4(7), "edge".to_owned())].into(),
         community_id: true,
+        ..Context::default()
     }
 }

@@ -184,16 +184,15 @@ pub fn options(config: &Config) -> Options {
 /// to be compiled. A file that is not UTF-8 is among the options' unreadable ones.
 ///
 /// # Errors
-/// The first directory or file that cannot be read, by its key and name; placeholders that are
-/// none.
+/// The first directory or file that cannot be read, by its name, and but for rules by its key;
+/// placeholders that are none.
 pub fn gather(config: &Config) -> io::Result<(Vec<Source>, Options)> {
     let under =
         |key: &str, error: io::Error| io::Error::new(error.kind(), format!("{key}: {error}"));
     let rules = &config.rules;
     let mut options = options(config);
     let unreadable = &mut options.unreadable;
-    let sources = read(&rules.directories, unreadable);
-    let sources = sources.map_err(|error| under("rules.directories", error))?;
+    let sources = read(&rules.directories, unreadable)?;
     let exclusions = read(&rules.exclusions, unreadable);
     options.exclusions = exclusions.map_err(|error| under("rules.exclusions", error))?;
     if let Some(path) = &rules.placeholders {

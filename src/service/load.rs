@@ -66,7 +66,13 @@ pub fn config(path: &Path) -> Result<Config, LoadError> {
 /// # Errors
 /// [`LoadError::Rules`].
 pub fn rules(config: &Config) -> Result<(Vec<Source>, Options), LoadError> {
-    rules::gather(config).map_err(LoadError::Rules)
+    rules::gather(config).map_err(|error| match error.to_string() {
+        keyed if keyed.starts_with("rules.") => LoadError::Rules(error),
+        text => {
+            let text = format!("rules.directories: {text}");
+            LoadError::Rules(io::Error::new(error.kind(), text))
+        }
+    })
 }
 
 /// Whether `new` can take the place of `old` without a restart.
