@@ -24,6 +24,8 @@ pub trait Status: Send + Sync {
     fn snapshot(&self) -> Snapshot;
     /// The exporters' report as JSON.
     fn exporters(&self) -> serde_json::Value;
+    /// Top talkers and the flows of each shard as JSON.
+    fn activity(&self) -> serde_json::Value;
     /// Threads whose heartbeat stands still; empty if the sensor is alive.
     fn stalled(&self) -> Vec<String>;
     /// What keeps the sensor from being ready; empty if it is.
@@ -92,6 +94,7 @@ fn routes(status: Arc<dyn Status>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/exporters", get(exporters))
+        .route("/activity", get(activity))
         .with_state(status)
 }
 
@@ -122,6 +125,10 @@ async fn healthz(State(status): Shared) -> Response {
 
 async fn readyz(State(status): Shared) -> Response {
     verdict(status.unready())
+}
+
+async fn activity(State(status): Shared) -> Response {
+    axum::Json(status.activity()).into_response()
 }
 
 async fn exporters(State(status): Shared) -> Response {
@@ -167,6 +174,9 @@ mod tests {
         fn exporters(&self) -> serde_json::Value {
             serde_json::json!([{"address": "192.0.2.1"}])
         }
+        fn activity(&self) -> serde_json::Value {
+            serde_json::json!({"shards": [1, 2]})
+        }
         fn stalled(&self) -> Vec<String> {
             Vec::new()
         }
@@ -183,6 +193,7 @@ mod tests {
         assert!(get("/metrics").expect("200").contains("weir_flow_table_entries 3\n"));
         assert_eq!(get("/healthz").expect("200"), r#"{"status":"ok","reasons":[]}"#);
         assert_eq!(get("/exporters").expect("200"), r#"[{"address":"192.0.2.1"}]"#);
+        assert_eq!(get("/activity").expect("200"), r#"{"shards":[1,2]}"#);
         let unready = get("/readyz").expect_err("503").to_string();
         assert!(unready.contains("503") && unready.contains("none loaded"), "{unready}");
         assert!(get("/else").expect_err("404").to_string().contains("404"));

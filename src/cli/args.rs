@@ -80,6 +80,8 @@ pub(super) enum Command {
     Decode(Decode),
     /// Ask a running sensor who exports to it, and how well.
     Exporters(Exporters),
+    /// Watch a running sensor: rates, losses, exporters, threads, talkers, rules. `q` quits.
+    Top(Top),
     /// Check configuration, rules and files: everything short of binding.
     Check {
         /// The configuration.
@@ -104,7 +106,8 @@ pub(super) enum Command {
 /// `weir replay`.
 #[derive(ClapArgs, Debug)]
 pub(super) struct Replay {
-    /// pcap or pcapng captures (plain, gzip, zstd) or CSV; `-` is standard input.
+    /// pcap or pcapng captures, CSV, or slices that Weir wrote as NDJSON (all plain, gzip or zstd)
+    /// or Parquet; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Take settings from this configuration; its inputs and outputs are not used.
@@ -196,6 +199,24 @@ pub(super) struct Exporters {
     /// A table, or all that is known as JSON.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: LogFormat,
+}
+
+/// `weir top`.
+#[derive(ClapArgs, Debug)]
+pub(super) struct Top {
+    /// Where the running sensor's admin listener is, instead of the configuration's.
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "config")]
+    pub admin: Option<SocketAddr>,
+    /// The running sensor's configuration.
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
+    pub config: PathBuf,
+    /// Seconds between two pictures: 1 to 60.
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=60))]
+    pub interval: u8,
+    /// Print one picture as text, after one interval.
+    #[arg(long)]
+    pub once: bool,
 }
 
 #[derive(Debug, Subcommand)]

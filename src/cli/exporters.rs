@@ -5,17 +5,12 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
+use super::Failure;
 use super::args::{Exporters, LogFormat};
-use super::{Failure, load};
 use crate::api;
 
 pub(super) fn run(args: &Exporters) -> Result<(), Failure> {
-    let address = match args.admin {
-        Some(address) => address,
-        None => load(&args.config)?.admin.listen.ok_or_else(|| {
-            Failure::Invalid(format!("{}: admin.listen is not set", args.config.display()))
-        })?,
-    };
+    let address = super::admin_address(args.admin, &args.config)?;
     let text = fetch(address)?;
     match args.format {
         LogFormat::Json => super::print(format!("{}\n", text.trim_end()).as_bytes()),

@@ -13,6 +13,7 @@ mod man;
 mod replay;
 mod report;
 mod rules;
+mod top;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -95,6 +96,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Replay(replay) => replay::run(&replay),
         Command::Decode(decode) => decode::run(&decode),
         Command::Exporters(exporters) => exporters::run(&exporters),
+        Command::Top(top) => top::run(&top),
         Command::Check { config } => check::run(&config),
         Command::Rules(RulesCommand::Check { directories, config }) => {
             rules::check(&directories, config.as_deref())
@@ -121,6 +123,19 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes)?;
     Ok(stdout.flush()?)
+}
+
+/// Where a running sensor's admin listener is: as given, else as `config` says.
+fn admin_address(
+    given: Option<std::net::SocketAddr>,
+    config: &std::path::Path,
+) -> Result<std::net::SocketAddr, Failure> {
+    match given {
+        Some(address) => Ok(address),
+        None => load(config)?.admin.listen.ok_or_else(|| {
+            Failure::Invalid(format!("{}: admin.listen is not set", config.display()))
+        }),
+    }
 }
 
 fn load(path: &std::path::Path) -> Result<crate::config::Config, Failure> {

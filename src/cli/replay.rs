@@ -184,6 +184,7 @@ fn drive(
         router: routers.pop().expect("one router for one reader"),
         slot: workers,
         shared: Arc::clone(shared),
+        sites: Context::of(config).sites,
         progress: Arc::clone(&progress),
         stop: Arc::clone(stop),
     };

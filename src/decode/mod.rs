@@ -2,4 +2,5 @@
 
 pub mod netflow;
 pub mod packet;
+pub mod slices;
 pub mod text;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::flow::{Biflow, FlowId, Slice};
+use crate::net::fold_u64;
 use crate::time::Micros;
 
 /// Sigma's `level`.
@@ -111,4 +112,18 @@ pub struct TaggedSlice {
     pub rules: Vec<Arc<RuleMeta>>,
     /// Title of the exclusion that keeps rules from the flow.
     pub excluded: Option<Arc<str>>,
+}
+
+/// Hash of (rule id, flow id): reproducible, so that a retry gives the same id.
+#[must_use]
+pub fn alert_id(rule: &str, flow: u128) -> u128 {
+    let (mut high, mut low) = ((flow >> 64) as u64, flow as u64);
+    for chunk in rule.as_bytes().chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        let word = u64::from_le_bytes(word) ^ ((chunk.len() as u64) << 56);
+        high = fold_u64(high ^ word ^ 0xa076_1d64_78bd_642f, low ^ 0xe703_7ed1_a0b4_28db);
+        low = fold_u64(low ^ word ^ 0x8ebc_6af0_9c88_c6e3, high ^ 0x5899_65cc_7537_4cc3);
+    }
+    (u128::from(high) << 64) | u128::from(low)
 }

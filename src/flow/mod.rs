@@ -5,6 +5,7 @@
 
 pub mod community;
 mod entry;
+pub mod fold;
 mod fragments;
 mod index;
 pub mod key;
@@ -24,6 +25,7 @@ pub mod view;
 mod wheel;
 
 pub use community::community_id;
+pub use fold::{Fold, FoldSink, FoldedFlow};
 pub use live::{Cut, LiveFlow};
 pub use memory::{Fired, Memory, Wake};
 pub use params::Params;

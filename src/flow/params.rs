@@ -65,6 +65,14 @@ impl Params {
             hash_seed: 0,
         }
     }
+
+    /// The longest that a flow may be silent between two slices, and the longest from a flow's
+    /// start to the cut of its first slice, in microseconds.
+    #[must_use]
+    pub fn silence_us(&self) -> i64 {
+        let sum = |timeouts: &Timeouts| timeouts.idle_us.saturating_add(timeouts.active_us);
+        sum(&self.packets).max(sum(&self.netflow))
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 #[cfg(feature = "capture")]
 pub mod capture;
+pub mod compressed;
+#[cfg(feature = "parquet")]
+pub mod parquet;
 pub mod pcap;
 pub mod source;
 pub mod udp;

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::compressed;
 use super::pcap::is_capture;
 
 const BUFFER_OCTETS: usize = 256 << 10;
@@ -17,13 +18,18 @@ pub enum Kind {
     Capture,
     /// Text: rows of CSV.
     Text,
+    /// JSON, one object a line: slices that Weir wrote.
+    Ndjson,
+    /// Parquet: slices that Weir wrote.
+    Parquet,
     /// Anything else.
     Unknown,
 }
 
 /// A file, or standard input.
 pub struct Source {
-    reader: BufReader<Counted>,
+    reader: BufReader<Box<dyn Read + Send>>,
+    path: PathBuf,
 }
 
 impl std::fmt::Debug for Source {
@@ -33,7 +39,8 @@ impl std::fmt::Debug for Source {
 }
 
 impl Source {
-    /// Opens `path`; `-` is standard input. `progress` counts the octets that are read.
+    /// Opens `path`; `-` is standard input. What is compressed (gzip, zstd) is opened on the way;
+    /// `progress` counts the octets that are read of the file itself.
     ///
     /// # Errors
     /// The operating system's, with the path.
@@ -41,18 +48,15 @@ impl Source {
         let inner: Box<dyn Read + Send> = if path.as_os_str() == "-" {
             Box::new(io::stdin())
         } else {
-            let named = |error: io::Error| {
-                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-            };
-            let file = File::open(path).map_err(named)?;
+            let file = File::open(path).map_err(|error| named(path, &error))?;
             if file.metadata().is_ok_and(|meta| meta.is_dir()) {
                 let message = format!("{}: is a directory, expected a file", path.display());
                 return Err(io::Error::new(io::ErrorKind::IsADirectory, message));
             }
             Box::new(file)
         };
-        let counted = Counted { inner, progress };
-        Ok(Self { reader: BufReader::with_capacity(BUFFER_OCTETS, counted) })
+        let opened = compressed::open(Counted { inner, progress }).map_err(|e| named(path, &e))?;
+        Ok(Self { reader: BufReader::with_capacity(BUFFER_OCTETS, opened), path: path.to_owned() })
     }
 
     /// What the first octets look like. Does not consume them.
@@ -60,18 +64,24 @@ impl Source {
     /// # Errors
     /// If nothing can be read.
     pub fn kind(&mut self) -> io::Result<Kind> {
-        let first = self.reader.fill_buf()?;
-        let compressed =
-            first.starts_with(&[0x1f, 0x8b]) || first.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
+        let first = self.reader.fill_buf().map_err(|error| named(&self.path, &error))?;
         let text = |octet: &u8| *octet >= 0x20 || [b'\t', b'\r', b'\n'].contains(octet);
-        Ok(if compressed || is_capture(first) {
+        Ok(if is_capture(first) {
             Kind::Capture
+        } else if first.starts_with(b"PAR1") {
+            Kind::Parquet
+        } else if first.trim_ascii_start().starts_with(b"{") {
+            Kind::Ndjson
         } else if !first.is_empty() && first.iter().take(4_096).all(text) {
             Kind::Text
         } else {
             Kind::Unknown
         })
     }
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 impl Read for Source {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::Ledgers;
+use super::{Ledgers, Talker};
 use crate::time::Micros;
 
 /// What one thread publishes: its ledgers, whole, at batch boundaries, and a heartbeat.
@@ -16,6 +16,18 @@ pub struct Slot {
     busy_us: AtomicU64,
     entries: AtomicU64,
     clock: AtomicI64,
+    activity: Mutex<Activity>,
+}
+
+/// What a worker tells every few seconds for people to watch.
+#[derive(Clone, Debug, Default)]
+pub struct Activity {
+    /// The heaviest addresses of the last window.
+    pub talkers: Vec<Talker>,
+    /// Length of that window in seconds of input time.
+    pub window_s: f64,
+    /// Shards of the worker, each with its flows.
+    pub shards: Vec<(usize, u64)>,
 }
 
 impl Slot {
@@ -56,6 +68,17 @@ impl Slot {
     /// Sets how many flows the thread's tables hold.
     pub fn set_entries(&self, entries: u64) {
         self.entries.store(entries, Ordering::Relaxed);
+    }
+
+    /// Replaces what the worker told to watch.
+    pub fn set_activity(&self, activity: Activity) {
+        *self.activity.lock().unwrap_or_else(PoisonError::into_inner) = activity;
+    }
+
+    /// What the worker told last.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        self.activity.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sets the thread's input clock.

@@ -114,6 +114,8 @@ pub struct Slices {
     pub shipped_records: u64,
     /// Records merged into open slices.
     pub held_records: u64,
+    /// Flows of a retro-hunt that were taken for complete before their last slice, to make room.
+    pub early: u64,
 }
 
 /// Per sink: `selected = acknowledged + spooled + shed`.
@@ -223,6 +225,7 @@ impl Ledgers {
         s.held += o.held;
         s.shipped_records += o.shipped_records;
         s.held_records += o.held_records;
+        s.early += o.early;
         let (e, o) = (&mut self.exchange, &other.exchange);
         e.sent += o.sent;
         e.handled += o.handled;

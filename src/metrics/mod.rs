@@ -1,4 +1,4 @@
-//! Counting: the five ledgers, and the one table of metric names.
+//! Counting: the ledgers, and the one table of metric names.
 //!
 //! Counters are single-writer: each thread owns a [`Ledgers`], and publishes it whole at batch
 //! boundaries. Each thread's ledgers balance on their own, so any sum of published ones does too.
@@ -6,6 +6,8 @@
 pub mod board;
 pub mod ledger;
 pub mod table;
+pub mod talkers;
 
-pub use board::{Board, Slot};
+pub use board::{Activity, Board, Slot};
 pub use ledger::{Counts, Ledgers};
+pub use talkers::{Talker, Talkers};

@@ -6,6 +6,10 @@
 //! worker has advanced its tables to a clock, it sends nothing earlier; so the order, and what
 //! comes of it, depends neither on the number of workers nor on where batches end.
 //!
+//! The reader tells each worker the time at least every 50 ms of input time (and on live input at
+//! least every 100 ms of real time), so by so much, and no more, the alerts of correlations and of
+//! rules under suppression are late. All other alerts leave at once.
+//!
 //! With one inline worker the desk stands in the worker's own thread, else in a thread of its own
 //! behind one bounded ring for each worker. On live input a message that finds no room is shed and
 //! counted; a replay waits.
@@ -102,6 +106,8 @@ pub struct Desk {
     suppressor: Suppressor,
     waiting: BinaryHeap<Reverse<Waiting>>,
     taken: u64,
+    /// The time of the latest match that was correlated.
+    reached: Micros,
     ledgers: Ledgers,
     /// Whether something changed since the ledgers were published.
     changed: bool,
@@ -122,6 +128,7 @@ impl Desk {
             suppressor: Suppressor::default(),
             waiting: BinaryHeap::new(),
             taken: 0,
+            reached: Micros::MIN,
             ledgers: Ledgers::default(),
             changed: false,
             raised: Vec::new(),
@@ -192,7 +199,10 @@ impl Desk {
         self.ledgers.exchange.handled += 1;
         match message {
             Message::Alert(alert) => self.leave(*alert),
-            Message::Match(found) => {
+            Message::Match(mut found) => {
+                // Slices that a retro-hunt reads out of order count as of what came before them.
+                found.time = found.time.max(self.reached);
+                self.reached = found.time;
                 let mut raised = mem::take(&mut self.raised);
                 self.correlator.on_match(&found, &mut raised);
                 raised.drain(..).for_each(|alert| self.leave(alert));

@@ -16,6 +16,7 @@ pub mod capture;
 pub mod collect;
 pub mod exchange;
 mod excluded;
+mod hunt;
 pub mod outputs;
 pub mod replay;
 pub mod router;

@@ -1,4 +1,4 @@
-//! The reader of files: captures, captures of export datagrams, CSV. The same loop as live
+//! The reader of files: captures, captures of export datagrams, CSV, slices. The same loop as live
 //! traffic; only the input and its clock differ.
 
 use std::io::{self, Read};
@@ -61,9 +61,26 @@ pub enum ReplayError {
         /// How.
         error: CaptureError,
     },
-    /// Neither a capture nor text.
-    #[error("{}: not a pcap or pcapng capture (plain, gzip or zstd) and not CSV text",
-            path.display())]
+    /// A Parquet file is damaged, or not what Weir writes.
+    #[cfg(feature = "parquet")]
+    #[error("{}: {error}", path.display())]
+    Parquet {
+        /// Which.
+        path: PathBuf,
+        /// How.
+        error: crate::input::parquet::SlicesError,
+    },
+    /// Parquet that cannot be read here.
+    #[error("{}: Parquet {why}", path.display())]
+    NoParquet {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        why: &'static str,
+    },
+    /// Neither a capture nor text nor Parquet.
+    #[error("{}: not a pcap or pcapng capture, not CSV or NDJSON text (plain, gzip or zstd), and \
+             not Parquet", path.display())]
     Unknown {
         /// Which.
         path: PathBuf,
@@ -104,18 +121,20 @@ pub struct Replay {
     pub shared: Arc<Shared>,
     /// Octets read so far, of all files.
     pub progress: Arc<AtomicU64>,
+    /// Names of the sites, by the index that flows carry.
+    pub sites: Vec<String>,
     /// Set when the replay shall end early.
     pub stop: Arc<AtomicBool>,
 }
 
 /// What the loop over a file's packets or rows carries along.
 #[derive(Debug, Default)]
-struct Run {
-    ledgers: Ledgers,
-    clock: InputClock,
+pub(super) struct Run {
+    pub(super) ledgers: Ledgers,
+    pub(super) clock: InputClock,
     pace: Option<(Instant, Micros)>,
     since_flush: u64,
-    rejected_rows: u64,
+    pub(super) rejected_rows: u64,
 }
 
 /// What a replay leaves behind.
@@ -154,7 +173,7 @@ impl Replay {
         (Replayed { collector: self.collector, now }, result)
     }
 
-    fn stopped(&self) -> bool {
+    pub(super) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
@@ -163,16 +182,42 @@ impl Replay {
         match source.kind()? {
             Kind::Capture => self.capture(path, source, run),
             Kind::Text => {
-                if self.exports != Exports::No || self.is_filtered() {
-                    tracing::warn!(
-                        "{}: rows of text: --netflow and --filter do not apply",
-                        path.display()
-                    );
-                }
+                self.warn_of_rows(path);
                 self.rows(path, source, run)
+            }
+            Kind::Ndjson => {
+                self.warn_of_rows(path);
+                self.ndjson(path, source, run)
+            }
+            Kind::Parquet => {
+                self.warn_of_rows(path);
+                self.parquet_file(path, run)
             }
             Kind::Unknown => Err(ReplayError::Unknown { path: path.to_owned() }),
         }
+    }
+
+    fn warn_of_rows(&self, path: &Path) {
+        if self.exports != Exports::No || self.is_filtered() {
+            let path = path.display();
+            tracing::warn!("{path}: rows of flows: --netflow and --filter do not apply");
+        }
+    }
+
+    #[cfg(feature = "parquet")]
+    fn parquet_file(&mut self, path: &Path, run: &mut Run) -> Result<(), ReplayError> {
+        if path.is_file() {
+            return self.parquet(path, run);
+        }
+        let why = "cannot be read from a stream: give a file that is not compressed";
+        Err(ReplayError::NoParquet { path: path.to_owned(), why })
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    #[expect(clippy::unused_self, reason = "the same form as with the feature")]
+    fn parquet_file(&mut self, path: &Path, _: &mut Run) -> Result<(), ReplayError> {
+        let why = "cannot be read: this build has no feature `parquet`";
+        Err(ReplayError::NoParquet { path: path.to_owned(), why })
     }
 
     fn capture(&mut self, path: &Path, source: Source, run: &mut Run) -> Result<(), ReplayError> {
@@ -273,7 +318,7 @@ impl Replay {
     }
 
     /// Sleeps until `stamp` is due, at the speed that was asked for.
-    fn pace(&mut self, stamp: Micros, run: &mut Run) {
+    pub(super) fn pace(&mut self, stamp: Micros, run: &mut Run) {
         let Some(speed) = self.speed else { return };
         let (began, first) = *run.pace.get_or_insert((Instant::now(), stamp));
         let due = Duration::from_micros(stamp.since(first).max(0).unsigned_abs()).div_f64(speed);
@@ -291,7 +336,7 @@ impl Replay {
         }
     }
 
-    fn count_and_flush(&mut self, stamp: Micros, run: &mut Run) {
+    pub(super) fn count_and_flush(&mut self, stamp: Micros, run: &mut Run) {
         run.since_flush += 1;
         if run.since_flush >= self.flush_every {
             run.since_flush = 0;

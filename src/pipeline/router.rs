@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::worker::Worker;
-use crate::flow::{FlowRecord, PacketRecord};
+use crate::flow::{FlowRecord, PacketRecord, Slice};
 use crate::net::{pair_hash, shard_of};
 use crate::time::Micros;
 
@@ -23,13 +23,17 @@ pub struct Load {
     pub records: Vec<(u8, FlowRecord)>,
     /// Packets with their shard.
     pub packets: Vec<(u8, PacketRecord)>,
+    /// Slices of a retro-hunt with their shard and the input clock at each.
+    pub slices: Vec<(u8, Micros, Slice)>,
+    /// Whether slices are read: they tell of what was a while before the input clock.
+    pub hunts: bool,
     /// The input clock after the last of them; all shards advance to it.
     pub now: Micros,
 }
 
 impl Load {
     fn len(&self) -> usize {
-        self.records.len() + self.packets.len()
+        self.records.len() + self.packets.len() + self.slices.len()
     }
 }
 
@@ -104,6 +108,24 @@ impl Router {
         let now = packet.stamp;
         self.load(shard).packets.push((shard as u8, packet));
         self.push_off(shard, now);
+    }
+
+    /// Takes in one slice of a retro-hunt; `now` is the input clock.
+    pub fn slice(&mut self, slice: Slice, now: Micros) {
+        self.hunt();
+        let flow = &slice.flow;
+        let shard = shard_of(pair_hash(flow.site, flow.src, flow.dst));
+        self.load(shard).slices.push((shard as u8, now, slice));
+        self.push_off(shard, now);
+    }
+
+    /// From now on workers reckon with slices that tell of earlier times.
+    fn hunt(&mut self) {
+        match self {
+            Self::Inline(_, load) => load.hunts = true,
+            Self::Rings(rings) if rings.iter().all(|(_, load)| load.hunts) => {}
+            Self::Rings(rings) => rings.iter_mut().for_each(|(_, load)| load.hunts = true),
+        }
     }
 
     fn load(&mut self, shard: usize) -> &mut Load {
@@ -181,6 +203,7 @@ impl Ring {
         self.told = now;
         let spare = self.spent.try_recv().unwrap_or_default();
         let mut full = mem::replace(load, spare);
+        load.hunts = full.hunts;
         full.now = now;
         // The worker outlives its rings: it ends only after the last sender is gone.
         if self.loads.send(full).is_err() {

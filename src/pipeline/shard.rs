@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::exchange::Message;
 use super::rules::RuleBook;
+use crate::detect::alert::alert_id;
 use crate::detect::sigma::correlate::Match;
-use crate::detect::sigma::{Phase, Record, RuleIndex};
+use crate::detect::sigma::{Class, Phase, Record, RuleIndex};
 use crate::detect::{Alert, TaggedSlice};
-use crate::flow::{Biflow, Cut, FlowId, FlowSink, LiveFlow, Memory};
+use crate::flow::{Biflow, Cut, FlowId, FlowSink, FoldSink, FoldedFlow, LiveFlow, Memory, Slice};
 use crate::metrics::Counts;
-use crate::net::fold_u64;
 use crate::output::Batch;
 use crate::time::Micros;
 
@@ -40,6 +40,10 @@ pub struct Tagger<'a> {
 /// A flow as detection reads it, in the table or folded back from its slices.
 pub(super) trait Told {
     fn now(&self) -> Micros;
+    /// When the truth of a rule of this class was final.
+    fn final_at(&self, _class: Class) -> Micros {
+        self.now()
+    }
     fn id(&self) -> FlowId;
     fn view(&self) -> &Biflow;
     fn memory(&mut self) -> &mut Memory;
@@ -90,7 +94,8 @@ impl Tagger<'_> {
                 continue;
             }
             if rule.taps.on_fire {
-                self.messages.push(shown.found(flow, rule.meta.uid, false));
+                let time = flow.final_at(rule.class);
+                self.messages.push(shown.found(flow, time, (rule.meta.uid, false)));
             }
             if !rule.silent {
                 self.raise(flow, index);
@@ -100,7 +105,7 @@ impl Tagger<'_> {
         flow.memory().generation = self.book.generation;
         if phase == Phase::End {
             let tapped = self.book.tapped_ends(flow.fired());
-            self.messages.extend(tapped.map(|uid| shown.found(flow, uid, true)));
+            self.messages.extend(tapped.map(|uid| shown.found(flow, flow.now(), (uid, true))));
         } else {
             flow.memory().wake = set.wake(flow.view(), flow.fired());
         }
@@ -108,11 +113,12 @@ impl Tagger<'_> {
 
     /// An alert leaves at once, unless it has to stand in the queue before suppression.
     fn raise(&mut self, flow: &impl Told, index: RuleIndex) {
-        let meta = &self.book.set.rule(index).meta;
+        let rule = self.book.set.rule(index);
+        let meta = &rule.meta;
         let flow_id = flow.id();
         let alert = Alert {
             id: alert_id(&meta.id, flow_id.0),
-            time: flow.now(),
+            time: flow.final_at(rule.class),
             rule: Arc::clone(meta),
             evidence: self.book.set.explain(index, &Record::of(flow.view())),
             flow_id,
@@ -128,15 +134,59 @@ impl Tagger<'_> {
     }
 }
 
+/// What never changes was final at the flow's start, whenever its first slice was cut.
+impl Told for FoldedFlow<'_> {
+    fn now(&self) -> Micros {
+        self.now
+    }
+    fn final_at(&self, class: Class) -> Micros {
+        if class == Class::Immutable { self.view.first } else { self.now }
+    }
+    fn id(&self) -> FlowId {
+        self.id
+    }
+    fn view(&self) -> &Biflow {
+        self.view
+    }
+    fn memory(&mut self) -> &mut Memory {
+        self.memory
+    }
+    fn fired(&self) -> &[u32] {
+        &self.memory.fired
+    }
+    fn generation(&self) -> u32 {
+        self.memory.generation
+    }
+}
+
+impl FoldSink for Tagger<'_> {
+    fn grew(&mut self, flow: &mut FoldedFlow<'_>, first: bool) {
+        self.detect(flow, if first { Phase::Opened } else { Phase::Woke });
+    }
+
+    /// Each slice gets all tags of its flow.
+    fn completed(&mut self, flow: &mut FoldedFlow<'_>, slices: Vec<Slice>) {
+        self.detect(flow, Phase::End);
+        if !self.ships {
+            return;
+        }
+        for mut slice in slices {
+            slice.fired.extend_from_slice(&flow.memory.fired);
+            let rules = self.book.metas(&slice.fired).collect();
+            self.batch.slices.push(TaggedSlice { slice, rules });
+        }
+    }
+}
+
 /// The flow as all messages of one call share it, copied when the first needs it.
 struct Shown(Option<(FlowId, Arc<Biflow>)>);
 
 impl Shown {
-    fn found(&mut self, flow: &impl Told, rule: u32, at_end: bool) -> Message {
+    fn found(&mut self, flow: &impl Told, time: Micros, (rule, at_end): (u32, bool)) -> Message {
         let copy = || (flow.id(), Arc::new(flow.view().clone()));
         let (flow_id, shown) = self.0.get_or_insert_with(copy);
         let (flow_id, shown) = (*flow_id, Arc::clone(shown));
-        Message::Match(Match { time: flow.now(), rule, at_end, flow_id, flow: shown })
+        Message::Match(Match { time, rule, at_end, flow_id, flow: shown })
     }
 }
 
@@ -179,17 +229,4 @@ impl FlowSink for Tagger<'_> {
         let excluded = flow.memory.excluded.and_then(|uid| self.book.exclusion(uid));
         self.batch.slices.push(TaggedSlice { slice, rules, excluded });
     }
-}
-
-/// Hash of (rule id, flow id): reproducible, so that a retry gives the same id.
-fn alert_id(rule: &str, flow: u128) -> u128 {
-    let (mut high, mut low) = ((flow >> 64) as u64, flow as u64);
-    for chunk in rule.as_bytes().chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        let word = u64::from_le_bytes(word) ^ ((chunk.len() as u64) << 56);
-        high = fold_u64(high ^ word ^ 0xa076_1d64_78bd_642f, low ^ 0xe703_7ed1_a0b4_28db);
-        low = fold_u64(low ^ word ^ 0x8ebc_6af0_9c88_c6e3, high ^ 0x5899_65cc_7537_4cc3);
-    }
-    (u128::from(high) << 64) | u128::from(low)
 }

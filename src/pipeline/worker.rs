@@ -12,16 +12,21 @@ use super::router::Load;
 use super::rules::Rules;
 use super::shard::Tagger;
 use crate::detect::sigma::RuleIndex;
-use crate::flow::FlowTable;
 use crate::flow::params::Params;
-use crate::metrics::{Board, Counts, Ledgers, Slot};
+use crate::flow::{FlowTable, Fold};
+use crate::metrics::{Activity, Board, Counts, Ledgers, Slot, Talkers};
 use crate::net::SHARDS;
 use crate::output::Batch;
+use crate::time::{Micros, SECOND};
 
 /// Alerts leave at once. A batch of slices leaves when it holds so many,
 const BATCH_RECORDS: usize = 1_024;
 /// or when its first is this old, on live input.
 const BATCH_AGE: Duration = Duration::from_millis(50);
+/// Input time over which top talkers are counted, in microseconds.
+const WINDOW_US: i64 = 5 * SECOND;
+/// Top talkers that a worker tells.
+const TALKERS_TOLD: usize = 20;
 
 /// What all workers of a pipeline share.
 #[derive(Debug)]
@@ -42,6 +47,9 @@ pub struct Worker {
     workers: usize,
     pin: bool,
     tables: Vec<FlowTable>,
+    /// Of each shard, the flows that a retro-hunt reads.
+    folds: Vec<Fold>,
+    silence_us: i64,
     ledgers: Ledgers,
     alerts: Counts,
     excluded: Vec<u64>,
@@ -50,6 +58,9 @@ pub struct Worker {
     outbox: Outbox,
     batch: Batch,
     batch_since: Instant,
+    talkers: Talkers,
+    /// When on the input clock the present window of talkers began.
+    window: Micros,
 }
 
 impl Worker {
@@ -62,14 +73,19 @@ impl Worker {
         pin: bool,
         outbox: Outbox,
     ) -> Self {
-        let tables = (index..SHARDS).step_by(workers);
-        let tables = tables.map(|_| FlowTable::new(Arc::clone(params))).collect();
+        let shards = (index..SHARDS).step_by(workers);
+        let silence_us = params.silence_us();
+        let fold = |_| Fold::new(params.capacity, silence_us);
+        let folds = shards.clone().map(fold).collect();
+        let tables = shards.map(|_| FlowTable::new(Arc::clone(params))).collect();
         Self {
             shared,
             slot: index,
             workers,
             pin,
             tables,
+            folds,
+            silence_us,
             ledgers: Ledgers::default(),
             alerts: Counts::default(),
             excluded: Vec::new(),
@@ -78,6 +94,8 @@ impl Worker {
             outbox,
             batch: Batch::default(),
             batch_since: Instant::now(),
+            talkers: Talkers::default(),
+            window: Micros::MIN,
         }
     }
 
@@ -125,8 +143,13 @@ impl Worker {
             let table = &mut self.tables[usize::from(*shard) / self.workers];
             table.packet(packet, &mut self.ledgers, &mut tagger);
         }
-        for table in &mut self.tables {
+        for (shard, stamp, slice) in load.slices.drain(..) {
+            let fold = &mut self.folds[usize::from(shard) / self.workers];
+            fold.slice(slice, stamp, &mut self.ledgers, &mut tagger);
+        }
+        for (table, fold) in self.tables.iter_mut().zip(&mut self.folds) {
             table.advance(load.now, &mut self.ledgers, &mut tagger);
+            fold.advance(load.now, &mut self.ledgers, &mut tagger);
             if tagger.messages.len() >= PARCEL_MESSAGES {
                 self.outbox.send(tagger.messages, &mut self.ledgers);
             }
@@ -135,8 +158,10 @@ impl Worker {
         load.packets.clear();
         self.hand_on(began);
         self.outbox.send(&mut self.messages, &mut self.ledgers);
-        self.outbox.pass(load.now);
+        let behind = if load.hunts { self.silence_us } else { 0 };
+        self.outbox.pass(load.now.plus(-behind));
         self.slot().set_clock(load.now);
+        self.tell(load.now);
         self.publish(began);
     }
 
@@ -155,8 +180,9 @@ impl Worker {
             ended: false,
         };
         self.outbox.wait();
-        for table in &mut self.tables {
+        for (table, fold) in self.tables.iter_mut().zip(&mut self.folds) {
             table.flush(&mut self.ledgers, &mut tagger);
+            fold.flush(&mut self.ledgers, &mut tagger);
             if tagger.messages.len() >= PARCEL_MESSAGES {
                 self.outbox.send(tagger.messages, &mut self.ledgers);
             }
@@ -176,15 +202,38 @@ impl Worker {
         if waiting == 0 {
             self.batch_since = now;
         } else if waiting >= BATCH_RECORDS || now.duration_since(self.batch_since) >= BATCH_AGE {
+            for flow in self.batch.slices.iter().map(|tagged| &tagged.slice.flow) {
+                let octets = flow.fwd.octets.saturating_add(flow.bwd.octets);
+                self.talkers.add(flow.src, octets);
+                self.talkers.add(flow.dst, octets);
+            }
             self.shared.outputs.hand(mem::take(&mut self.batch));
             self.batch_since = now;
         }
     }
 
+    /// Tells people who talks most, and how the shards are filled, every few seconds.
+    fn tell(&mut self, now: Micros) {
+        if self.window == Micros::MIN {
+            self.window = now;
+        }
+        let passed = now.since(self.window);
+        if passed < WINDOW_US {
+            return;
+        }
+        self.window = now;
+        let flows = self.tables.iter().map(|table| table.len() as u64);
+        let shards = (self.slot..SHARDS).step_by(self.workers).zip(flows).collect();
+        let talkers = self.talkers.take(TALKERS_TOLD);
+        let window_s = passed as f64 / SECOND as f64;
+        self.slot().set_activity(Activity { talkers, window_s, shards });
+    }
+
     fn publish(&mut self, began: Instant) {
         self.ledgers.detections.alerts.clone_from(&self.alerts);
         self.ledgers.detections.excluded.clone_from(&self.excluded);
-        let entries: usize = self.tables.iter().map(FlowTable::len).sum();
+        let folded: usize = self.folds.iter().map(Fold::len).sum();
+        let entries = folded + self.tables.iter().map(FlowTable::len).sum::<usize>();
         let slot = self.slot();
         slot.publish(&self.ledgers);
         slot.set_entries(entries as u64);

@@ -1,17 +1,22 @@
 //! What the running sensor tells of itself.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::api::Status;
 use crate::decode::netflow::CollectorTotals;
+use crate::metrics::Slot;
 use crate::metrics::table::{Exporters, Snapshot};
+use crate::net::Addr;
 use crate::pipeline::collect::ExporterBoard;
 use crate::pipeline::worker::Shared;
 
 /// A thread whose heartbeat stands still for this long is stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
+/// Top talkers that are told.
+const TALKERS_SHOWN: usize = 20;
 
 /// Counts of loads and reloads.
 #[derive(Debug, Default)]
@@ -110,6 +115,25 @@ impl Status for SensorStatus {
 
     fn exporters(&self) -> serde_json::Value {
         serde_json::to_value(self.exporters.reports().as_ref()).unwrap_or_default()
+    }
+
+    fn activity(&self) -> serde_json::Value {
+        let activities = self.shared.board.slots().iter().map(Slot::activity);
+        let mut octets: HashMap<Addr, f64> = HashMap::new();
+        let mut shards = BTreeMap::new();
+        for activity in activities {
+            for talker in &activity.talkers {
+                let per_second = talker.octets as f64 / activity.window_s.max(1e-3);
+                *octets.entry(talker.address).or_default() += per_second;
+            }
+            shards.extend(activity.shards);
+        }
+        let mut talkers: Vec<(Addr, f64)> = octets.into_iter().collect();
+        talkers.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        talkers.truncate(TALKERS_SHOWN);
+        let talker = |(address, octets_per_s): (Addr, f64)| serde_json::json!({"address": address, "octets_per_s": octets_per_s});
+        let talkers: Vec<_> = talkers.into_iter().map(talker).collect();
+        serde_json::json!({"talkers": talkers, "shards": shards.values().collect::<Vec<_>>()})
     }
 
     fn stalled(&self) -> Vec<String> {

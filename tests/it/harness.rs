@@ -132,6 +132,7 @@ impl Run {
             router: started.routers.pop().expect("one router"),
             slot: self.workers,
             shared: Arc::clone(&shared),
+            sites: Context::of(&self.config).sites,
             progress: Arc::new(AtomicU64::new(0)),
             stop: Arc::new(AtomicBool::new(false)),
         };

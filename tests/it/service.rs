@@ -172,6 +172,12 @@ fn listing(bench: &Bench, sensor: &Sensor) {
     let admin =
         bench.weir(&format!("exporters --format json --admin 127.0.0.1:{}", sensor.admin), 0);
     assert_eq!(report.as_array().expect("exporters").len(), 3, "{}", admin.out);
+    let picture = bench.weir("top --once -c weir.toml", 0).out;
+    for words in ["3 exporters", "records", "nothing", "worker-0"] {
+        assert!(picture.contains(words), "{words}\n{picture}");
+    }
+    let address = report[0]["address"].as_str().expect("an address");
+    assert!(picture.lines().any(|line| line.contains(address)), "{address}\n{picture}");
     let text = bench.weir("exporters -c weir.toml", 0).out;
     for exporter in report.as_array().expect("exporters") {
         assert_eq!(

@@ -27,7 +27,6 @@ pub(super) struct Document {
 
 /// The kinds of documents.
 #[derive(Debug)]
-#[expect(dead_code, reason = "correlations are told apart, and rejected by name")]
 pub(super) enum Body {
     /// A rule over single flows.
     Rule(Box<SigmaRule>),
@@ -175,7 +174,7 @@ fn listed(
 /// An error of the parser as a reason; correlations, however they are written, get theirs.
 fn syntax(error: &str, chunk: &str) -> Reason {
     if has_key(chunk, "correlation") {
-        return Reason::Correlation;
+        return Reason::Correlation(words(error));
     }
     let condition = chunk.lines().find_map(|l| l.trim_start().strip_prefix("condition:"));
     if let Some(condition) = condition
@@ -184,11 +183,15 @@ fn syntax(error: &str, chunk: &str) -> Reason {
     {
         return Reason::Aggregation(condition.trim().to_owned());
     }
-    // The parser draws the place of an error over several lines; the first says it in words.
+    Reason::Syntax(words(error))
+}
+
+/// The parser draws the place of an error over several lines; the first says it in words.
+fn words(error: &str) -> String {
     let mut lines = error.lines();
     let head = lines.next().unwrap_or_default().trim();
     let detail = lines.rfind(|l| l.trim_start().starts_with('=')).unwrap_or_default();
-    Reason::Syntax(format!("{head} {}", detail.trim_start_matches([' ', '='])).trim().to_owned())
+    format!("{head} {}", detail.trim_start_matches([' ', '='])).trim().to_owned()
 }
 
 fn has_key(chunk: &str, key: &str) -> bool {

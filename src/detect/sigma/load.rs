@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rsigma_parser::{FilterRule, SigmaRule};
+use rsigma_parser::{CorrelationRule, FilterRule, SigmaRule};
 
 use super::compile::{self, Compiled, Fault};
+use super::correlate::{Correlation, Fate, Linker};
 use super::exclusions::{self, Exclusion};
 use super::filters::{Filters, Target};
 use super::front::{self, Body, Document};
@@ -19,6 +20,8 @@ use super::ruleset::{Interner, Options, Rule, Source};
 pub(super) struct Loaded {
     /// The rules, in the order of their sources, with their filters.
     pub rules: Vec<Rule>,
+    /// The correlations of rules.
+    pub correlations: Vec<Arc<Correlation>>,
     /// The exclusions.
     pub exclusions: Vec<Exclusion>,
     /// What was loaded, and what was not and why.
@@ -35,6 +38,7 @@ pub(super) fn load(sources: &[Source], options: &Options, interner: &mut Interne
         places: HashMap::new(),
         filters: Filters::default(),
         targets: Vec::new(),
+        linker: Linker::default(),
         loaded: Loaded::default(),
     };
     loader.loaded.report.rejected.clone_from(&options.unreadable);
@@ -55,16 +59,26 @@ struct Loader<'a> {
     filters: Filters,
     /// What filters look at, of each loaded rule.
     targets: Vec<Target>,
+    /// The correlations, until all that they may name is known.
+    linker: Linker<'a>,
     loaded: Loaded,
 }
 
-impl Loader<'_> {
-    fn add(&mut self, source: &Source, document: Document, wanted: &mut Wanted) {
+impl<'a> Loader<'a> {
+    fn add(&mut self, source: &'a Source, document: Document, wanted: &mut Wanted) {
         let Document { line, title, id, notes, body } = document;
         let place = Place { source, line, title: title.unwrap_or_default() };
         let made = match body {
-            Err(reason) => Err(reason.into()),
-            Ok(Body::Correlation(_)) => Err(Reason::Correlation.into()),
+            Err(reason) => {
+                self.linker.rule(id.as_deref().unwrap_or_default(), None, Fate::Rejected);
+                Err(reason.into())
+            }
+            Ok(Body::Correlation(rule)) => {
+                if rule.id.is_none() {
+                    wanted.see(&meta::correlation_id(&rule));
+                }
+                self.correlation(rule, &place, notes)
+            }
             Ok(Body::Filter(filter)) => self.filter(*filter, &place, notes),
             Ok(Body::Rule(rule)) => {
                 if rule.id.is_none() {
@@ -88,19 +102,44 @@ impl Loader<'_> {
         mut notes: Vec<String>,
     ) -> Result<(), Fault> {
         let mut meta = meta::of(&rule, &place.source.file, place.line);
+        let name = rule.name.clone();
         if self.is_disabled(&meta.id) {
+            self.linker.rule(&meta.id, name.as_deref(), Fate::Disabled);
             return Ok(());
         }
         self.is_new(&meta.id)?;
-        let Compiled { expr, warnings, .. } = compile::compile(&rule, &meta.id, self.options)?;
+        let compiled = compile::compile(&rule, &meta.id, self.options);
+        let fate = match &compiled {
+            Ok(_) => Fate::Rule(self.loaded.rules.len()),
+            Err(_) => Fate::Rejected,
+        };
+        self.linker.rule(&meta.id, name.as_deref(), fate);
+        let Compiled { expr, warnings, .. } = compiled?;
         self.places.insert(meta.id.clone(), place.to_string());
         meta.uid = self.interner.uid(&meta.id);
         notes.extend(warnings);
         notes.extend(meta::status_note(&rule));
         self.note(place, notes);
-        let (id, name, logsource) = (meta.id.clone(), rule.name, rule.logsource);
+        let (id, logsource) = (meta.id.clone(), rule.logsource);
         self.targets.push(Target { id, name, logsource });
         self.loaded.rules.push(Rule::new(meta, expr));
+        Ok(())
+    }
+
+    fn correlation(
+        &mut self,
+        rule: Box<CorrelationRule>,
+        place: &Place<'a>,
+        notes: Vec<String>,
+    ) -> Result<(), Fault> {
+        let meta = meta::of_correlation(&rule, &place.source.file, place.line);
+        if self.is_disabled(&meta.id) {
+            self.linker.rule(&meta.id, rule.name.as_deref(), Fate::Disabled);
+            return Ok(());
+        }
+        self.is_new(&meta.id)?;
+        self.places.insert(meta.id.clone(), place.to_string());
+        self.linker.correlation(place.source, place.line, meta, rule, notes);
         Ok(())
     }
 
@@ -148,13 +187,14 @@ impl Loader<'_> {
 
     /// Adds to each rule the filters that are meant for it, wherever they stood.
     fn finish(mut self, mut wanted: Wanted) -> Loaded {
-        let Self { options, interner, mut filters, targets, .. } = self;
-        let Loaded { rules, exclusions, report } = &mut self.loaded;
+        let Self { options, interner, mut filters, targets, linker, .. } = self;
+        let Loaded { rules, correlations, exclusions, report } = &mut self.loaded;
         if filters.len() > 0 {
             for (rule, target) in rules.iter_mut().zip(&targets) {
                 rule.change(|expr| filters.apply(target, expr));
             }
         }
+        *correlations = linker.link(rules, report, interner);
         report.loaded = rules.len();
         report.filters = filters.len();
         report.placeholders = options.placeholders.len();

@@ -1,6 +1,6 @@
 //! What travels with a rule's matches.
 
-use rsigma_parser::{SigmaRule, Status};
+use rsigma_parser::{CorrelationRule, SigmaRule, Status};
 use sha1::{Digest, Sha1};
 
 use crate::detect::attack;
@@ -8,9 +8,35 @@ use crate::detect::{Level, RuleMeta, Technique};
 
 /// The rule's metadata; its `uid` is still to be given.
 pub(super) fn of(rule: &SigmaRule, file: &str, line: u32) -> RuleMeta {
+    RuleMeta {
+        id: id(rule),
+        title: rule.title.clone(),
+        level: rule.level.map_or(Level::Medium, level),
+        author: rule.author.clone(),
+        link: rule.references.first().cloned(),
+        tags: rule.tags.clone(),
+        ..placed(&rule.tags, file, line)
+    }
+}
+
+/// The same of a correlation.
+pub(super) fn of_correlation(rule: &CorrelationRule, file: &str, line: u32) -> RuleMeta {
+    RuleMeta {
+        id: correlation_id(rule),
+        title: rule.title.clone(),
+        level: rule.level.map_or(Level::Medium, level),
+        author: rule.author.clone(),
+        link: rule.references.first().cloned(),
+        tags: rule.tags.clone(),
+        ..placed(&rule.tags, file, line)
+    }
+}
+
+/// What follows from the tags and the place.
+fn placed(tags: &[String], file: &str, line: u32) -> RuleMeta {
     let attack = |tag: &String| tag.to_lowercase().strip_prefix("attack.").map(str::to_owned);
     let (mut tactics, mut techniques) = (Vec::new(), Vec::new());
-    for tag in rule.tags.iter().filter_map(attack) {
+    for tag in tags.iter().filter_map(attack) {
         if is_technique(&tag) {
             let id = tag.to_uppercase();
             let name = attack::technique(&id).map(str::to_owned);
@@ -22,19 +48,7 @@ pub(super) fn of(rule: &SigmaRule, file: &str, line: u32) -> RuleMeta {
             }
         }
     }
-    RuleMeta {
-        uid: 0,
-        id: id(rule),
-        title: rule.title.clone(),
-        level: rule.level.map_or(Level::Medium, level),
-        author: rule.author.clone(),
-        link: rule.references.first().cloned(),
-        tags: rule.tags.clone(),
-        tactics,
-        techniques,
-        file: file.to_owned(),
-        line,
-    }
+    RuleMeta { tactics, techniques, file: file.to_owned(), line, ..RuleMeta::default() }
 }
 
 /// The rule's id; without one, a hash of its title.
@@ -42,9 +56,19 @@ pub(super) fn id(rule: &SigmaRule) -> String {
     rule.id.clone().unwrap_or_else(|| title_id(&rule.title))
 }
 
+/// The same of a correlation.
+pub(super) fn correlation_id(rule: &CorrelationRule) -> String {
+    rule.id.clone().unwrap_or_else(|| title_id(&rule.title))
+}
+
 /// A word on rules that their authors gave up.
 pub(super) fn status_note(rule: &SigmaRule) -> Option<String> {
-    match rule.status? {
+    note_on(rule.status)
+}
+
+/// The same, of a status.
+pub(super) fn note_on(status: Option<Status>) -> Option<String> {
+    match status? {
         Status::Deprecated => Some("its status is deprecated".to_owned()),
         Status::Unsupported => Some("its status is unsupported".to_owned()),
         Status::Stable | Status::Test | Status::Experimental => None,

@@ -328,7 +328,12 @@ pub fn show(record: &Record<'_>, field: Field, unit: Unit) -> String {
     if let Some(text) = record.text(field) {
         return text.to_owned();
     }
-    let Some(value) = record.integer(field) else { return "null".to_owned() };
+    let value = record.integer(field);
+    value.map_or_else(|| "null".to_owned(), |value| show_integer(field, unit, value))
+}
+
+/// An integer of the field's domain as a person reads it.
+pub(super) fn show_integer(field: Field, unit: Unit, value: u128) -> String {
     if field.kind() == Kind::FlagNames {
         let set = TCP_FLAGS.iter().filter(|(_, bit)| value & u128::from(*bit) != 0);
         return set.map(|(name, _)| *name).collect::<Vec<_>>().join(" ");

@@ -24,9 +24,17 @@ pub enum Reason {
          rules.logsource"
     )]
     Logsource(String),
-    /// A correlation.
-    #[error("correlation rules are not supported yet")]
-    Correlation,
+    /// A correlation that says nothing that could be counted.
+    #[error("not a correlation of flows: {0}")]
+    Correlation(String),
+    /// A rule that a correlation names.
+    #[error("its rule `{rule}` {why}")]
+    Base {
+        /// As the correlation names it.
+        rule: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Bytes that are no text.
     #[error("not UTF-8: octet {0} of the file begins no character")]
     NotUtf8(usize),
@@ -137,7 +145,8 @@ impl Reason {
             Self::Syntax(_) => "syntax",
             Self::TooLarge { .. } => "too_large",
             Self::Logsource(_) => "logsource",
-            Self::Correlation => "correlation",
+            Self::Correlation(_) => "correlation",
+            Self::Base { .. } => "base_rule",
             Self::NotUtf8(_) => "not_utf8",
             Self::Silencing(_) => "silencing_filter",
             Self::Misplaced => "misplaced",

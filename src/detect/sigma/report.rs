@@ -38,6 +38,8 @@ pub struct Note {
 pub struct LoadReport {
     /// Rules loaded.
     pub loaded: usize,
+    /// Correlations loaded.
+    pub correlations: usize,
     /// Rules, filters and exclusions that `rules.disable` names.
     pub disabled: usize,
     /// Filters loaded.
@@ -90,6 +92,7 @@ impl fmt::Display for LoadReport {
         let (loaded, rejected, disabled) = (self.loaded, self.rejected.len(), self.disabled);
         write!(f, "{loaded} rules loaded, {rejected} rejected, {disabled} disabled")?;
         let others = [
+            (self.correlations, "correlations"),
             (self.filters, "filters"),
             (self.exclusions, "exclusions"),
             (self.placeholders, "placeholders"),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::correlate::Taps;
+use super::correlate::{Correlation, Taps};
 use super::exclusions::{Exclusion, ExclusionMeta};
 use super::expr::Expr;
 use super::fields::{Counter, Record};
@@ -128,6 +128,7 @@ pub struct RuleSet {
     rules: Vec<Rule>,
     immutable: Vec<RuleIndex>,
     monotone: Vec<RuleIndex>,
+    correlations: Vec<Arc<Correlation>>,
     exclusions: Vec<Exclusion>,
     report: LoadReport,
 }
@@ -137,8 +138,9 @@ impl RuleSet {
     /// file, line and reason; it does not keep others from loading.
     #[must_use]
     pub fn compile(sources: &[Source], options: &Options, interner: &mut Interner) -> Self {
-        let Loaded { rules, exclusions, report } = load::load(sources, options, interner);
-        let mut set = Self { exclusions, report, ..Self::default() };
+        let Loaded { rules, correlations, exclusions, report } =
+            load::load(sources, options, interner);
+        let mut set = Self { correlations, exclusions, report, ..Self::default() };
         rules.into_iter().for_each(|rule| set.file(rule));
         set
     }
@@ -180,6 +182,12 @@ impl RuleSet {
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The correlations of rules, those that others build on before them.
+    #[must_use]
+    pub fn correlations(&self) -> &[Arc<Correlation>] {
+        &self.correlations
     }
 
     /// The rule at `index` of this set.

@@ -1,10 +1,11 @@
 //! A window over the capture: filled in large reads, decompressed on the way.
 
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{BLOCK_MAX, PcapError};
+use crate::input::compressed;
 
 /// Octets of one read, and of the window to begin with.
 const READ: usize = 256 << 10;
@@ -38,21 +39,9 @@ impl<'s> Buffer<'s> {
     /// what is read of it.
     pub(super) fn new(source: impl Read + Send + 's) -> Result<(Self, Arc<AtomicU64>), PcapError> {
         let octets = Arc::new(AtomicU64::new(0));
-        let mut source = Counted { source, octets: Arc::clone(&octets) };
-        let mut first = Vec::with_capacity(4);
+        let source = Counted { source, octets: Arc::clone(&octets) };
         let io_error = |source| PcapError::Io { offset: 0, source };
-        source.by_ref().take(4).read_to_end(&mut first).map_err(io_error)?;
-        let gzip = first.starts_with(&[0x1f, 0x8b]);
-        let zstd = first == [0x28, 0xb5, 0x2f, 0xfd];
-        let whole = Cursor::new(first).chain(source);
-        let source: Box<dyn Read + Send + 's> = if gzip {
-            Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(READ, whole)))
-        } else if zstd {
-            let reader = BufReader::with_capacity(READ, whole);
-            Box::new(zstd::stream::read::Decoder::with_buffer(reader).map_err(io_error)?)
-        } else {
-            Box::new(whole)
-        };
+        let source = compressed::open(source).map_err(io_error)?;
         Ok((Self { source, window: vec![0; READ], start: 0, end: 0, offset: 0 }, octets))
     }
 

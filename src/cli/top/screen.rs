@@ -1,0 +1,128 @@
+//! The picture.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::Line;
+use ratatui::widgets::{Block, Borders, Paragraph, Row, Table};
+
+use super::sample::View;
+
+pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
+    let rows = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(11),
+        Constraint::Min(6),
+        Constraint::Min(6),
+    ]);
+    let [head, first, second, third] = rows.areas(frame.area());
+    let halves = Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)]);
+    header(frame, head, view);
+    let [left, right] = halves.areas(first);
+    rates(frame, left, view);
+    given_up(frame, right, view);
+    let [left, right] = halves.areas(second);
+    exporters(frame, left, view);
+    threads(frame, right, view);
+    let [left, right] = halves.areas(third);
+    talkers(frame, left, view);
+    rules(frame, right, view);
+}
+
+fn header(frame: &mut Frame<'_>, area: Rect, view: &View) {
+    let state = if view.lost { "  no answer" } else { "" };
+    let text = format!(
+        "weir {}   {} flows   {} exporters   q quits{state}",
+        view.version,
+        number(view.flows),
+        number(view.exporters_known),
+    );
+    let style = if view.lost { Style::new().fg(Color::Red) } else { Style::new() };
+    frame.render_widget(Paragraph::new(Line::from(text).style(style.bold())), area);
+}
+
+fn rates(frame: &mut Frame<'_>, area: Rect, view: &View) {
+    let rows = view.rates.iter().map(|&(word, per_second, total)| {
+        Row::new([word.to_owned(), number(per_second), number(total)])
+    });
+    table(frame, area, ["in and out", "per second", "total"], rows.collect());
+}
+
+fn given_up(frame: &mut Frame<'_>, area: Rect, view: &View) {
+    let row = |(what, per_second, total): &(String, f64, f64)| {
+        let style = if *per_second > 0.0 { Style::new().fg(Color::Red) } else { Style::default() };
+        Row::new([what.clone(), number(*per_second), number(*total)]).style(style)
+    };
+    let mut rows: Vec<Row<'_>> = view.given_up.iter().map(row).collect();
+    if rows.is_empty() {
+        rows.push(Row::new(["nothing", "", ""]).style(Style::new().fg(Color::Green)));
+    }
+    table(frame, area, ["given up", "per second", "total"], rows);
+}
+
+fn exporters(frame: &mut Frame<'_>, area: Rect, view: &View) {
+    let row = |(who, rate, lost, waiting): &(String, f64, u64, u64)| {
+        let trouble = if *waiting > 0 { format!("{lost} / {waiting}") } else { lost.to_string() };
+        Row::new([who.clone(), number(*rate), trouble])
+    };
+    let rows = view.exporters.iter().map(row).collect();
+    table(frame, area, ["exporters", "records/s", "lost / wait"], rows);
+}
+
+fn threads(frame: &mut Frame<'_>, area: Rect, view: &View) {
+    let row = |(name, share): &(String, f64)| {
+        let bar = "|".repeat((share * 20.0).round() as usize);
+        Row::new([name.clone(), format!("{:.0} %", share * 100.0), bar])
+    };
+    let mut rows: Vec<Row<'_>> = view.threads.iter().map(row).collect();
+    if let Some((least, mean, most)) = view.shards {
+        let spread = format!("{least} / {mean:.0} / {most}");
+        rows.push(Row::new(["shards".to_owned(), String::new(), spread]));
+    }
+    table(frame, area, ["threads", "busy", "flows: least / mean / most"], rows);
+}
+
+fn talkers(frame: &mut Frame<'_>, area: Rect, view: &View) {
+    let row = |(who, octets): &(String, f64)| {
+        Row::new([who.clone(), format!("{}bit/s", number(octets * 8.0)), String::new()])
+    };
+    let rows = view.talkers.iter().map(row).collect();
+    table(frame, area, ["top talkers", "slices cut", ""], rows);
+}
+
+fn rules(frame: &mut Frame<'_>, area: Rect, view: &View) {
+    let row = |(title, matched, verified): &(String, u64, u64)| {
+        Row::new([title.clone(), number(*matched as f64), number(*verified as f64)])
+    };
+    table(frame, area, ["rules", "matched", "verified"], view.rules.iter().map(row).collect());
+}
+
+fn table(frame: &mut Frame<'_>, area: Rect, titles: [&'static str; 3], rows: Vec<Row<'_>>) {
+    let widths = [Constraint::Fill(2), Constraint::Fill(1), Constraint::Fill(1)];
+    let titles = Row::new(titles).style(Style::new().add_modifier(Modifier::BOLD));
+    let block = Block::new().borders(Borders::TOP);
+    frame.render_widget(Table::new(rows, widths).header(titles).block(block), area);
+}
+
+/// Three digits or so, with a unit prefix.
+fn number(value: f64) -> String {
+    const PREFIXES: [(f64, &str); 4] = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    match PREFIXES.iter().find(|(unit, _)| value >= *unit) {
+        Some((unit, prefix)) => format!("{:.1} {prefix}", value / unit),
+        None => format!("{value:.0} ").trim_end().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn numbers_are_short() {
+        for (value, want) in
+            [(0.0, "0"), (999.0, "999"), (1_000.0, "1.0 k"), (2_345_678.0, "2.3 M"), (1e9, "1.0 G")]
+        {
+            assert_eq!(number(value), want);
+        }
+    }
+}

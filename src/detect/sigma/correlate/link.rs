@@ -1,0 +1,286 @@
+//! Documents to correlations: finds the rules that they name, and says which rules only feed them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rsigma_parser::CorrelationRule;
+
+use super::compile::{self, Target};
+use super::plan::Correlation;
+use crate::detect::RuleMeta;
+use crate::detect::sigma::meta;
+use crate::detect::sigma::reason::Reason;
+use crate::detect::sigma::report::{LoadReport, Note, Rejected};
+use crate::detect::sigma::ruleset::{Interner, Rule, Source};
+
+/// Correlations that may build on one another in a row.
+const DEPTH_MAX: usize = 8;
+
+/// What became of a document that correlations may name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::detect::sigma) enum Fate {
+    /// It is the rule at this place.
+    Rule(usize),
+    /// It was rejected.
+    Rejected,
+    /// `rules.disable` names it.
+    Disabled,
+    /// It is the correlation that came as this number.
+    Correlation(usize),
+}
+
+/// Collects documents, and links the correlations among them once all are known.
+#[derive(Debug, Default)]
+pub(in crate::detect::sigma) struct Linker<'a> {
+    known: Vec<Known>,
+    /// By id in lower case.
+    ids: HashMap<String, usize>,
+    /// By name; `None` if several have it.
+    names: HashMap<String, Option<usize>>,
+    pending: Vec<Pending<'a>>,
+    linked: Vec<Correlation>,
+    generate: Vec<bool>,
+}
+
+#[derive(Debug)]
+struct Known {
+    fate: Fate,
+    id: String,
+    name: Option<String>,
+}
+
+#[derive(Debug)]
+struct Pending<'a> {
+    source: &'a Source,
+    line: u32,
+    meta: RuleMeta,
+    rule: Box<CorrelationRule>,
+    notes: Vec<String>,
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Progress {
+    Waiting,
+    Busy,
+    Linked { at: usize, depth: usize },
+    Failed,
+}
+
+/// A fault, and a text on the line that is at fault.
+struct Fault {
+    reason: Reason,
+    near: Option<String>,
+}
+
+impl<'a> Linker<'a> {
+    /// Says what became of a rule.
+    pub fn rule(&mut self, id: &str, name: Option<&str>, fate: Fate) {
+        let at = self.known.len();
+        self.known.push(Known { fate, id: id.to_owned(), name: name.map(str::to_owned) });
+        self.ids.entry(id.to_lowercase()).or_insert(at);
+        if let Some(name) = name {
+            self.names.entry(name.to_owned()).and_modify(|known| *known = None).or_insert(Some(at));
+        }
+    }
+
+    /// Adds a correlation to be linked.
+    pub fn correlation(
+        &mut self,
+        source: &'a Source,
+        line: u32,
+        meta: RuleMeta,
+        rule: Box<CorrelationRule>,
+        notes: Vec<String>,
+    ) {
+        let fate = Fate::Correlation(self.pending.len());
+        self.rule(&meta.id, rule.name.as_deref(), fate);
+        let progress = Progress::Waiting;
+        self.pending.push(Pending { source, line, meta, rule, notes, progress });
+    }
+
+    /// Links all correlations, those that others build on before them. Rules that only feed
+    /// correlations become silent, and each says when its matches are wanted.
+    pub fn link(
+        mut self,
+        rules: &mut [Rule],
+        report: &mut LoadReport,
+        interner: &mut Interner,
+    ) -> Vec<Arc<Correlation>> {
+        for at in 0..self.pending.len() {
+            self.resolve(at, rules, report, interner, &mut Vec::new());
+        }
+        self.silence(rules);
+        report.correlations = self.linked.len();
+        self.linked.into_iter().map(Arc::new).collect()
+    }
+
+    fn resolve(
+        &mut self,
+        at: usize,
+        rules: &[Rule],
+        report: &mut LoadReport,
+        interner: &mut Interner,
+        path: &mut Vec<usize>,
+    ) {
+        if !matches!(self.pending[at].progress, Progress::Waiting) {
+            return;
+        }
+        self.pending[at].progress = Progress::Busy;
+        path.push(at);
+        let done = self.compile(at, rules, report, interner, path);
+        path.pop();
+        let pending = &mut self.pending[at];
+        match done {
+            Ok((linked, depth, notes)) => {
+                pending.progress = Progress::Linked { at: self.linked.len(), depth };
+                let own = pending.notes.drain(..).chain(meta::note_on(pending.rule.status));
+                for text in own.chain(notes) {
+                    let (file, title) = (pending.source.file.clone(), linked.meta.title.clone());
+                    report.warnings.push(Note { file, line: pending.line, title, text });
+                }
+                self.generate.push(pending.rule.generate);
+                self.linked.push(linked);
+            }
+            Err(fault) => {
+                pending.progress = Progress::Failed;
+                let near = fault.near.as_deref();
+                report.rejected.push(Rejected {
+                    file: pending.source.file.clone(),
+                    line: line_of(&pending.source.text, pending.line, near),
+                    title: pending.meta.title.clone(),
+                    id: pending.rule.id.clone().unwrap_or_default(),
+                    reason: fault.reason,
+                });
+            }
+        }
+    }
+
+    fn compile(
+        &mut self,
+        at: usize,
+        rules: &[Rule],
+        report: &mut LoadReport,
+        interner: &mut Interner,
+        path: &mut Vec<usize>,
+    ) -> Result<(Correlation, usize, Vec<String>), Fault> {
+        let wanted = self.pending[at].rule.rules.clone();
+        let mut depth = 1;
+        let mut found = Vec::new();
+        for name in &wanted {
+            let fault = |why: &str| Fault {
+                reason: Reason::Base { rule: name.clone(), why: why.to_owned() },
+                near: Some(name.clone()),
+            };
+            let known = self.find(name).map_err(fault)?;
+            if found.contains(&known) {
+                return Err(fault("is named twice"));
+            }
+            found.push(known);
+            match self.known[known].fate {
+                Fate::Rule(_) => {}
+                Fate::Rejected => return Err(fault("is rejected")),
+                Fate::Disabled => return Err(fault("is turned off by rules.disable")),
+                Fate::Correlation(next) => {
+                    if let Some(start) = path.iter().position(|&on| on == next) {
+                        return Err(fault(&self.circle(&path[start..])));
+                    }
+                    self.resolve(next, rules, report, interner, path);
+                    match self.pending[next].progress {
+                        Progress::Linked { depth: below, .. } => depth = depth.max(below + 1),
+                        _ => return Err(fault("is rejected")),
+                    }
+                }
+            }
+        }
+        if depth > DEPTH_MAX {
+            let what = "the number of correlations that build on one another";
+            return Err(Fault { reason: Reason::TooLarge { what, max: DEPTH_MAX }, near: None });
+        }
+        let targets: Vec<Target<'_>> = wanted
+            .iter()
+            .zip(&found)
+            .map(|(name, &known)| self.target(name, &self.known[known], rules))
+            .collect();
+        let pending = &self.pending[at];
+        let mut meta = pending.meta.clone();
+        meta.uid = interner.uid(&meta.id);
+        let compiled = compile::correlation(&pending.rule, meta, &targets);
+        let (linked, notes) = compiled.map_err(|(reason, near)| Fault { reason, near })?;
+        Ok((linked, depth, notes))
+    }
+
+    fn find(&self, name: &str) -> Result<usize, &'static str> {
+        match self.names.get(name) {
+            Some(Some(known)) => Ok(*known),
+            Some(None) => Err("is the name of several rules"),
+            None => {
+                let known = self.ids.get(&name.to_lowercase()).copied();
+                known.ok_or("is neither the id nor the name of a rule")
+            }
+        }
+    }
+
+    fn circle(&self, path: &[usize]) -> String {
+        let titles = path.iter().chain(path.first()).map(|&at| &*self.pending[at].meta.title);
+        format!("leads back to it: {}", titles.collect::<Vec<_>>().join(" -> "))
+    }
+
+    fn target<'t>(&'t self, wanted: &str, known: &Known, rules: &'t [Rule]) -> Target<'t> {
+        let mut called = vec![wanted.to_owned(), known.id.clone()];
+        called.extend(known.name.clone());
+        let group = match known.fate {
+            Fate::Correlation(at) => match self.pending[at].progress {
+                Progress::Linked { at, .. } => Some(&self.linked[at]),
+                _ => None,
+            },
+            _ => None,
+        };
+        let meta = match (known.fate, group) {
+            (Fate::Rule(at), _) => Some(&rules[at].meta),
+            (_, linked) => linked.map(|linked| &linked.meta),
+        };
+        let meta = meta.expect("only what is loaded becomes a base");
+        Target { called, meta, correlation: group }
+    }
+
+    /// Rules and correlations that only feed others raise no alert, unless one of these generates.
+    fn silence(&mut self, rules: &mut [Rule]) {
+        let mut fed: HashMap<u32, bool> = HashMap::new();
+        for (linked, &generate) in self.linked.iter().zip(&self.generate) {
+            for uid in linked.base_uids() {
+                *fed.entry(uid).or_default() |= generate;
+            }
+        }
+        let silent = |uid| fed.get(&uid) == Some(&false);
+        for linked in &mut self.linked {
+            linked.silent = silent(linked.meta.uid);
+        }
+        let by_uid: HashMap<u32, usize> =
+            rules.iter().enumerate().map(|(at, rule)| (rule.meta.uid, at)).collect();
+        for rule in &mut *rules {
+            rule.silent = silent(rule.meta.uid);
+        }
+        for linked in &self.linked {
+            for rule in linked.base_uids().filter_map(|uid| by_uid.get(&uid)) {
+                rules[*rule].taps.at_end |= linked.at_end;
+                rules[*rule].taps.on_fire |= !linked.at_end;
+            }
+        }
+    }
+}
+
+/// The first line of the correlation that begins at `from` that has the word `near`; else `from`.
+fn line_of(text: &str, from: u32, near: Option<&str>) -> u32 {
+    let Some(near) = near else { return from };
+    let in_word = |c: char| c.is_alphanumeric() || "_-.".contains(c);
+    let has_it = |line: &str| {
+        line.match_indices(near).any(|(at, _)| {
+            let (before, after) = (&line[..at], &line[at + near.len()..]);
+            !before.ends_with(in_word) && !after.starts_with(in_word)
+        })
+    };
+    let lines = (1_u32..).zip(text.lines()).skip((from as usize).saturating_sub(1));
+    let mut body = lines.skip_while(|(_, line)| !line.starts_with("correlation"));
+    body.find(|(_, line)| has_it(line)).map_or(from, |(number, _)| number)
+}

@@ -1,0 +1,191 @@
+//! Slices in Parquet files that Weir wrote: row groups to rows of [`Columns`].
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int32Type, Int64Type};
+use arrow_array::{Array, BooleanArray, Float64Array, Int32Array, Int64Array};
+use arrow_array::{ListArray, RecordBatch, StringArray};
+use arrow_schema::{ArrowError, DataType};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
+
+use crate::decode::slices::{Cells, Columns, Kind, NAMES, Text};
+
+/// Rows that are decoded at once.
+const BATCH_ROWS: usize = 4_096;
+
+/// Why a Parquet file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SlicesError {
+    /// It cannot be opened.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It is damaged.
+    #[error("{0}")]
+    Parquet(#[from] ParquetError),
+    /// A row group is damaged.
+    #[error("{0}")]
+    Arrow(#[from] ArrowError),
+    /// A column of the canonical schema has another type there.
+    #[error("column `{column}` is {found}, expected what Weir writes (docs/schema.md)")]
+    Column {
+        /// Which.
+        column: &'static str,
+        /// Its type.
+        found: DataType,
+    },
+}
+
+/// Reads the rows of one file.
+pub struct Slices {
+    batches: ParquetRecordBatchReader,
+}
+
+impl Slices {
+    /// Opens `path`. Only the columns that are needed are read.
+    ///
+    /// # Errors
+    /// If it cannot be read or is no Parquet.
+    pub fn open(path: &Path) -> Result<Self, SlicesError> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+        let wanted = |name: &str| NAMES.iter().any(|(known, _)| *known == name);
+        let fields = builder.schema().fields().iter().enumerate();
+        let roots: Vec<usize> = fields.filter(|(_, f)| wanted(f.name())).map(|(i, _)| i).collect();
+        let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+        let batches = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()?;
+        Ok(Self { batches })
+    }
+
+    /// The next rows; `None` at the end.
+    ///
+    /// # Errors
+    /// If the file is damaged there, or a column is of another type than Weir writes.
+    pub fn next_rows(&mut self) -> Result<Option<Rows>, SlicesError> {
+        let Some(batch) = self.batches.next() else { return Ok(None) };
+        Rows::of(&batch?).map(Some)
+    }
+}
+
+/// Rows in columns, in the order of [`NAMES`].
+pub struct Rows {
+    columns: Vec<Option<Column>>,
+    rows: usize,
+}
+
+enum Column {
+    Text(StringArray),
+    Texts(ListArray, StringArray),
+    Int32(Int32Array),
+    Int64(Int64Array),
+    Float(Float64Array),
+    Bool(BooleanArray),
+}
+
+impl Rows {
+    fn of(batch: &RecordBatch) -> Result<Self, SlicesError> {
+        let column = |&(name, kind): &(&'static str, Kind)| {
+            let Some(array) = batch.column_by_name(name) else { return Ok(None) };
+            let column = Column::of(array.as_ref(), kind);
+            let found = || SlicesError::Column { column: name, found: array.data_type().clone() };
+            column.ok_or_else(found).map(Some)
+        };
+        let columns = NAMES.iter().map(column).collect::<Result<_, _>>()?;
+        Ok(Self { columns, rows: batch.num_rows() })
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// The row at `row`, which is below [`Self::len`].
+    #[must_use]
+    pub fn row(&self, row: usize) -> Columns<'_> {
+        Columns::of(&Row { columns: &self.columns, row })
+    }
+}
+
+impl Column {
+    fn of(array: &dyn Array, kind: Kind) -> Option<Self> {
+        Some(match kind {
+            Kind::Text => Self::Text(array.as_string_opt::<i32>()?.clone()),
+            Kind::Texts => {
+                let list = array.as_list_opt::<i32>()?.clone();
+                let texts = list.values().as_string_opt::<i32>()?.clone();
+                Self::Texts(list, texts)
+            }
+            Kind::Int => match array.as_primitive_opt::<Int64Type>() {
+                Some(array) => Self::Int64(array.clone()),
+                None => Self::Int32(array.as_primitive_opt::<Int32Type>()?.clone()),
+            },
+            Kind::Float => Self::Float(array.as_primitive_opt::<Float64Type>()?.clone()),
+            Kind::Bool => Self::Bool(array.as_boolean_opt()?.clone()),
+        })
+    }
+
+    fn array(&self) -> &dyn Array {
+        match self {
+            Self::Text(array) => array,
+            Self::Texts(array, _) => array,
+            Self::Int32(array) => array,
+            Self::Int64(array) => array,
+            Self::Float(array) => array,
+            Self::Bool(array) => array,
+        }
+    }
+}
+
+struct Row<'a> {
+    columns: &'a [Option<Column>],
+    row: usize,
+}
+
+impl<'a> Row<'a> {
+    fn cell(&self, column: usize) -> Option<&'a Column> {
+        self.columns[column].as_ref().filter(|column| column.array().is_valid(self.row))
+    }
+}
+
+impl<'a> Cells<'a> for Row<'a> {
+    fn text(&self, column: usize) -> Option<Text<'a>> {
+        let Column::Text(array) = self.cell(column)? else { return None };
+        Some(Text(Cow::Borrowed(array.value(self.row))))
+    }
+
+    fn texts(&self, column: usize) -> Option<Vec<Text<'a>>> {
+        let Column::Texts(list, texts) = self.cell(column)? else { return None };
+        let at = |row: usize| usize::try_from(list.value_offsets()[row]).unwrap_or(0);
+        let range = at(self.row)..at(self.row + 1);
+        Some(range.map(|at| Text(Cow::Borrowed(texts.value(at)))).collect())
+    }
+
+    fn int(&self, column: usize) -> Option<i64> {
+        match self.cell(column)? {
+            Column::Int32(array) => Some(array.value(self.row).into()),
+            Column::Int64(array) => Some(array.value(self.row)),
+            _ => None,
+        }
+    }
+
+    fn float(&self, column: usize) -> Option<f64> {
+        let Column::Float(array) = self.cell(column)? else { return None };
+        Some(array.value(self.row))
+    }
+
+    fn bool(&self, column: usize) -> Option<bool> {
+        let Column::Bool(array) = self.cell(column)? else { return None };
+        Some(array.value(self.row))
+    }
+}
