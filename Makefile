@@ -6,14 +6,16 @@ SYSCONFDIR  ?= /etc
 DESTDIR     ?=
 UNITDIR     ?= $(PREFIX)/lib/systemd
 CARGO       ?= cargo
+PYTHON      ?= python3
+MODEL       := model/.venv/bin/python
 TARGET      := $(or $(CARGO_TARGET_DIR),target)
 WEIR        := $(TARGET)/release/weir
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test check fmt lint doc fuzz bench install uninstall docs pcaps
+.PHONY: help deps build demo test check fmt lint doc fuzz bench install uninstall docs pcaps model model-deps model-check model-test eval
 
 help: ## This list.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 deps: ## Install what the build needs and this machine lacks (Rust by rustup, libpcap's headers, a C compiler).
 	@scripts/deps.sh
@@ -45,6 +47,27 @@ docs: deps ## Write the generated pages and schemas of docs/ again.
 
 pcaps: ## Record pcaps/ again (root; some minutes).
 	pcaps/record.sh
+
+model/.venv/ready: model/requirements.txt
+	$(PYTHON) -m venv model/.venv
+	model/.venv/bin/pip install --quiet --requirement model/requirements.txt
+	touch $@
+
+model-deps: model/.venv/ready ## The Python environment of the sequence model (model/.venv; PyTorch is large).
+
+model: model-deps ## Train the sequence model: data to model/weir.onnx (WEIR_VECTORS holds the flows; some minutes).
+	$(MODEL) model/build.py
+	$(MODEL) model/vectors.py
+	$(MODEL) model/report.py --card
+
+model-check: model-deps ## Train again and compare with the shipped file.
+	$(MODEL) model/build.py --check
+
+eval: model-deps ## The tables of model/MODEL_CARD.md, after `make model` or `make model-check`.
+	$(MODEL) model/report.py
+
+model-test: model-deps ## Quick tests of the model's features, generators, labels and file.
+	$(MODEL) -m pytest -q model/tests
 
 install: build ## Binary, config, rules, units, man pages, completions: into DESTDIR and PREFIX.
 	scripts/install.sh $(WEIR) '$(DESTDIR)' '$(PREFIX)' '$(SYSCONFDIR)' '$(UNITDIR)'

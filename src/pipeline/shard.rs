@@ -170,10 +170,11 @@ impl FoldSink for Tagger<'_> {
         if !self.ships {
             return;
         }
+        let excluded = flow.memory.excluded.and_then(|uid| self.book.exclusion(uid));
         for mut slice in slices {
             slice.fired.extend_from_slice(&flow.memory.fired);
-            let rules = self.book.metas(&slice.fired).collect();
-            self.batch.slices.push(TaggedSlice { slice, rules });
+            let (rules, excluded) = (self.book.metas(&slice.fired).collect(), excluded.clone());
+            self.batch.slices.push(TaggedSlice { slice, rules, excluded });
         }
     }
 }

@@ -1,0 +1,1 @@
+"""The sequence model of Weir: data, features, generators, training, evaluation and export."""
