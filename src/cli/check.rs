@@ -24,11 +24,20 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
             for warning in &report.warnings {
                 tracing::warn!("{warning}");
             }
-            report.loaded
+            let mut sums = format!("{} rules", report.loaded);
+            let others = [
+                (report.filters, "filters"),
+                (report.exclusions, "exclusions"),
+                (report.placeholders, "placeholders"),
+            ];
+            for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+                sums += &format!(", {count} {what}");
+            }
+            sums
         }
         Err(error) => {
             problems.push(error.to_string());
-            0
+            String::new()
         }
     };
     directories(&config, &mut problems);
@@ -42,9 +51,7 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
         return Err(Failure::Invalid(problems.join("\nweir: ")));
     }
     let outputs = config.output.files.len();
-    super::print(
-        format!("{}: valid; {rules} rules, {outputs} outputs\n", path.display()).as_bytes(),
-    )
+    super::print(format!("{}: valid; {rules}, {outputs} outputs\n", path.display()).as_bytes())
 }
 
 /// Directories that the sensor writes to: each must exist or have a parent that takes it, and

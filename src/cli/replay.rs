@@ -23,8 +23,7 @@ use crate::pipeline::{self, Outputs, Rules, feeds, rules};
 pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let config = settings(args)?;
     let rules = Rules::default();
-    let sources = rules::read(&config.rules.directories)?;
-    let mut options = rules::options(&config);
+    let (sources, mut options) = rules::gather(&config)?;
     let feeds = feeds::read(&config.rules.feed);
     options.feeds = feeds.map_err(|error| Failure::Invalid(error.to_string()))?;
     let book = rules.load(&sources, &options);

@@ -264,5 +264,9 @@ fn ledger_lines(text: &mut String, ledgers: &Ledgers) -> std::fmt::Result {
         c.shipped,
         c.held,
         c.shipped_records + c.held_records
-    )
+    )?;
+    match ledgers.detections.excluded.iter().sum::<u64>() {
+        0 => Ok(()),
+        flows => writeln!(text, "  excluded   {flows} flows kept from rules by exclusions"),
+    }
 }

@@ -10,9 +10,9 @@ use crate::detect::sigma::{Event, Interner, RuleSet};
 use crate::pipeline::{feeds, rules};
 
 fn compile(directories: &[PathBuf], config: Option<&Path>) -> Result<(RuleSet, Config), Failure> {
-    let config = config.map(load).transpose()?.unwrap_or_default();
-    let sources = rules::read(directories)?;
-    let mut options = rules::options(&config);
+    let mut config = config.map(load).transpose()?.unwrap_or_default();
+    config.rules.directories = directories.to_vec();
+    let (sources, mut options) = rules::gather(&config)?;
     let feeds = feeds::read(&config.rules.feed);
     options.feeds = feeds.map_err(|error| Failure::Invalid(error.to_string()))?;
     let set = RuleSet::compile(&sources, &options, &mut Interner::default());

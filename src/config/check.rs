@@ -84,6 +84,7 @@ impl Config {
         let mut report = Report::default();
         report.unique(std::iter::once(("sensor.name".to_owned(), self.sensor.name.as_str())));
         report.within("sensor.workers", self.sensor.workers, 0..=64);
+        self.check_fields(&mut report);
         self.check_inputs(&mut report);
         self.check_netflow(&mut report);
         self.check_flow(&mut report);
@@ -92,6 +93,21 @@ impl Config {
         self.check_output(&mut report);
         self.check_places(&mut report);
         report.0
+    }
+
+    fn check_fields(&self, report: &mut Report) {
+        const FIELDS_MAX: usize = 64;
+        let of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if self.sensor.fields.len() > FIELDS_MAX {
+            let count = self.sensor.fields.len();
+            report.add("sensor.fields", format!("{count} fields are over the limit of 64"));
+        }
+        for name in self.sensor.fields.keys() {
+            if !(1..=64).contains(&name.len()) || !name.chars().all(of_name) {
+                let message = "a name has 1 to 64 of a to z, 0 to 9 and `_`";
+                report.add(&format!("sensor.fields.{name}"), message.into());
+            }
+        }
     }
 
     fn check_inputs(&self, report: &mut Report) {

@@ -4,6 +4,7 @@
 //! in its doc, and `config/weir.toml` shows every key.
 
 mod check;
+mod custom;
 mod feed;
 mod parse;
 
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use check::Problem;
+pub use custom::FieldValue;
 pub use feed::{Feed, FeedFormat, FeedKind, Severity};
 pub use parse::{parse, parse_with};
 
@@ -57,11 +59,20 @@ pub struct Sensor {
     pub pin: bool,
     /// Directory for templates and other state that outlives a restart.
     pub state_directory: PathBuf,
+    /// `[sensor.fields]`: fields of your own on every slice and alert: texts, whole numbers, truth
+    /// values. Names of `[a-z0-9_]`, none that records have; at most 64.
+    pub fields: BTreeMap<String, FieldValue>,
 }
 
 impl Default for Sensor {
     fn default() -> Self {
-        Self { name: "weir".into(), workers: 0, pin: true, state_directory: "/var/lib/weir".into() }
+        Self {
+            name: "weir".into(),
+            workers: 0,
+            pin: true,
+            state_directory: "/var/lib/weir".into(),
+            fields: BTreeMap::new(),
+        }
     }
 }
 
@@ -299,6 +310,10 @@ pub struct Rules {
     pub directories: Vec<PathBuf>,
     /// Seconds between two looks at the files of rules, for changes: 1 to 3,600; 0: none is taken.
     pub watch_s: u32,
+    /// Directories of exclusions: what they match is kept from rules, and shipped.
+    pub exclusions: Vec<PathBuf>,
+    /// A YAML file with the values that `|expand` puts in the place of names.
+    pub placeholders: Option<PathBuf>,
     /// Log sources that are taken as flows besides network_connection, firewall, netflow and
     /// zeek conn.
     pub logsource: Vec<Logsource>,
@@ -327,6 +342,8 @@ impl Default for Rules {
         Self {
             directories: Vec::new(),
             watch_s: 5,
+            exclusions: Vec::new(),
+            placeholders: None,
             logsource: Vec::new(),
             enable: Vec::new(),
             disable: Vec::new(),

@@ -178,6 +178,15 @@ mod tests {
                 "weir.toml:7: rules.feed[1].id: `x` is used twice",
             ],
         );
+        check(
+            "[sensor.fields]\ntenant = 1.5\n",
+            &["weir.toml:2: sensor.fields.tenant: invalid type: floating point `1.5`, expected a \
+               text, a whole number of 64 bits, true or false"],
+        );
+        check(
+            "[sensor.fields]\nok = 1\nTenant = true\n",
+            &["weir.toml:3: sensor.fields.Tenant: a name has 1 to 64 of a to z, 0 to 9 and `_`"],
+        );
         check("[[exporter]]\naddress = \"10.0.0\"\n", &["weir.toml:2: exporter"]);
     }
 

@@ -113,6 +113,8 @@ pub struct TaggedSlice {
     pub slice: Slice,
     /// The rules, in the order of firing.
     pub rules: Vec<Arc<RuleMeta>>,
+    /// Title of the exclusion that keeps rules from the flow.
+    pub excluded: Option<Arc<str>>,
 }
 
 /// Hash of (rule id, flow id): reproducible, so that a retry gives the same id.

@@ -10,6 +10,9 @@ pub struct Memory {
     pub fired: Fired,
     /// Generation of the rule set that last looked at this flow; 0 before the first look.
     pub generation: u32,
+    /// Interned id of the exclusion that keeps rules from the flow, as decided when it was opened,
+    /// turned round, or met another rule set.
+    pub excluded: Option<u16>,
     /// When the table must call [`FlowSink::woke`](super::FlowSink::woke).
     pub wake: Wake,
 }

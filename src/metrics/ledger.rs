@@ -172,6 +172,13 @@ pub struct Detections {
     pub suppression_evicted: u64,
     /// Correlations, by the rule's id; those beyond a bound summed up as `other`.
     pub correlations: BTreeMap<String, Correlated>,
+    /// Flows that exclusions kept from rules, by the exclusion's interned id; written as a sum.
+    #[serde(serialize_with = "sum")]
+    pub excluded: Vec<u64>,
+}
+
+fn sum<S: serde::Serializer>(counts: &[u64], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(counts.iter().sum())
 }
 
 /// All ledgers of one thread, or the sum of several.
@@ -203,6 +210,9 @@ impl Correlated {
 impl Detections {
     fn merge(&mut self, other: &Self) {
         self.alerts.merge(&other.alerts);
+        let len = self.excluded.len().max(other.excluded.len());
+        self.excluded.resize(len, 0);
+        self.excluded.iter_mut().zip(&other.excluded).for_each(|(sum, n)| *sum += n);
         for (rule, n) in &other.suppressed {
             *self.suppressed.entry(rule.clone()).or_default() += n;
         }

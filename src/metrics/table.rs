@@ -20,6 +20,10 @@ pub struct Snapshot {
     pub threads: Vec<(String, u64, u64)>,
     /// Rules loaded and rejected.
     pub rules: (u64, u64),
+    /// Filters and exclusions loaded.
+    pub filters: (u64, u64),
+    /// Flows that exclusions kept from rules, by the exclusion's id.
+    pub excluded: Vec<(String, u64)>,
     /// Reloads that succeeded and that failed.
     pub reloads: (u64, u64),
     /// Rules that reloads added, removed and changed.
@@ -231,6 +235,13 @@ metrics! {
             (vec!["loaded".into()], s.rules.0),
             (vec!["rejected".into()], s.rules.1),
         ];
+    gauge "weir_detect_filters" [] "Filters loaded"
+        = |s| one(s.filters.0);
+    gauge "weir_detect_exclusions" [] "Exclusions loaded"
+        = |s| one(s.filters.1);
+    counter "weir_detect_flows_excluded" ["exclusion"]
+        "Flows that an exclusion kept from rules, by the exclusion's id"
+        = |s| s.excluded.iter().map(|(id, n)| (vec![id.clone()], *n)).collect();
     counter "weir_output_records_selected" ["sink"] "Slices and alerts that a sink takes"
         = |s| by_sink(s, |sink| sink.selected);
     counter "weir_output_records_acknowledged" ["sink"] "Written for good"

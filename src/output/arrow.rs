@@ -9,13 +9,25 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, DataType, Field as ArrowField, Schema};
 
 use super::ndjson;
-use super::schema::{Context, Field, Kind, Row, Stream, Value};
+use super::schema::{Context, Field, Fields, Kind, Row, Stream, Value};
 
-/// The Arrow schema of `stream`.
+/// The Arrow schema of `stream`, with `more` fields of the operator's own.
 #[must_use]
-pub fn schema(stream: Stream) -> Arc<Schema> {
+pub fn schema(stream: Stream, more: &Fields) -> Arc<Schema> {
     let field = |f: &Field| ArrowField::new(f.name, data_type(f.kind), f.nullable);
-    Arc::new(Schema::new(stream.fields().map(field).collect::<Vec<_>>()))
+    let own = |(name, value)| ArrowField::new(name, constant_type(&value), false);
+    Arc::new(Schema::new(
+        stream.fields().map(field).chain(more.iter().map(own)).collect::<Vec<_>>(),
+    ))
+}
+
+/// Of a field of the operator's own.
+const fn constant_type(value: &Value<'_>) -> DataType {
+    match value {
+        Value::Bool(_) => DataType::Boolean,
+        Value::Int(_) => DataType::Int64,
+        _ => DataType::Utf8,
+    }
 }
 
 fn data_type(kind: Kind) -> DataType {
@@ -38,6 +50,7 @@ fn item() -> Arc<ArrowField> {
 pub struct Columns {
     schema: Arc<Schema>,
     columns: Vec<(&'static Field, Column)>,
+    more: Fields,
     rows: usize,
     text: Vec<u8>,
 }
@@ -52,12 +65,13 @@ enum Column {
 }
 
 impl Columns {
-    /// Empty columns of `stream`.
+    /// Empty columns of `stream`, with `more` fields of the operator's own.
     #[must_use]
-    pub fn new(stream: Stream) -> Self {
+    pub fn new(stream: Stream, more: &Fields) -> Self {
         let column = |field: &'static Field| (field, Column::new(&data_type(field.kind)));
         let columns = stream.fields().map(column).collect();
-        Self { schema: schema(stream), columns, rows: 0, text: Vec::new() }
+        let (schema, more) = (schema(stream, more), more.clone());
+        Self { schema, columns, more, rows: 0, text: Vec::new() }
     }
 
     /// Rows gathered since the last [`take`](Self::take).
@@ -79,8 +93,14 @@ impl Columns {
     /// # Errors
     /// Only if a getter of the schema's table breaks its promise on type or absence.
     pub fn take(&mut self) -> Result<RecordBatch, ArrowError> {
-        self.rows = 0;
-        let arrays = self.columns.iter_mut().map(|(_, column)| column.finish()).collect();
+        let rows = std::mem::take(&mut self.rows);
+        let arrays = self.columns.iter_mut().map(|(_, column)| column.finish());
+        let more = self.more.iter().map(|(_, value)| {
+            let mut column = Column::new(&constant_type(&value));
+            (0..rows).for_each(|_| column.push(&value, &mut self.text));
+            column.finish()
+        });
+        let arrays = arrays.chain(more).collect();
         RecordBatch::try_new(self.schema.clone(), arrays)
     }
 }

@@ -4,20 +4,39 @@
 //! two.
 
 use super::ndjson::{plain, write_value};
-use super::schema::{Context, Field, Row, Stream, Value};
+use super::schema::{Context, Field, Fields, Row, Stream, Value};
 
 /// Writes the records of one stream.
 #[derive(Clone, Debug)]
 pub struct Writer {
     fields: Vec<&'static Field>,
     cell: Vec<u8>,
+    /// Cells that are the same in every line, and their names, each after a comma.
+    constant: Vec<u8>,
+    names: Vec<u8>,
 }
 
 impl Writer {
     /// A writer of all fields of `stream`.
     #[must_use]
     pub fn new(stream: Stream) -> Self {
-        Self { fields: stream.fields().collect(), cell: Vec::new() }
+        let (constant, names) = (Vec::new(), Vec::new());
+        Self { fields: stream.fields().collect(), cell: Vec::new(), constant, names }
+    }
+
+    /// The same writer, with `fields` as last columns.
+    #[must_use]
+    pub fn with(mut self, fields: &Fields) -> Self {
+        for (name, value) in fields.iter() {
+            self.names.push(b',');
+            self.names.extend_from_slice(name.as_bytes());
+            self.constant.push(b',');
+            match value {
+                Value::Text(text) => quoted(&mut self.constant, text.as_bytes()),
+                value => plain(&mut self.constant, &value),
+            }
+        }
+        self
     }
 
     /// Appends the header line.
@@ -28,6 +47,7 @@ impl Writer {
             }
             out.extend_from_slice(field.name.as_bytes());
         }
+        out.extend_from_slice(&self.names);
         out.push(b'\n');
     }
 
@@ -54,6 +74,7 @@ impl Writer {
                 }
             }
         }
+        out.extend_from_slice(&self.constant);
         out.push(b'\n');
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::schema::{Context, Row, Stream};
+use super::schema::{Context, Fields, Row, Stream};
 use super::{csv, ndjson};
 use crate::config::Format;
 use crate::detect::{Alert, TaggedSlice};
@@ -41,12 +41,27 @@ impl<W: Write + Send> Encoder<W> {
     /// # Errors
     /// Of `writer`; [`io::ErrorKind::Unsupported`] for Parquet in a build without it.
     pub fn new(format: Format, stream: Stream, writer: W) -> io::Result<Self> {
+        Self::with_fields(format, stream, &Fields::default(), writer)
+    }
+
+    /// As [`new`](Self::new), with `fields` of the operator's own after those of the stream.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_fields(
+        format: Format,
+        stream: Stream,
+        fields: &Fields,
+        writer: W,
+    ) -> io::Result<Self> {
         let text = match format {
-            Format::Ndjson => Text::Ndjson(ndjson::Writer::new(stream)),
-            Format::Csv => Text::Csv { writer: csv::Writer::new(stream), header: false },
+            Format::Ndjson => Text::Ndjson(ndjson::Writer::new(stream).with(fields)),
+            Format::Csv => {
+                Text::Csv { writer: csv::Writer::new(stream).with(fields), header: false }
+            }
             #[cfg(feature = "parquet")]
             Format::Parquet => {
-                let writer = Box::new(super::parquet::Writer::new(stream, writer)?);
+                let writer = Box::new(super::parquet::Writer::new(stream, fields, writer)?);
                 return Ok(Self { stream, form: Form::Parquet(writer) });
             }
             #[cfg(not(feature = "parquet"))]

@@ -6,7 +6,7 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use super::schema::{Context, Field, Row, Stream, Value};
+use super::schema::{Context, Field, Fields, Row, Stream, Value};
 use crate::detect::{Evidence, RuleMeta, Technique};
 use crate::net::Addr;
 
@@ -14,6 +14,8 @@ use crate::net::Addr;
 #[derive(Clone, Debug)]
 pub struct Writer {
     steps: Vec<Step>,
+    /// Members that are the same in every object, each after a comma.
+    constant: Vec<u8>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,7 +50,19 @@ impl Writer {
         if group.is_some() {
             steps.push(Step::Close);
         }
-        Self { steps }
+        Self { steps, constant: Vec::new() }
+    }
+
+    /// The same writer, with `fields` at the end of each object.
+    #[must_use]
+    pub fn with(mut self, fields: &Fields) -> Self {
+        for (name, value) in fields.iter() {
+            self.constant.push(b',');
+            string(&mut self.constant, name);
+            self.constant.push(b':');
+            write_value(&mut self.constant, &value);
+        }
+        self
     }
 
     /// Appends `row` as one JSON object, without a newline.
@@ -71,6 +85,8 @@ impl Writer {
                 }
             }
         }
+        // No record is without fields, so there is one before the comma.
+        out.extend_from_slice(&self.constant);
         out.push(b'}');
     }
 

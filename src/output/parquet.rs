@@ -12,7 +12,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
 use super::arrow::{Columns, schema};
-use super::schema::{Context, Kind, Row, Stream, VERSION};
+use super::schema::{Context, Fields, Kind, Row, Stream, VERSION};
 
 /// Rows that are handed to the column writers at once.
 const BATCH_ROWS: usize = 4_096;
@@ -29,11 +29,11 @@ pub struct Writer<W: Write + Send> {
 }
 
 impl<W: Write + Send> Writer<W> {
-    /// A file of all fields of `stream`. Key-value metadata says `weir.stream` and `weir.schema`.
+    /// A file of all fields of `stream`, and `more` of the operator's own. Key-value metadata says `weir.stream` and `weir.schema`.
     ///
     /// # Errors
     /// Of `writer`.
-    pub fn new(stream: Stream, writer: W) -> io::Result<Self> {
+    pub fn new(stream: Stream, more: &Fields, writer: W) -> io::Result<Self> {
         let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("a level that zstd has");
         let name = match stream {
             Stream::Slices => "slices",
@@ -55,8 +55,9 @@ impl<W: Write + Send> Writer<W> {
             }
         }
         let properties = Some(properties.build());
-        let writer = ArrowWriter::try_new(writer, schema(stream), properties).map_err(io_error)?;
-        Ok(Self { columns: Columns::new(stream), writer })
+        let schema = schema(stream, more);
+        let writer = ArrowWriter::try_new(writer, schema, properties).map_err(io_error)?;
+        Ok(Self { columns: Columns::new(stream, more), writer })
     }
 
     /// Takes `rows` in; they reach the writer when their row group is full.

@@ -127,7 +127,8 @@ pub(crate) fn slice() -> impl Strategy<Value = TaggedSlice> {
         let (id, number, last, end_reason, records) = head;
         let flow_id = FlowId(id);
         let slice = Slice { flow_id, number, last, end_reason, records, flow, fired: Vec::new() };
-        TaggedSlice { slice, rules }
+        let excluded = rules.is_empty().then(|| "lab".into());
+        TaggedSlice { slice, rules, excluded }
     })
 }
 
@@ -158,5 +159,6 @@ pub(crate) fn context() -> Context {
         sites: vec!["default".into(), "north, east".into()],
         exporters: [(Addr::v4(7), "edge".to_owned())].into(),
         community_id: true,
+        ..Context::default()
     }
 }

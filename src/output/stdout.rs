@@ -23,7 +23,8 @@ impl<W: Write + Send> StreamSink<W> {
     /// # Errors
     /// As [`Encoder::new`].
     pub fn new(format: Format, select: Select, context: Context, writer: W) -> io::Result<Self> {
-        let encoder = Encoder::new(format, Stream::from(select), writer)?;
+        let stream = Stream::from(select);
+        let encoder = Encoder::with_fields(format, stream, &context.fields, writer)?;
         Ok(Self { select, context, encoder })
     }
 
@@ -92,7 +93,7 @@ mod tests {
     fn slice(last: i64, id: u128, number: u32) -> TaggedSlice {
         let mut slice = Slice { flow_id: FlowId(id), number, ..Slice::default() };
         slice.flow.last = Micros(last);
-        TaggedSlice { slice, rules: Vec::new() }
+        TaggedSlice { slice, ..TaggedSlice::default() }
     }
 
     fn alert(time: i64, id: u128) -> Alert {

@@ -4,10 +4,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 
-use super::schema::{Kind, Value};
+use super::schema::{Fields, Kind, Value};
 use super::stdout::StreamSink;
 use super::{Batch, Context, Encoder, Row, Stream, sample};
-use crate::config::{Format, Select};
+use crate::config::{Config, FieldValue, Format, Select};
 use crate::decode::slices::NdjsonDecoder;
 use crate::detect::{Alert, RuleMeta, TaggedSlice, Technique};
 use crate::flow::{Biflow, Slice};
@@ -125,6 +125,7 @@ fn twin_of_slice(tagged: &TaggedSlice, context: &Context) -> Json {
         "records": counter(slice.records),
         "sigma_rule_ids": tagged.rules.iter().map(|r| r.id.clone()).collect::<Vec<_>>(),
         "sigma_detections": tagged.rules.iter().map(|r| detection(r)).collect::<Vec<_>>(),
+        "excluded": tagged.excluded,
     });
     finish(twin_of_flow(&slice.flow, context), more)
 }
@@ -368,5 +369,72 @@ proptest! {
     ) {
         parquet_equals_ndjson(Stream::Slices, &slices.iter().map(Row::from).collect::<Vec<_>>());
         parquet_equals_ndjson(Stream::Alerts, &alerts.iter().map(Row::from).collect::<Vec<_>>());
+    }
+}
+
+/// Fields of the operator's own, of each type, in every format.
+fn own_fields() -> Fields {
+    let mut config = Config::default();
+    let text = FieldValue::Text("a, \"b\"\n".to_owned());
+    let fields =
+        [("tenant", text), ("rack", FieldValue::Integer(-7)), ("lab", FieldValue::Bool(true))];
+    config.sensor.fields = fields.map(|(name, value)| (name.to_owned(), value)).into();
+    Context::of(&config).fields
+}
+
+fn with_own(format: Format, rows: &[Row<'_>]) -> Vec<u8> {
+    let fields = own_fields();
+    let encoder = Encoder::with_fields(format, Stream::Slices, &fields, Vec::new());
+    let mut encoder = encoder.expect("a known format");
+    encoder.rows(rows.iter().copied(), &sample::context()).expect("memory takes all");
+    encoder.finish().expect("memory takes all")
+}
+
+#[test]
+fn fields_of_the_operators_own_come_last() {
+    let slices = [TaggedSlice::default(), TaggedSlice::default()];
+    let rows: Vec<Row<'_>> = slices.iter().map(Row::from).collect();
+    let json = with_own(Format::Ndjson, &rows);
+    let json = String::from_utf8(json).expect("JSON is UTF-8");
+    assert_eq!(json.lines().count(), 2);
+    for line in json.lines() {
+        assert!(line.ends_with(r#","lab":true,"rack":-7,"tenant":"a, \"b\"\n"}"#), "{line}");
+        let line: Json = serde_json::from_str(line).expect(line);
+        assert_eq!(line["schema"], json!(super::schema::VERSION));
+    }
+    let text = with_own(Format::Csv, &rows);
+    let mut csv = csv::Reader::from_reader(&*text);
+    let header = csv.headers().expect("a header").clone();
+    let last = |record: &csv::StringRecord| {
+        record.iter().skip(record.len() - 3).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(last(&header), ["lab", "rack", "tenant"]);
+    for record in csv.records() {
+        assert_eq!(last(&record.expect("a row")), ["true", "-7", "a, \"b\"\n"]);
+    }
+    let empty = String::from_utf8(with_own(Format::Csv, &[])).expect("text");
+    assert!(empty.ends_with(",lab,rack,tenant\n"), "{empty}");
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn fields_of_the_operators_own_are_columns() {
+    use std::io::Write as _;
+
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::Int64Type;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    let slices = [TaggedSlice::default(), TaggedSlice::default()];
+    let rows: Vec<Row<'_>> = slices.iter().map(Row::from).collect();
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(&with_own(Format::Parquet, &rows)).expect("room");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("a Parquet file");
+    let batch = reader.build().expect("a reader").next().expect("a batch").expect("whole");
+    let column = |name: &str| batch.column_by_name(name).expect(name);
+    for row in 0..2 {
+        assert!(column("lab").as_boolean().value(row));
+        assert_eq!(column("rack").as_primitive::<Int64Type>().value(row), -7);
+        assert_eq!(column("tenant").as_string::<i32>().value(row), "a, \"b\"\n");
     }
 }

@@ -36,13 +36,13 @@ pub struct WorkTree {
 }
 
 impl Listing {
-    /// Lists the files that `config` names for rules and feeds. What cannot be listed is a part of
+    /// Lists the files that `config` names for rules, exclusions, placeholders and feeds. What cannot be listed is a part of
     /// the listing too: it may come back.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let mut listing = Self::default();
         let mut folders = BTreeSet::new();
-        for directory in &config.rules.directories {
+        for directory in config.rules.directories.iter().chain(&config.rules.exclusions) {
             folders.insert(directory.clone());
             match rules::files(std::slice::from_ref(directory)) {
                 Ok(files) => {
@@ -56,9 +56,10 @@ impl Listing {
                 }
             }
         }
-        for feed in &config.rules.feed {
-            folders.extend(feed.path.parent().map(Path::to_owned));
-            listing.add(feed.path.clone());
+        let feeds = config.rules.feed.iter().map(|feed| &feed.path);
+        for file in feeds.chain(&config.rules.placeholders) {
+            folders.extend(file.parent().map(Path::to_owned));
+            listing.add(file.clone());
         }
         for path in tops(&folders) {
             let git = git_folder(&path);

@@ -15,6 +15,7 @@ pub mod affinity;
 pub mod capture;
 pub mod collect;
 pub mod exchange;
+mod excluded;
 pub mod feeds;
 mod hunt;
 pub mod listing;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +13,8 @@ use crate::config::Config;
 use crate::detect::RuleMeta;
 use crate::detect::sigma::correlate::Taps;
 use crate::detect::sigma::{
-    Costs, Interner, LoadReport, Options, Reason, Rejected, RuleIndex, RuleSet, Source, Traffic,
+    Costs, ExclusionMeta, Interner, LoadReport, Options, Placeholders, Reason, Rejected, RuleIndex,
+    RuleSet, Source, Traffic,
 };
 use crate::detect::suppress::Limits;
 use crate::flow::Biflow;
@@ -30,6 +32,8 @@ pub struct RuleBook {
     /// Of which rules not every alert leaves.
     pub limits: Limits,
     known: Vec<Option<Known>>,
+    /// Every exclusion that was in force once, by its interned id.
+    exclusions: Vec<Option<Arc<ExclusionMeta>>>,
     /// Whether any rule's matches are sent when its flow ends.
     taps_ends: bool,
     /// What rules cost, by worker.
@@ -115,6 +119,21 @@ impl RuleBook {
         rules.into_iter().map(shown).collect()
     }
 
+    /// The title of the exclusion with this interned id; also of one that is gone since.
+    #[must_use]
+    pub fn exclusion(&self, uid: u16) -> Option<Arc<str>> {
+        let meta = self.exclusions.get(usize::from(uid))?.as_ref()?;
+        Some(Arc::clone(&meta.title))
+    }
+
+    /// From counts by interned id: each exclusion's id and count.
+    pub fn excluded<'a>(&'a self, counts: &'a [u64]) -> impl Iterator<Item = (&'a str, u64)> {
+        let all = self.exclusions.iter().enumerate();
+        all.filter_map(|(uid, meta)| {
+            Some((meta.as_ref()?.id.as_str(), counts.get(uid).copied().unwrap_or(0)))
+        })
+    }
+
     fn known(&self, uid: u32) -> Option<&Known> {
         self.known.get(uid as usize)?.as_ref()
     }
@@ -136,6 +155,7 @@ struct Loader {
     known: Vec<Option<Known>>,
     /// Snapshots that were in force: freed here, so that no worker has to.
     retired: Vec<Arc<RuleBook>>,
+    exclusions: Vec<Option<Arc<ExclusionMeta>>>,
 }
 
 impl Rules {
@@ -195,6 +215,14 @@ impl Rules {
             let (meta, silent, taps) = (Arc::clone(&rule.meta), rule.silent, rule.taps);
             loader.known[uid] = Some(Known { meta, silent, taps });
         }
+        for exclusion in set.exclusions() {
+            let uid = usize::from(exclusion.meta.uid);
+            if loader.exclusions.len() <= uid {
+                loader.exclusions.resize(uid + 1, None);
+            }
+            loader.exclusions[uid] = Some(Arc::clone(&exclusion.meta));
+        }
+        let exclusions = loader.exclusions.clone();
         let generation = self.book.load().generation + 1;
         let taps_ends = set.rules().iter().any(|rule| rule.taps.at_end);
         let (limits, known) = (options.limits.clone(), loader.known.clone());
@@ -203,6 +231,7 @@ impl Rules {
             generation,
             limits,
             known,
+            exclusions,
             taps_ends,
             costs: Mutex::default(),
         });
@@ -220,7 +249,9 @@ impl Rules {
 
 /// Rules that are no rules, apart from those that have no meaning on flows.
 pub fn invalid(report: &LoadReport) -> impl Iterator<Item = &Rejected> {
-    let broken = |r: &&Rejected| matches!(r.reason, Reason::Syntax(_) | Reason::TooLarge { .. });
+    let broken = |r: &&Rejected| {
+        matches!(r.reason, Reason::Syntax(_) | Reason::TooLarge { .. } | Reason::NotUtf8(_))
+    };
     report.rejected.iter().filter(broken)
 }
 
@@ -240,24 +271,65 @@ pub fn options(config: &Config) -> Options {
     }
 }
 
-/// Reads every `*.yml` and `*.yaml` below `directories`, in the order of their paths.
+/// Reads the rules, exclusions and placeholders that `config` names: the sources, and how they are
+/// to be compiled. A file that is not UTF-8 is among the options' unreadable ones.
+///
+/// # Errors
+/// The first directory or file that cannot be read, by its name, and but for rules by its key;
+/// placeholders that are none.
+pub fn gather(config: &Config) -> io::Result<(Vec<Source>, Options)> {
+    let under =
+        |key: &str, error: io::Error| io::Error::new(error.kind(), format!("{key}: {error}"));
+    let rules = &config.rules;
+    let mut options = options(config);
+    let unreadable = &mut options.unreadable;
+    let sources = read(&rules.directories, unreadable)?;
+    let exclusions = read(&rules.exclusions, unreadable);
+    options.exclusions = exclusions.map_err(|error| under("rules.exclusions", error))?;
+    if let Some(path) = &rules.placeholders {
+        let found = placeholders(path);
+        options.placeholders = found.map_err(|error| under("rules.placeholders", error))?;
+    }
+    Ok((sources, options))
+}
+
+fn placeholders(path: &Path) -> io::Result<Placeholders> {
+    let text = fs::read_to_string(path).map_err(|error| named(path, &error))?;
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    Placeholders::parse(&text).map_err(|error| named(path, &invalid(error)))
+}
+
+/// Reads every `*.yml` and `*.yaml` below `directories`, in the order of their paths. Files that
+/// are not UTF-8 become `unreadable`.
 ///
 /// # Errors
 /// The first directory or file that cannot be read, by name.
-pub fn read(directories: &[PathBuf]) -> std::io::Result<Vec<Source>> {
-    let files = files(directories)?.into_iter();
-    let read = |path: PathBuf| {
-        let text = fs::read_to_string(&path).map_err(|error| named(&path, &error))?;
-        Ok(Source { file: path.display().to_string(), text })
-    };
-    files.map(read).collect()
+pub fn read(directories: &[PathBuf], unreadable: &mut Vec<Rejected>) -> io::Result<Vec<Source>> {
+    let files = files(directories)?;
+    let mut sources = Vec::with_capacity(files.len());
+    for path in files {
+        let octets = fs::read(&path).map_err(|error| named(&path, &error))?;
+        let file = path.display().to_string();
+        match String::from_utf8(octets) {
+            Ok(text) => sources.push(Source { file, text }),
+            Err(error) => {
+                let at = error.utf8_error().valid_up_to();
+                let before = &error.as_bytes()[..at];
+                let breaks = before.iter().filter(|&&octet| octet == b'\n').count();
+                let line = u32::try_from(breaks + 1).unwrap_or(u32::MAX);
+                let (title, id, reason) = (String::new(), String::new(), Reason::NotUtf8(at));
+                unreadable.push(Rejected { file, line, title, id, reason });
+            }
+        }
+    }
+    Ok(sources)
 }
 
 /// Every `*.yml` and `*.yaml` below `directories`, in order. What git keeps for itself is left out.
 ///
 /// # Errors
 /// The first directory that cannot be read, by name.
-pub fn files(directories: &[PathBuf]) -> std::io::Result<Vec<PathBuf>> {
+pub fn files(directories: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for directory in directories {
         walk(directory, 0, &mut files)?;
@@ -267,14 +339,14 @@ pub fn files(directories: &[PathBuf]) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn walk(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+fn walk(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<()> {
     if path.is_file() {
         files.push(path.to_owned());
         return Ok(());
     }
     if depth > DEPTH_MAX {
         let message = format!("{}: folders nest deeper than {DEPTH_MAX}", path.display());
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, message));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     for entry in fs::read_dir(path).map_err(|error| named(path, &error))? {
         let path = entry.map_err(|error| named(path, &error))?.path();
@@ -291,6 +363,6 @@ fn walk(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Result<
     Ok(())
 }
 
-fn named(path: &Path, error: &std::io::Error) -> std::io::Error {
-    std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -32,6 +32,8 @@ pub struct Tagger<'a> {
     pub costs: &'a Costs,
     /// Takes some of the flows that open.
     pub sampler: &'a mut Sampler,
+    /// Flows kept from rules, by the exclusion's interned id.
+    pub excluded: &'a mut Vec<u64>,
     /// Scratch, empty between calls.
     pub hits: &'a mut Vec<RuleIndex>,
     /// To the exchange.
@@ -86,7 +88,7 @@ impl Tagger<'_> {
 
     pub(super) fn detect(&mut self, flow: &mut impl Told, phase: Phase) {
         let set = &self.book.set;
-        if set.rules().is_empty() {
+        if set.rules().is_empty() && set.exclusions().is_empty() || self.is_excluded(flow, phase) {
             return;
         }
         let phase = self.phase(flow, phase);
@@ -176,10 +178,11 @@ impl FoldSink for Tagger<'_> {
         if !self.ships {
             return;
         }
+        let excluded = flow.memory.excluded.and_then(|uid| self.book.exclusion(uid));
         for mut slice in slices {
             slice.fired.extend_from_slice(&flow.memory.fired);
-            let rules = self.book.metas(&slice.fired).collect();
-            self.batch.slices.push(TaggedSlice { slice, rules });
+            let (rules, excluded) = (self.book.metas(&slice.fired).collect(), excluded.clone());
+            self.batch.slices.push(TaggedSlice { slice, rules, excluded });
         }
     }
 }
@@ -198,7 +201,7 @@ impl Shown {
 
 impl FlowSink for Tagger<'_> {
     fn watches(&self) -> bool {
-        !self.book.set.rules().is_empty()
+        !self.book.set.rules().is_empty() || !self.book.set.exclusions().is_empty()
     }
 
     fn opened(&mut self, flow: &mut LiveFlow<'_>) {
@@ -233,6 +236,7 @@ impl FlowSink for Tagger<'_> {
         }
         let slice = flow.slice(cut);
         let rules = self.book.metas(&slice.fired).collect();
-        self.batch.slices.push(TaggedSlice { slice, rules });
+        let excluded = flow.memory.excluded.and_then(|uid| self.book.exclusion(uid));
+        self.batch.slices.push(TaggedSlice { slice, rules, excluded });
     }
 }

@@ -73,6 +73,7 @@ pub struct Worker {
     costs: Arc<Costs>,
     costs_of: u32,
     sampler: Sampler,
+    excluded: Vec<u64>,
     hits: Vec<RuleIndex>,
     messages: Vec<Message>,
     outbox: Outbox,
@@ -111,6 +112,7 @@ impl Worker {
             costs: Arc::default(),
             costs_of: 0,
             sampler: Sampler::default(),
+            excluded: Vec::new(),
             hits: Vec::new(),
             messages: Vec::new(),
             outbox,
@@ -163,6 +165,7 @@ impl Worker {
             alerts: &mut self.alerts,
             costs: &self.costs,
             sampler: &mut self.sampler,
+            excluded: &mut self.excluded,
             hits: &mut self.hits,
             messages: &mut self.messages,
             arrived: None,
@@ -213,6 +216,7 @@ impl Worker {
             alerts: &mut self.alerts,
             costs: &self.costs,
             sampler: &mut self.sampler,
+            excluded: &mut self.excluded,
             hits: &mut self.hits,
             messages: &mut self.messages,
             arrived: None,
@@ -270,6 +274,7 @@ impl Worker {
 
     fn publish(&mut self, began: Instant) {
         self.ledgers.detections.alerts.clone_from(&self.alerts);
+        self.ledgers.detections.excluded.clone_from(&self.excluded);
         let folded: usize = self.folds.iter().map(Fold::len).sum();
         let entries = folded + self.tables.iter().map(FlowTable::len).sum::<usize>();
         let slot = self.slot();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{self, Config, Problem};
 use crate::detect::sigma::{Options, Rejected, Source};
 use crate::detect::suppress;
+use crate::output::schema;
 use crate::pipeline::feeds::{FeedFileError, Feeds};
 use crate::pipeline::rules;
 
@@ -24,8 +25,8 @@ pub enum LoadError {
     /// Its content is wrong; one line each.
     #[error("{}", lines(.0))]
     Problems(Vec<Problem>),
-    /// A rule directory or file cannot be read.
-    #[error("rules.directories: {0}")]
+    /// A directory or file of rules cannot be read.
+    #[error("{0}")]
     Rules(io::Error),
     /// A feed cannot be used.
     #[error(transparent)]
@@ -50,25 +51,35 @@ pub fn config(path: &Path) -> Result<Config, LoadError> {
     let text = fs::read_to_string(path);
     let text = text.map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
     let name = path.display().to_string();
-    let config = config::parse_with(&name, &text, |config| suppress::check(&config.rules));
+    let config = config::parse_with(&name, &text, |config| {
+        [suppress::check(&config.rules), schema::check_fields(config)].concat()
+    });
     let mut config = config.map_err(LoadError::Problems)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let absolute = |place: &mut PathBuf| *place = folder.join(&*place);
     config.rules.directories.iter_mut().for_each(absolute);
     config.rules.feed.iter_mut().for_each(|feed| absolute(&mut feed.path));
+    config.rules.exclusions.iter_mut().for_each(absolute);
+    config.rules.placeholders.iter_mut().for_each(absolute);
     config.output.files.iter_mut().for_each(|files| absolute(&mut files.directory));
     absolute(&mut config.sensor.state_directory);
     Ok(config)
 }
 
-/// Reads the rules and feeds that `config` names. Feeds that stand as they stood are not read
-/// again.
+/// Reads the rules and feeds that `config` names, and what they are compiled with. Feeds that stand
+/// as they stood are not read again.
 ///
 /// # Errors
 /// [`LoadError::Rules`], [`LoadError::Feed`].
 pub fn rules(config: &Config, feeds: &mut Feeds) -> Result<(Vec<Source>, Options), LoadError> {
-    let sources = rules::read(&config.rules.directories).map_err(LoadError::Rules)?;
-    let mut options = rules::options(config);
+    let gathered = rules::gather(config).map_err(|error| match error.to_string() {
+        keyed if keyed.starts_with("rules.") => LoadError::Rules(error),
+        text => {
+            let text = format!("rules.directories: {text}");
+            LoadError::Rules(io::Error::new(error.kind(), text))
+        }
+    });
+    let (sources, mut options) = gathered?;
     options.feeds = feeds.read(&config.rules.feed)?;
     Ok((sources, options))
 }

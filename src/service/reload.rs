@@ -354,5 +354,7 @@ fn report_rules(book: &RuleBook) {
     for warning in &report.warnings {
         tracing::warn!("{warning}");
     }
-    tracing::info!(loaded = report.loaded, rejected = report.rejected.len(), "rules loaded");
+    let (loaded, rejected) = (report.loaded, report.rejected.len());
+    let (filters, exclusions) = (report.filters, report.exclusions);
+    tracing::info!(loaded, rejected, filters, exclusions, "rules loaded");
 }

@@ -86,7 +86,12 @@ impl Status for SensorStatus {
         let book = self.shared.rules.book();
         let totals = self.exporters.totals.load();
         let slots = self.shared.board.slots().iter();
+        let report = book.set.report();
+        let excluded = book.excluded(&ledgers.detections.excluded);
+        let excluded = excluded.map(|(id, n)| (id.to_owned(), n)).collect();
         Snapshot {
+            excluded,
+            filters: (report.filters as u64, report.exclusions as u64),
             ledgers,
             entries: self.shared.board.entries(),
             threads: slots.map(|s| (s.name().to_owned(), s.beats(), s.busy_us())).collect(),

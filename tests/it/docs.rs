@@ -36,6 +36,7 @@ fn the_shipped_configuration_shows_every_key_with_its_default() {
             line.split('=').next().is_some_and(|name| name.trim() == key)
         })
     };
+    want.rules.placeholders = Some("placeholders.yml".into());
     want.input.capture = Some(config::Capture::default());
     want.site = vec![config::Site::default()];
     want.exporter = vec![config::Exporter::default()];

@@ -38,7 +38,7 @@ fn batch(from: u32, to: u32) -> Arc<Batch> {
         }
         let slice = Slice { flow_id, number, flow, ..Slice::default() };
         let rules = if tagged { vec![rule.clone()] } else { Vec::new() };
-        batch.slices.push(TaggedSlice { slice, rules });
+        batch.slices.push(TaggedSlice { slice, rules, excluded: None });
     }
     Arc::new(batch)
 }

@@ -114,8 +114,8 @@ impl Run {
     pub(crate) fn replay(&self, files: &[PathBuf]) -> Replayed {
         let sink = Arc::new(Memory::default());
         let rules = Rules::default();
-        let sources = rules::read(&self.config.rules.directories).expect("readable rules");
-        rules.load(&sources, &rules::options(&self.config));
+        let (sources, options) = rules::gather(&self.config).expect("readable rules");
+        rules.load(&sources, &options);
         let outputs = Outputs::waiting(vec![Arc::clone(&sink) as Arc<dyn Sink>]);
         let shared = Arc::new(Shared {
             rules: Arc::new(rules),

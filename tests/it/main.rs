@@ -35,9 +35,11 @@ mod sigma;
 mod sigma_cases;
 mod sigma_decisions;
 mod sigma_differential;
+mod sigma_filters;
 mod sigma_index;
 mod sigma_law;
 mod sigma_load;
+mod sigma_others;
 mod sigma_vectors;
 #[allow(dead_code, reason = "used by the modules that need vectors")]
 mod support;

@@ -190,7 +190,8 @@ impl Worker {
         let prefix = format!("{}-{start}", self.prefix);
         let Files { directory, format, select, .. } = &self.config;
         let part = Part::create(directory, &prefix, &mut self.seq, format.extension())?;
-        let encoder = Encoder::new(*format, Stream::from(*select), part.file.try_clone()?)?;
+        let (stream, fields) = (Stream::from(*select), &self.shared.context.load().fields);
+        let encoder = Encoder::with_fields(*format, stream, fields, part.file.try_clone()?)?;
         let since = Instant::now();
         Ok(Open { part, encoder, since, look_at: since + LOOK, records: 0, whole: 0 })
     }

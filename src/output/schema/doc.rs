@@ -20,6 +20,10 @@ columns, in their order and types; everything after them is what Weir adds.
 - **Parquet**: zstd; a field that is absent is null, lists of texts are lists, `sigma_detections`,
   `techniques` and `evidence` are JSON as text, `rule.id` is a column of that name.
 
+The fields of `[sensor.fields]` in the configuration (`tenant = \"north\"`, say) follow on every
+record, in the order of their names: members in NDJSON, the last columns in CSV and Parquet (utf8,
+int64, boolean). They are not in the JSON Schemas, which allow them.
+
 `fwd` is initiator to responder, `bwd` the reverse. Counters are those of the slice; of an alert,
 those of the flow so far. They are as exported: multiply by `sampling_interval` for an estimate.
 ";

@@ -349,6 +349,12 @@ const RULES: &[Field] = &[
         |r, _| Value::Detections(r.rules),
         "The same rules in DetectFlow's form.",
     ),
+    maybe(
+        "excluded",
+        Text,
+        |r, _| name(r.excluded),
+        "Title of the exclusion that keeps rules from the flow.",
+    ),
 ];
 
 const MODEL: &[Field] = &[

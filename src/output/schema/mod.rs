@@ -4,6 +4,7 @@
 //! everything else is what Weir adds. Encoders, the documentation and the JSON Schema all read
 //! this table and nothing else.
 
+mod custom;
 mod doc;
 mod fields;
 
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::slice::from_ref;
 use std::sync::Arc;
 
+pub use custom::{Fields, check as check_fields};
 pub use doc::{json_schema, markdown};
 
 use crate::config::{Config, Select};
@@ -152,6 +154,8 @@ pub struct Context {
     pub exporters: BTreeMap<Addr, String>,
     /// Whether `community_id` is computed; it costs one SHA-1 a record.
     pub community_id: bool,
+    /// Fields of the operator's own.
+    pub fields: Fields,
 }
 
 impl Context {
@@ -165,6 +169,7 @@ impl Context {
             sites: std::iter::once("default".to_owned()).chain(sites).collect(),
             exporters: config.exporter.iter().filter_map(named).collect(),
             community_id: true,
+            fields: Fields::new(config.sensor.fields.clone()),
         }
     }
 }
@@ -182,6 +187,8 @@ pub struct Row<'a> {
     pub slice: Option<&'a Slice>,
     /// The alert, of an alert.
     pub alert: Option<&'a Alert>,
+    /// Title of the exclusion that keeps rules from the flow, of a slice.
+    pub excluded: Option<&'a str>,
 }
 
 impl<'a> From<&'a TaggedSlice> for Row<'a> {
@@ -193,6 +200,7 @@ impl<'a> From<&'a TaggedSlice> for Row<'a> {
             rules: &tagged.rules,
             slice: Some(slice),
             alert: None,
+            excluded: tagged.excluded.as_deref(),
         }
     }
 }
@@ -205,6 +213,7 @@ impl<'a> From<&'a Alert> for Row<'a> {
             rules: from_ref(&alert.rule),
             slice: None,
             alert: Some(alert),
+            excluded: None,
         }
     }
 }
