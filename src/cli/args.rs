@@ -230,7 +230,8 @@ pub(super) enum RulesCommand {
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// For each event, print a JSON array of the ids of the rules that match.
+    /// For each event, print a JSON array of the ids of the rules that match, and of the
+    /// correlations that it completes.
     Test {
         /// Files, or directories that are searched.
         #[arg(required = true, value_name = "DIR")]

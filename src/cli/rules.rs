@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Failure, load};
 use crate::config::Config;
+use crate::detect::sigma::correlate::Rehearsal;
 use crate::detect::sigma::{Event, Interner, RuleSet};
 use crate::pipeline::{feeds, rules};
 
@@ -49,6 +50,7 @@ pub(super) fn test(
         })?),
     };
     let mut out = BufWriter::new(io::stdout().lock());
+    let mut rehearsal = Rehearsal::new(&set);
     for (number, line) in BufReader::new(source).lines().enumerate() {
         let line = line?;
         if line.trim().is_empty() {
@@ -57,11 +59,9 @@ pub(super) fn test(
         let event = Event::parse(&line, &config.networks.home).map_err(|error| {
             Failure::Invalid(format!("{}:{}: {error}", events.display(), number + 1))
         })?;
-        let ids: Vec<&str> = set
-            .full_scan(&event.record())
-            .into_iter()
-            .map(|i| set.rule(i).meta.id.as_str())
-            .collect();
+        let (hits, alerts) = rehearsal.event(&event);
+        let rules = hits.into_iter().map(|hit| set.rule(hit).meta.id.as_str());
+        let ids: Vec<&str> = rules.chain(alerts.iter().map(|alert| &*alert.rule.id)).collect();
         serde_json::to_writer(&mut out, &ids).map_err(io::Error::from)?;
         out.write_all(b"\n")?;
     }

@@ -252,7 +252,7 @@ fn control<T: Copy>(header: &libc::msghdr, kind: libc::c_int) -> Option<T> {
     unsafe {
         let mut control = libc::CMSG_FIRSTHDR(header);
         while let Some(message) = control.as_ref() {
-            let fits = message.cmsg_len as usize >= libc::CMSG_LEN(size_of::<T>() as u32) as usize;
+            let fits = message.cmsg_len >= libc::CMSG_LEN(size_of::<T>() as u32) as usize;
             if (message.cmsg_level, message.cmsg_type) == (libc::SOL_SOCKET, kind) && fits {
                 return Some(libc::CMSG_DATA(control).cast::<T>().read_unaligned());
             }

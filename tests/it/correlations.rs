@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use weir::detect::Alert;
-use weir::detect::sigma::correlate::{Correlator, Limits, Match, RuleStats};
-use weir::detect::sigma::{Interner, Options, RuleSet, Source};
+use weir::detect::sigma::correlate::{Correlator, Limits, Match, Rehearsal, RuleStats};
+use weir::detect::sigma::{Event, Interner, Options, RuleSet, Source};
 use weir::flow::{Biflow, FlowId};
 use weir::net::Addr;
 use weir::time::{Micros, SECOND};
 
-use crate::sigma::load;
+use crate::sigma::{home, load};
+use crate::support::vectors;
 
 /// Three base rules, `a`, `b` and `c`; no test here depends on what they match.
 pub(crate) fn bases() -> String {
@@ -81,8 +82,8 @@ impl Timeline {
     /// the alerts that it completed.
     pub fn feed(&mut self, hit: Hit) -> &[Alert] {
         let before = self.alerts.len();
-        let title = format!("Rule {}", hit.rule);
-        let rule = self.set.rules().iter().find(|rule| rule.meta.title == title).expect("a base");
+        // `a`, `b` and `c` are the first of the set.
+        let rule = &self.set.rules()[usize::from(hit.rule.as_bytes()[0] - b'a')];
         self.fed += 1;
         let (flow_id, flow) = hit.flow(self.fed);
         let flow = Arc::new(flow);
@@ -488,4 +489,69 @@ fn faulty_correlations_say_why() {
         "not a correlation of flows: `dst_ip` is not in the \
               group-by of its rule `In`",
     );
+}
+
+#[test]
+fn the_examples_of_the_specification_load() {
+    let Some(folder) = vectors("sigma") else { return };
+    let folder = folder.join("sigma-specification/schema/correlation");
+    // Fields of other domains, and those that stand in for them.
+    let stand_ins = [
+        ("ComputerName", "src_ip"),
+        ("WorkstationName", "vlan"),
+        ("SourceIP", "src_ip"),
+        ("User", "dst_ip"),
+        ("dns.question.name", "application"),
+        ("BytesOut", "bytes_out"),
+        ("bytes_sent", "bytes_out"),
+        ("Image", "packets_out"),
+    ];
+    let mut loaded = 0;
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let mut text = std::fs::read_to_string(&path).expect("a file");
+        for (theirs, ours) in stand_ins {
+            text = text.replace(theirs, ours);
+        }
+        let named = text.split_once("rules:").expect("rules").1;
+        let named = named.lines().skip(1).map_while(|line| line.trim().strip_prefix("- "));
+        let mut all = text.clone() + "\n";
+        for name in named {
+            all += &bases()
+                .replace("id-a", name)
+                .split_once("---")
+                .expect("a rule")
+                .0
+                .replace("title: Rule a", "---\ntitle: Rule a")
+                .replace("name: a", &format!("name: of-{name}"));
+        }
+        let set = load(&all);
+        assert_eq!(set.correlations().len(), 1, "{}: {}", path.display(), set.report());
+        loaded += 1;
+    }
+    eprintln!("{loaded} correlations");
+    assert!(loaded >= 8, "{loaded} examples");
+}
+
+#[test]
+fn rule_test_events_run_through_correlations() {
+    let body = COUNT.to_owned() + "condition: {gte: 2}";
+    let set = load(&(bases() + &correlation("x", &body)));
+    let mut rehearsal = Rehearsal::new(&set);
+    let mut check = |event: &str, want: &[&str]| {
+        let event = Event::parse(event, &home()).expect(event);
+        let (hits, alerts) = rehearsal.event(&event);
+        let hits = hits.iter().map(|&hit| &*set.rule(hit).meta.id);
+        let found: Vec<&str> = hits.chain(alerts.iter().map(|a| &*a.rule.id)).collect();
+        assert_eq!(found, want, "{event:?}");
+    };
+    check(r#"{"src_ip": "10.0.0.1", "dst_port": 1, "ts": 10}"#, &["id-a"]);
+    check(r#"{"src_ip": "10.0.0.1", "dst_port": 2, "ts": 11}"#, &["id-b"]);
+    // It starts at 5, and comes when it ends, at 20: the first is ten seconds old and out.
+    check(r#"{"src_ip": "10.0.0.1", "dst_port": 1, "ts": 5, "duration": 15}"#, &["id-a"]);
+    // Without a time: at 20.
+    check(r#"{"src_ip": "10.0.0.1", "dst_port": 1}"#, &["id-a", "x"]);
+    // Null is a group of its own; a flow without an address is not 0.0.0.0.
+    check(r#"{"dst_port": 1}"#, &["id-a"]);
+    check(r#"{"dst_port": 1}"#, &["id-a", "x"]);
 }

@@ -8,6 +8,7 @@ mod cli;
 mod collector_vectors;
 mod community;
 mod correlated;
+mod correlation_laws;
 mod correlations;
 mod docs;
 mod elements;

@@ -4,17 +4,81 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use weir::detect::RuleMeta;
+use weir::detect::sigma::correlate::Rehearsal;
 use weir::detect::sigma::{Event, Interner, Options, RuleSet, Source};
 
 use crate::sigma::home;
 
-/// A line of `tests/rules/*.jsonl`.
+/// A line of `tests/rules/*.jsonl`: an event for a rule, or a timeline for a correlation.
 #[derive(Deserialize)]
 struct Trial {
     rule: String,
     title: String,
     fires: bool,
+    #[serde(default)]
     event: serde_json::Value,
+    #[serde(default)]
+    timeline: Vec<Stretch>,
+}
+
+/// Events that come one after the other: `count` like `event`, one each `every_s` seconds from `from_s` on.
+/// Fields in `vary`, ports and numbers or the last octet of an address, are one higher each time.
+#[derive(Deserialize)]
+struct Stretch {
+    event: serde_json::Map<String, serde_json::Value>,
+    #[serde(default)]
+    from_s: f64,
+    #[serde(default = "one")]
+    count: u32,
+    #[serde(default)]
+    every_s: f64,
+    #[serde(default)]
+    vary: Vec<String>,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+impl Stretch {
+    /// Its events, each with the microsecond at which it comes.
+    fn events(&self) -> impl Iterator<Item = (i64, Event)> {
+        (0..self.count).map(|number| {
+            let mut event = self.event.clone();
+            for name in &self.vary {
+                let value = event.get_mut(name).unwrap_or_else(|| panic!("no {name} to vary"));
+                *value = match value.as_u64() {
+                    Some(n) => (n + u64::from(number)).into(),
+                    None => next_address(value.as_str().expect("a number or an address"), number),
+                };
+            }
+            let micros = ((self.from_s + f64::from(number) * self.every_s) * 1e6) as i64;
+            event.insert("timestamp".to_owned(), micros.into());
+            event.remove("duration");
+            let text = serde_json::Value::Object(event).to_string();
+            let event = Event::parse(&text, &home()).expect("an event");
+            assert!(event.unknown.is_empty(), "{:?}", event.unknown);
+            (micros, event)
+        })
+    }
+}
+
+fn next_address(text: &str, number: u32) -> serde_json::Value {
+    let address: weir::net::Addr = text.parse().expect("an address");
+    weir::net::Addr(address.0 + u128::from(number)).to_string().into()
+}
+
+/// Whether a correlation raises an alert on the timeline.
+fn raises(set: &RuleSet, trial: &Trial) -> bool {
+    let mut events: Vec<(i64, Event)> = trial.timeline.iter().flat_map(Stretch::events).collect();
+    events.sort_by_key(|(time, _)| *time);
+    let mut rehearsal = Rehearsal::new(set);
+    let raised: Vec<_> = events.iter().flat_map(|(_, event)| rehearsal.event(event).1).collect();
+    raised.iter().any(|alert| {
+        assert!(!alert.evidence.is_empty(), "{} says why", alert.rule.title);
+        alert.rule.id == trial.rule
+    })
 }
 
 fn folder(name: &str) -> PathBuf {
@@ -38,14 +102,18 @@ fn shipped() -> RuleSet {
     RuleSet::compile(&sources, &Options::default(), &mut Interner::default())
 }
 
+fn metas(set: &RuleSet) -> impl Iterator<Item = &RuleMeta> {
+    let rules = set.rules().iter().map(|rule| &*rule.meta);
+    rules.chain(set.correlations().iter().map(|correlation| &*correlation.meta))
+}
+
 #[test]
 fn shipped_rules_load_without_a_word() {
     let set = shipped();
     assert!(set.report().rejected.is_empty(), "{}", set.report());
     assert!(set.report().warnings.is_empty(), "{}", set.report());
     assert!(set.rules().len() >= 20, "{}", set.report());
-    let correlations = set.correlations().iter().map(|correlation| &correlation.meta);
-    for meta in set.rules().iter().map(|rule| &rule.meta).chain(correlations) {
+    for meta in metas(&set) {
         assert_eq!(meta.author.as_deref(), Some("Weir"), "{}", meta.title);
         assert!(!meta.tactics.is_empty() && !meta.techniques.is_empty(), "{}", meta.title);
         for technique in &meta.techniques {
@@ -61,6 +129,11 @@ fn each_shipped_rule_fires_on_its_record_and_on_no_other() {
     for file in files(&folder("tests/rules"), "jsonl") {
         for line in file.text.lines() {
             let trial: Trial = serde_json::from_str(line).expect(line);
+            if !trial.timeline.is_empty() {
+                assert_eq!(raises(&set, &trial), trial.fires, "{}: {line}", trial.title);
+                trials.entry(trial.rule).or_default()[usize::from(trial.fires)] += 1;
+                continue;
+            }
             let event = Event::parse(&trial.event.to_string(), &home()).expect(line);
             assert!(event.unknown.is_empty(), "{}: {:?}", trial.title, event.unknown);
             let hits = set.full_scan(&event.record());
@@ -73,10 +146,10 @@ fn each_shipped_rule_fires_on_its_record_and_on_no_other() {
             trials.entry(trial.rule).or_default()[usize::from(trial.fires)] += 1;
         }
     }
-    for rule in set.rules() {
-        let counts = trials.get(&rule.meta.id).copied().unwrap_or_default();
-        assert!(counts[0] > 0 && counts[1] > 0, "{} has both records", rule.meta.title);
+    for meta in metas(&set) {
+        let counts = trials.get(&meta.id).copied().unwrap_or_default();
+        assert!(counts[0] > 0 && counts[1] > 0, "{} has both records", meta.title);
     }
-    assert_eq!(trials.len(), set.rules().len(), "no record of a rule that is gone");
+    assert_eq!(trials.len(), metas(&set).count(), "no record of a rule that is gone");
     eprintln!("{} rules", trials.len());
 }

@@ -118,6 +118,18 @@ fn events_of_all_dialects_match_alike() {
 }
 
 #[test]
+fn a_trial_runs_events_through_correlations() {
+    let bench = Bench::new();
+    let twice = "---\ntitle: Twice\nid: twice\ncorrelation:\n    type: event_count\n    rules: \
+                 [telnet]\n    timespan: 1m\n    condition: {gte: 2}\n";
+    bench.write("r/a.yml", format!("{TELNET}{twice}"));
+    let event = r#"{"dst_port": 23, "proto": 6, "ts": 1000}"#;
+    bench.write("e.jsonl", format!("{event}\n{event}\n{event}\n"));
+    let ended = bench.weir("rules test r --events e.jsonl", 0);
+    assert_eq!(ended.out, "[\"telnet\"]\n[\"telnet\",\"twice\"]\n[\"telnet\"]\n");
+}
+
+#[test]
 fn a_trial_ends_with_3_only_where_something_is_invalid() {
     let bench = Bench::new();
     bench.write("r/a.yml", TELNET).write("none/b.yml", PROCESS).write("bad/c.yml", BAD);

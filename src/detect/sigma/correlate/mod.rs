@@ -28,6 +28,7 @@ mod link;
 mod logic;
 mod parts;
 mod plan;
+mod rehearsal;
 mod ring;
 mod seen;
 mod state;
@@ -35,6 +36,7 @@ mod times;
 mod values;
 
 pub use plan::Correlation;
+pub use rehearsal::Rehearsal;
 
 pub(super) use link::{Fate, Linker};
 
@@ -153,7 +155,7 @@ impl Correlator {
         Self { limits, ..Self::default() }
     }
 
-    /// Sets how much memory the groups may take, from the next match on.
+    /// Changes how much memory the groups may take; what is over goes with the next match.
     pub const fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
