@@ -174,6 +174,11 @@ impl Config {
     fn check_rules(&self, report: &mut Report) {
         let rules = &self.rules;
         report.within("rules.waiting_max", rules.waiting_max, 1_024..=10_000_000);
+        let (all, each) = (rules.correlation_bytes_max, rules.correlation_rule_bytes_max);
+        report.within("rules.correlation_bytes_max", all, 1 << 20..=1 << 40);
+        let key = "rules.correlation_rule_bytes_max";
+        report.within(key, each, 1 << 20..=1 << 40);
+        report.at_most(key, each, "rules.correlation_bytes_max", all);
         report.within("rules.suppress_groups_max", rules.suppress_groups_max, 1..=1_000_000);
         let names = rules.suppress.iter().enumerate();
         let names = names.map(|(i, s)| (format!("rules.suppress[{i}].rule"), s.rule.as_str()));

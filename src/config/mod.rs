@@ -320,6 +320,11 @@ pub struct Rules {
     /// Matches and alerts that wait for their turn before correlations and suppression, at most:
     /// 1,024 to 10,000,000. On live input more are shed.
     pub waiting_max: usize,
+    /// Memory of the groups of all correlations, in octets: 1 MiB to 1 TiB. Of the one that takes
+    /// most, the group that was not touched for longest makes room.
+    pub correlation_bytes_max: usize,
+    /// Memory of the groups of one correlation: 1 MiB to `correlation_bytes_max`.
+    pub correlation_rule_bytes_max: usize,
     /// Groups that suppression keeps, at most: 1 to 1,000,000. The one idle for longest makes room.
     pub suppress_groups_max: usize,
     /// Rules of which not every alert leaves.
@@ -336,6 +341,8 @@ impl Default for Rules {
             enable: Vec::new(),
             disable: Vec::new(),
             waiting_max: 262_144,
+            correlation_bytes_max: 512 << 20,
+            correlation_rule_bytes_max: 256 << 20,
             suppress_groups_max: 65_536,
             suppress: Vec::new(),
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::Alert;
 use super::sigma::number::Unit;
 use super::sigma::predicate::show;
-use super::sigma::{Field, Record, names};
+use super::sigma::{Field, Record, correlate, names};
 use crate::config::{Problem, Rules};
 use crate::time::{Micros, SECOND};
 
@@ -41,6 +41,8 @@ pub struct Limits {
     groups_max: usize,
     /// Matches and alerts that wait for their turn, at most.
     pub waiting_max: usize,
+    /// Memory of the groups of correlations.
+    pub correlations: correlate::Limits,
 }
 
 impl Default for Limits {
@@ -80,6 +82,10 @@ impl Limits {
             any: None,
             groups_max: rules.suppress_groups_max,
             waiting_max: rules.waiting_max,
+            correlations: correlate::Limits {
+                bytes_total: rules.correlation_bytes_max,
+                bytes_per_rule: rules.correlation_rule_bytes_max,
+            },
         };
         for suppress in &rules.suppress {
             let limit = Arc::new(Limit {

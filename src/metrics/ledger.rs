@@ -142,6 +142,23 @@ pub struct Exchange {
     pub shed: Counts,
 }
 
+/// What one correlation did since it was loaded with its present definition, and what it holds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Correlated {
+    /// Matches of its bases that it counted.
+    pub matches: u64,
+    /// Matches that had no value to count.
+    pub without_value: u64,
+    /// How often its condition became true.
+    pub found: u64,
+    /// Groups that were dropped for lack of memory while something was in their windows.
+    pub evicted: u64,
+    /// Groups now.
+    pub groups: u64,
+    /// Octets of memory now.
+    pub bytes: u64,
+}
+
 /// What detection counts: not a ledger, as nothing has to balance, but counted beside them.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Detections {
@@ -153,6 +170,8 @@ pub struct Detections {
     pub suppression_groups: u64,
     /// Groups of suppression that made room for others.
     pub suppression_evicted: u64,
+    /// Correlations, by the rule's id; those beyond a bound summed up as `other`.
+    pub correlations: BTreeMap<String, Correlated>,
     /// Flows that exclusions kept from rules, by the exclusion's interned id; written as a sum.
     #[serde(serialize_with = "sum")]
     pub excluded: Vec<u64>,
@@ -176,6 +195,18 @@ pub struct Ledgers {
     pub sinks: BTreeMap<String, Sink>,
 }
 
+impl Correlated {
+    /// Adds `other`, line by line.
+    pub fn add(&mut self, other: &Self) {
+        self.matches += other.matches;
+        self.without_value += other.without_value;
+        self.found += other.found;
+        self.evicted += other.evicted;
+        self.groups += other.groups;
+        self.bytes += other.bytes;
+    }
+}
+
 impl Detections {
     fn merge(&mut self, other: &Self) {
         self.alerts.merge(&other.alerts);
@@ -187,6 +218,9 @@ impl Detections {
         }
         self.suppression_groups += other.suppression_groups;
         self.suppression_evicted += other.suppression_evicted;
+        for (rule, o) in &other.correlations {
+            self.correlations.entry(rule.clone()).or_default().add(o);
+        }
     }
 }
 

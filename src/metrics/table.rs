@@ -89,6 +89,11 @@ fn by_sink(snapshot: &Snapshot, read: fn(&super::ledger::Sink) -> u64) -> Sample
     sinks.map(|(name, sink)| (vec![name.clone()], read(sink))).collect()
 }
 
+fn by_correlation(snapshot: &Snapshot, read: fn(&super::ledger::Correlated) -> u64) -> Samples {
+    let correlations = snapshot.ledgers.detections.correlations.iter();
+    correlations.map(|(rule, counts)| (vec![rule.clone()], read(counts))).collect()
+}
+
 macro_rules! metrics {
     ($($kind:ident $name:literal [$($label:literal),*] $help:literal = $read:expr;)*) => {
         /// Every metric, in the order of the docs.
@@ -198,6 +203,21 @@ metrics! {
         = |s| one(s.ledgers.detections.suppression_groups);
     counter "weir_suppression_groups_evicted" [] "Groups of suppression that made room for others"
         = |s| one(s.ledgers.detections.suppression_evicted);
+    counter "weir_correlation_matches" ["rule"]
+        "Matches of base rules that a correlation counted; of those beyond the first 256 as other"
+        = |s| by_correlation(s, |c| c.matches);
+    counter "weir_correlation_matches_without_value" ["rule"]
+        "Matches that had no value for the correlation to count"
+        = |s| by_correlation(s, |c| c.without_value);
+    counter "weir_correlation_found" ["rule"] "How often the correlation's condition became true"
+        = |s| by_correlation(s, |c| c.found);
+    gauge "weir_correlation_groups" ["rule"] "Groups of the correlation"
+        = |s| by_correlation(s, |c| c.groups);
+    gauge "weir_correlation_bytes" ["rule"] "Octets of memory of the correlation's groups"
+        = |s| by_correlation(s, |c| c.bytes);
+    counter "weir_correlation_groups_evicted" ["rule"]
+        "Groups dropped for lack of memory while something was in their windows"
+        = |s| by_correlation(s, |c| c.evicted);
     counter "weir_exchange_messages" [] "Matches for correlations and alerts for suppression"
         = |s| one(s.ledgers.exchange.sent);
     counter "weir_exchange_messages_handled" [] "Those whose turn came"

@@ -30,6 +30,7 @@ use crate::detect::Alert;
 use crate::detect::sigma::correlate::{Correlator, Match};
 use crate::detect::suppress::Suppressor;
 use crate::flow::FlowId;
+use crate::metrics::ledger::Correlated;
 use crate::metrics::{Ledgers, Slot};
 use crate::output::Batch;
 use crate::time::Micros;
@@ -39,6 +40,10 @@ const PARCELS_MAX: usize = 64;
 /// Messages that a worker gathers before it sends them off in the middle of a load.
 pub const PARCEL_MESSAGES: usize = 1_024;
 /// How long the desk's thread sleeps while messages wait for the watermark, and while none does.
+/// How often what correlations hold is told, at most.
+const TELL: Duration = Duration::from_secs(1);
+/// Correlations that are told one by one; further ones are summed up.
+const CORRELATIONS_TOLD_MAX: usize = 256;
 const NAP: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(20)];
 
 /// What a worker sends to the desk.
@@ -109,6 +114,8 @@ pub struct Desk {
     /// The time of the latest match that was correlated.
     reached: Micros,
     ledgers: Ledgers,
+    /// When what correlations hold was told last.
+    told: Option<Instant>,
     /// Whether something changed since the ledgers were published.
     changed: bool,
     /// Scratch: the alerts of one match.
@@ -130,6 +137,7 @@ impl Desk {
             taken: 0,
             reached: Micros::MIN,
             ledgers: Ledgers::default(),
+            told: None,
             changed: false,
             raised: Vec::new(),
             batch: Batch::default(),
@@ -163,6 +171,9 @@ impl Desk {
     /// Works off the rest: no worker will send any more.
     pub fn finish(&mut self) {
         self.work(|_| true);
+        self.tell();
+        self.changed = true;
+        self.publish();
     }
 
     fn work(&mut self, due: impl Fn(&Waiting) -> bool) {
@@ -188,6 +199,7 @@ impl Desk {
     fn adopt(&mut self) {
         let book = self.shared.rules.book();
         if book.generation != self.book.generation {
+            self.correlator.set_limits(book.limits.correlations);
             self.correlator.adopt(&book.set);
             self.suppressor.adopt(&book.limits);
             self.book = book;
@@ -219,6 +231,11 @@ impl Desk {
     }
 
     fn publish(&mut self) {
+        if self.changed && self.told.is_none_or(|told| told.elapsed() >= TELL) {
+            self.told = Some(Instant::now());
+            self.correlator.forget(self.reached);
+            self.tell();
+        }
         if mem::take(&mut self.changed) {
             self.ledgers.exchange.waiting = self.waiting.len() as u64;
             let detections = &mut self.ledgers.detections;
@@ -228,6 +245,25 @@ impl Desk {
             self.slot().publish(&self.ledgers);
         }
         self.slot().beat();
+    }
+
+    /// Takes note of what each correlation did and holds.
+    fn tell(&mut self) {
+        let told = &mut self.ledgers.detections.correlations;
+        told.clear();
+        for stats in self.correlator.stats() {
+            let counts = stats.counts;
+            let known = told.len() < CORRELATIONS_TOLD_MAX;
+            let rule = if known { stats.rule.meta.id.as_str() } else { "other" };
+            told.entry(rule.to_owned()).or_default().add(&Correlated {
+                matches: counts.matches,
+                without_value: counts.without_value,
+                found: counts.alerts,
+                evicted: counts.evicted,
+                groups: counts.groups,
+                bytes: counts.bytes,
+            });
+        }
     }
 
     fn slot(&self) -> &Slot {

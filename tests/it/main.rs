@@ -7,6 +7,7 @@ mod captures;
 mod cli;
 mod collector_vectors;
 mod community;
+mod correlated;
 mod correlations;
 mod docs;
 mod elements;

@@ -44,8 +44,8 @@ fn shipped_rules_load_without_a_word() {
     assert!(set.report().rejected.is_empty(), "{}", set.report());
     assert!(set.report().warnings.is_empty(), "{}", set.report());
     assert!(set.rules().len() >= 20, "{}", set.report());
-    for rule in set.rules() {
-        let meta = &rule.meta;
+    let correlations = set.correlations().iter().map(|correlation| &correlation.meta);
+    for meta in set.rules().iter().map(|rule| &rule.meta).chain(correlations) {
         assert_eq!(meta.author.as_deref(), Some("Weir"), "{}", meta.title);
         assert!(!meta.tactics.is_empty() && !meta.techniques.is_empty(), "{}", meta.title);
         for technique in &meta.techniques {

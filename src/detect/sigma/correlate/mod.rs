@@ -153,6 +153,11 @@ impl Correlator {
         Self { limits, ..Self::default() }
     }
 
+    /// Sets how much memory the groups may take, from the next match on.
+    pub const fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Takes over the correlations of `set`. Those that are the same as before keep their groups.
     pub fn adopt(&mut self, set: &RuleSet) {
         let mut before: HashMap<String, Tracked> =
