@@ -12,7 +12,7 @@ TARGET      := $(or $(CARGO_TARGET_DIR),target)
 WEIR        := $(TARGET)/release/weir
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test check fmt lint doc fuzz bench install uninstall docs pcaps model model-deps model-check model-test eval
+.PHONY: help deps build demo test check fmt lint doc fuzz bench bench-sigma install uninstall docs pcaps model model-deps model-check model-test eval
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ fuzz: deps ## Every fuzz target for FUZZ_S seconds each (60).
 
 bench: build ## Side by side with nfcapd and softflowd; see benches/README.md.
 	@python3 benches/compare/compare.py --weir $(WEIR)
+
+bench-sigma: deps ## What a flow costs at 100 to 100,000 Sigma rules, beside rsigma-eval; see benches/README.md.
+	@scripts/bench-sigma.sh
 
 docs: deps ## Write the generated pages and schemas of docs/ again.
 	WEIR_BLESS=1 $(CARGO) test --locked --test it -- docs:: schema:: sigma_decisions::

@@ -1,4 +1,4 @@
-//! The admin listener: metrics, health, readiness and exporters over HTTP on loopback.
+//! The admin listener: metrics, health, readiness, exporters and rules over HTTP on loopback.
 //!
 //! It knows nothing of the pipeline: whoever assembles the sensor implements [`Status`].
 
@@ -24,6 +24,8 @@ pub trait Status: Send + Sync {
     fn snapshot(&self) -> Snapshot;
     /// The exporters' report as JSON.
     fn exporters(&self) -> serde_json::Value;
+    /// What rules cost, those that cost most first, as JSON.
+    fn rules(&self) -> serde_json::Value;
     /// Top talkers and the flows of each shard as JSON.
     fn activity(&self) -> serde_json::Value;
     /// Threads whose heartbeat stands still; empty if the sensor is alive.
@@ -94,6 +96,7 @@ fn routes(status: Arc<dyn Status>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/exporters", get(exporters))
+        .route("/rules", get(rules))
         .route("/activity", get(activity))
         .with_state(status)
 }
@@ -139,6 +142,13 @@ async fn exporters(State(status): Shared) -> Response {
     }
 }
 
+async fn rules(State(status): Shared) -> Response {
+    match tokio::task::spawn_blocking(move || status.rules()).await {
+        Ok(rules) => axum::Json(rules).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
 /// A plain HTTP GET of `path` from the admin listener at `address`, for the commands.
 ///
 /// # Errors
@@ -174,6 +184,9 @@ mod tests {
         fn exporters(&self) -> serde_json::Value {
             serde_json::json!([{"address": "192.0.2.1"}])
         }
+        fn rules(&self) -> serde_json::Value {
+            serde_json::json!([{"id": "a"}])
+        }
         fn activity(&self) -> serde_json::Value {
             serde_json::json!({"shards": [1, 2]})
         }
@@ -193,6 +206,7 @@ mod tests {
         assert!(get("/metrics").expect("200").contains("weir_flow_table_entries 3\n"));
         assert_eq!(get("/healthz").expect("200"), r#"{"status":"ok","reasons":[]}"#);
         assert_eq!(get("/exporters").expect("200"), r#"[{"address":"192.0.2.1"}]"#);
+        assert_eq!(get("/rules").expect("200"), r#"[{"id":"a"}]"#);
         assert_eq!(get("/activity").expect("200"), r#"{"shards":[1,2]}"#);
         let unready = get("/readyz").expect_err("503").to_string();
         assert!(unready.contains("503") && unready.contains("none loaded"), "{unready}");

@@ -21,6 +21,7 @@ pub mod outputs;
 pub mod replay;
 pub mod router;
 pub mod rules;
+pub mod sampler;
 pub mod shard;
 pub mod state;
 pub mod worker;

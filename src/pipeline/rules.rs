@@ -1,19 +1,23 @@
 //! The rule set in force, swapped by pointer.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use serde::Serialize;
 
 use crate::config::Config;
 use crate::detect::RuleMeta;
 use crate::detect::sigma::correlate::Taps;
 use crate::detect::sigma::{
-    ExclusionMeta, Interner, LoadReport, Options, Placeholders, Reason, Rejected, RuleSet, Source,
+    Costs, ExclusionMeta, Interner, LoadReport, Options, Placeholders, Reason, Rejected, RuleIndex,
+    RuleSet, Source, Traffic,
 };
 use crate::detect::suppress::Limits;
+use crate::flow::Biflow;
 
 /// Folders below a rule directory, at most: a link may lead back.
 const DEPTH_MAX: usize = 16;
@@ -32,6 +36,25 @@ pub struct RuleBook {
     exclusions: Vec<Option<Arc<ExclusionMeta>>>,
     /// Whether any rule's matches are sent when its flow ends.
     taps_ends: bool,
+    /// What rules cost, by worker.
+    costs: Mutex<Vec<Arc<Costs>>>,
+}
+
+/// What a rule cost since its set is in force.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct RuleCost {
+    /// Its id.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// When its truth is final: `immutable`, `monotone` or `final`.
+    pub class: String,
+    /// Under what the index has filed it.
+    pub filed: String,
+    /// On how many looks at a flow it was verified.
+    pub verified: u64,
+    /// How often it matched.
+    pub matched: u64,
 }
 
 /// What is known of a rule that ever loaded.
@@ -77,6 +100,40 @@ impl RuleBook {
         })
     }
 
+    /// Counts of the rules for one thread to write.
+    #[must_use]
+    pub fn new_costs(&self) -> Arc<Costs> {
+        let costs = Arc::new(Costs::of(&self.set));
+        self.costs.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&costs));
+        costs
+    }
+
+    /// The rules that cost most, at most `limit`, in falling order.
+    #[must_use]
+    pub fn costs(&self, limit: usize) -> Vec<RuleCost> {
+        let costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sum = |index: RuleIndex| {
+            let each = costs.iter().map(|costs| costs.read(index));
+            each.fold((0, 0), |sum, cost| (sum.0 + cost.0, sum.1 + cost.1))
+        };
+        let indices = (0..).map(RuleIndex).take(self.set.rules().len());
+        let mut rules: Vec<((u64, u64), RuleIndex)> = indices.map(|i| (sum(i), i)).collect();
+        rules.sort_unstable_by_key(|&(cost, index)| (std::cmp::Reverse(cost), index));
+        rules.truncate(limit);
+        let shown = |((verified, matched), index)| {
+            let rule = self.set.rule(index);
+            RuleCost {
+                id: rule.meta.id.to_string(),
+                title: rule.meta.title.to_string(),
+                class: format!("{:?}", rule.class).to_lowercase(),
+                filed: self.set.filed(index),
+                verified,
+                matched,
+            }
+        };
+        rules.into_iter().map(shown).collect()
+    }
+
     fn known(&self, uid: u32) -> Option<&Known> {
         self.known.get(uid as usize)?.as_ref()
     }
@@ -87,6 +144,8 @@ impl RuleBook {
 pub struct Rules {
     book: ArcSwap<RuleBook>,
     loader: Mutex<Loader>,
+    /// Flows that workers sampled, by worker.
+    sampled: Mutex<HashMap<usize, Vec<Biflow>>>,
 }
 
 /// What outlives a rule set: the interned ids, and what is known of each rule that ever loaded.
@@ -104,9 +163,22 @@ impl Rules {
         self.book.load_full()
     }
 
+    /// Takes a worker's sample of the flows it opened; it replaces that worker's last one.
+    pub fn sampled(&self, worker: usize, flows: Vec<Biflow>) {
+        self.sampled.lock().unwrap_or_else(PoisonError::into_inner).insert(worker, flows);
+    }
+
+    /// What the index learns the traffic from: the latest samples of all workers.
+    fn traffic(&self) -> Option<Arc<Traffic>> {
+        let sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
+        let flows: Vec<Biflow> = sampled.values().flatten().cloned().collect();
+        (!flows.is_empty()).then(|| Arc::new(Traffic::of(flows)))
+    }
+
     /// Compiles `sources` beside the set in force, and swaps it in. Returns the new snapshot.
     pub fn load(&self, sources: &[Source], options: &Options) -> Arc<RuleBook> {
         let mut loader = self.loader();
+        let options = &Options { traffic: self.traffic(), ..options.clone() };
         let set = RuleSet::compile(sources, options, &mut loader.interner);
         self.swap(set, options, &mut loader)
     }
@@ -121,6 +193,7 @@ impl Rules {
         options: &Options,
     ) -> Result<Arc<RuleBook>, Vec<Rejected>> {
         let mut loader = self.loader();
+        let options = &Options { traffic: self.traffic(), ..options.clone() };
         let set = RuleSet::compile(sources, options, &mut loader.interner);
         let invalid: Vec<Rejected> = invalid(set.report()).cloned().collect();
         if invalid.is_empty() { Ok(self.swap(set, options, &mut loader)) } else { Err(invalid) }
@@ -151,7 +224,15 @@ impl Rules {
         let generation = self.book.load().generation + 1;
         let taps_ends = set.rules().iter().any(|rule| rule.taps.at_end);
         let (limits, known) = (options.limits.clone(), loader.known.clone());
-        let book = Arc::new(RuleBook { set, generation, limits, known, exclusions, taps_ends });
+        let book = Arc::new(RuleBook {
+            set,
+            generation,
+            limits,
+            known,
+            exclusions,
+            taps_ends,
+            costs: Mutex::default(),
+        });
         self.book.store(Arc::clone(&book));
         book
     }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::exchange::Message;
 use super::rules::RuleBook;
+use super::sampler::Sampler;
 use crate::detect::alert::alert_id;
 use crate::detect::sigma::correlate::Match;
-use crate::detect::sigma::{Class, Phase, Record, RuleIndex};
+use crate::detect::sigma::{Class, Costs, Phase, Record, RuleIndex};
 use crate::detect::{Alert, TaggedSlice};
 use crate::flow::{Biflow, Cut, FlowId, FlowSink, FoldSink, FoldedFlow, LiveFlow, Memory, Slice};
 use crate::metrics::Counts;
@@ -29,6 +30,10 @@ pub struct Tagger<'a> {
     pub alerts: &'a mut Counts,
     /// Flows kept from rules, by the exclusion's interned id.
     pub excluded: &'a mut Vec<u64>,
+    /// What rules cost this worker.
+    pub costs: &'a Costs,
+    /// Takes some of the flows that open.
+    pub sampler: &'a mut Sampler,
     /// Scratch, empty between calls.
     pub hits: &'a mut Vec<RuleIndex>,
     /// To the exchange.
@@ -87,7 +92,7 @@ impl Tagger<'_> {
         let phase = self.phase(flow, phase);
         let mut shown = Shown(None);
         let mut hits = mem::take(self.hits);
-        set.scan(phase, flow.view(), flow.fired(), &mut hits);
+        set.scan_counted(phase, flow.view(), flow.fired(), self.costs, &mut hits);
         for index in hits.drain(..) {
             let rule = set.rule(index);
             if !flow.memory().fired.push(rule.meta.uid) {
@@ -197,6 +202,7 @@ impl FlowSink for Tagger<'_> {
     }
 
     fn opened(&mut self, flow: &mut LiveFlow<'_>) {
+        self.sampler.opened(flow.view());
         self.detect(flow, Phase::Opened);
     }
 

@@ -9,9 +9,10 @@ use crossbeam_channel::{Receiver, Sender};
 use super::exchange::{Message, Outbox, PARCEL_MESSAGES};
 use super::outputs::Outputs;
 use super::router::Load;
-use super::rules::Rules;
+use super::rules::{RuleBook, Rules};
+use super::sampler::Sampler;
 use super::shard::Tagger;
-use crate::detect::sigma::RuleIndex;
+use crate::detect::sigma::{Costs, RuleIndex};
 use crate::flow::params::Params;
 use crate::flow::{FlowTable, Fold};
 use crate::metrics::{Activity, Board, Counts, Ledgers, Slot, Talkers};
@@ -53,6 +54,10 @@ pub struct Worker {
     ledgers: Ledgers,
     alerts: Counts,
     excluded: Vec<u64>,
+    /// What rules cost, of the book with this generation.
+    costs: Arc<Costs>,
+    costs_of: u32,
+    sampler: Sampler,
     hits: Vec<RuleIndex>,
     messages: Vec<Message>,
     outbox: Outbox,
@@ -89,6 +94,9 @@ impl Worker {
             ledgers: Ledgers::default(),
             alerts: Counts::default(),
             excluded: Vec::new(),
+            costs: Arc::default(),
+            costs_of: 0,
+            sampler: Sampler::default(),
             hits: Vec::new(),
             messages: Vec::new(),
             outbox,
@@ -120,17 +128,28 @@ impl Worker {
         }
     }
 
+    /// The rules in force, with counts of their own.
+    fn book(&mut self) -> Arc<RuleBook> {
+        let book = self.shared.rules.book();
+        if self.costs_of != book.generation {
+            (self.costs, self.costs_of) = (book.new_costs(), book.generation);
+        }
+        book
+    }
+
     /// Updates the tables with `load`, detects on what changed, hands on what ended. Empties the
     /// load.
     pub fn work(&mut self, load: &mut Load) {
         let began = Instant::now();
-        let book = self.shared.rules.book();
+        let book = self.book();
         let mut tagger = Tagger {
             book: &book,
             batch: &mut self.batch,
             ships: !self.shared.outputs.sinks().is_empty(),
             alerts: &mut self.alerts,
             excluded: &mut self.excluded,
+            costs: &self.costs,
+            sampler: &mut self.sampler,
             hits: &mut self.hits,
             messages: &mut self.messages,
             ended: false,
@@ -156,6 +175,9 @@ impl Worker {
         }
         load.records.clear();
         load.packets.clear();
+        if let Some(flows) = self.sampler.full() {
+            self.shared.rules.sampled(self.slot, flows);
+        }
         self.hand_on(began);
         self.outbox.send(&mut self.messages, &mut self.ledgers);
         let behind = if load.hunts { self.silence_us } else { 0 };
@@ -168,13 +190,15 @@ impl Worker {
     /// The end of the input: ends every flow and hands on the rest.
     pub fn finish(mut self) {
         let began = Instant::now();
-        let book = self.shared.rules.book();
+        let book = self.book();
         let mut tagger = Tagger {
             book: &book,
             batch: &mut self.batch,
             ships: !self.shared.outputs.sinks().is_empty(),
             alerts: &mut self.alerts,
             excluded: &mut self.excluded,
+            costs: &self.costs,
+            sampler: &mut self.sampler,
             hits: &mut self.hits,
             messages: &mut self.messages,
             ended: false,

@@ -17,6 +17,8 @@ use crate::pipeline::worker::Shared;
 const STALLED_AFTER: Duration = Duration::from_secs(5);
 /// Top talkers that are told.
 const TALKERS_SHOWN: usize = 20;
+/// Rules that `/rules` shows.
+const RULES_SHOWN: usize = 1_000;
 
 /// Counts of loads and reloads.
 #[derive(Debug, Default)]
@@ -115,6 +117,11 @@ impl Status for SensorStatus {
 
     fn exporters(&self) -> serde_json::Value {
         serde_json::to_value(self.exporters.reports().as_ref()).unwrap_or_default()
+    }
+
+    fn rules(&self) -> serde_json::Value {
+        let costs = self.shared.rules.book().costs(RULES_SHOWN);
+        serde_json::to_value(costs).unwrap_or_default()
     }
 
     fn activity(&self) -> serde_json::Value {

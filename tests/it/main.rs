@@ -36,6 +36,7 @@ mod sigma_cases;
 mod sigma_decisions;
 mod sigma_differential;
 mod sigma_filters;
+mod sigma_index;
 mod sigma_law;
 mod sigma_load;
 mod sigma_others;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use rsigma_eval::{Engine, JsonEvent};
-use weir::detect::sigma::{Event, Interner, Options, RuleSet, Source};
+use weir::detect::sigma::{Event, Interner, Options, RuleIndex, RuleSet, Source};
 use weir::net::Cidr;
 
 /// The default home networks.
@@ -45,14 +45,22 @@ pub(crate) fn verdict(set: &RuleSet, event: &str) -> String {
         return format!("rejected: {}", rejected.reason.reason());
     }
     match Event::parse(event, &home()) {
-        Ok(event) => (!set.full_scan(&event.record()).is_empty()).to_string(),
+        Ok(event) => (!both_ways(set, &event).is_empty()).to_string(),
         Err(error) => format!("event refused: {}", error.reason()),
     }
 }
 
+/// The rules that match, by the index; held to be those of the plain scan.
+#[track_caller]
+pub(crate) fn both_ways(set: &RuleSet, event: &Event) -> Vec<RuleIndex> {
+    let hits = set.matches(&event.record());
+    assert_eq!(hits, set.full_scan(&event.record()), "index = plain scan: {:?}", event.flow);
+    hits
+}
+
 /// The ids of our rules that match.
 pub(crate) fn ours(set: &RuleSet, event: &Event) -> Vec<String> {
-    let hits = set.full_scan(&event.record());
+    let hits = both_ways(set, event);
     let mut ids: Vec<String> = hits.iter().map(|&hit| set.rule(hit).meta.id.clone()).collect();
     ids.sort();
     ids

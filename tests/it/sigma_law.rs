@@ -118,9 +118,12 @@ impl Life<'_> {
     fn look(&mut self, phase: Phase, flow: &Biflow) -> Wake {
         let mut hits = Vec::new();
         self.set.scan(phase, flow, &self.fired, &mut hits);
+        assert_eq!(hits, self.set.plain_scan(phase, flow, &self.fired), "scan = plain scan");
         self.fired.extend(hits.into_iter().map(|hit| self.set.rule(hit).meta.uid));
         self.looks += 1;
-        self.set.wake(flow, &self.fired)
+        let wake = self.set.wake(flow, &self.fired);
+        assert_eq!(wake, self.set.plain_wake(flow, &self.fired), "wake = plain wake: {flow:?}");
+        wake
     }
 
     fn fired(&self) -> BTreeSet<u32> {

@@ -2,6 +2,7 @@
 
 use rsigma_parser::{CorrelationRule, FilterRule, SigmaCollection, SigmaRule, parse_sigma_yaml};
 
+use super::plain;
 use super::reason::Reason;
 
 /// Parentheses or `not`s that a condition may nest; what the parser itself allows, checked
@@ -90,6 +91,18 @@ fn trimmed(line: u32, chunk: &str) -> Option<(u32, &str)> {
 }
 
 fn parse(line: u32, chunk: &str) -> Vec<Document> {
+    if chunk.len() <= DOCUMENT_MAX
+        && let Some(rule) = plain::rule(chunk)
+    {
+        let (title, id) = (Some(rule.title.clone()), rule.id.clone());
+        return vec![Document {
+            line,
+            title,
+            id,
+            notes: Vec::new(),
+            body: Ok(Body::Rule(Box::new(rule))),
+        }];
+    }
     let title = top_level(chunk, "title");
     let id = top_level(chunk, "id");
     let broken = |reason| Document {

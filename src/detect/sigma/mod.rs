@@ -9,10 +9,13 @@
 mod compile;
 mod filters;
 mod front;
+mod index;
 mod load;
 mod meta;
+mod plain;
 
 pub mod correlate;
+pub mod costs;
 pub mod event;
 pub mod exclusions;
 pub mod expr;
@@ -27,9 +30,11 @@ pub mod report;
 pub mod ruleset;
 pub mod text;
 
+pub use costs::Costs;
 pub use event::{Event, EventError};
 pub use exclusions::{Exclusion, ExclusionMeta};
 pub use fields::{Field, Record};
+pub use index::Traffic;
 pub use placeholders::Placeholders;
 pub use predicate::Class;
 pub use reason::Reason;

@@ -212,18 +212,29 @@ impl Predicate {
     /// grow, in raw (unscaled) units: `(counter, missing)`; at least 1.
     #[must_use]
     pub fn missing(&self, record: &Record<'_>) -> Option<(Counter, u64)> {
-        let Change::Grows(counter) = self.field.change() else { return None };
-        let Test::In { set, .. } = &self.test else { return Some((counter, 1)) };
-        let threshold = set.up_from(self.field.max())?;
-        let now = record.integer(self.field).unwrap_or(0);
-        let scale = match counter {
-            Counter::Duration | Counter::Flags => 1,
-            _ => u128::from(record.flow.scale()),
-        };
-        // Rounded up: the raw counter that first reaches the threshold once scaled. Exact.
-        let missing = threshold.div_ceil(scale).saturating_sub(now / scale);
-        Some((counter, u64::try_from(missing).unwrap_or(u64::MAX).max(1)))
+        match &self.test {
+            Test::In { set, .. } => missing(record, self.field, set.up_from(self.field.max())?),
+            _ => match self.field.change() {
+                Change::Grows(counter) => Some((counter, 1)),
+                Change::Never | Change::Any => None,
+            },
+        }
     }
+}
+
+/// The counter that `field` grows with, and how far it has to grow in raw (unscaled) units until
+/// the field reaches `threshold`; at least 1. `None` of a field that does not grow.
+#[must_use]
+pub fn missing(record: &Record<'_>, field: Field, threshold: u128) -> Option<(Counter, u64)> {
+    let Change::Grows(counter) = field.change() else { return None };
+    let now = record.integer(field).unwrap_or(0);
+    let scale = match counter {
+        Counter::Duration | Counter::Flags => 1,
+        _ => u128::from(record.flow.scale()),
+    };
+    // Rounded up: the raw counter that first reaches the threshold once scaled. Exact.
+    let missing = threshold.div_ceil(scale).saturating_sub(now / scale);
+    Some((counter, u64::try_from(missing).unwrap_or(u64::MAX).max(1)))
 }
 
 impl TimePart {

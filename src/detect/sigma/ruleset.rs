@@ -1,20 +1,26 @@
 //! The loaded rules, and the plain scan over them: the slow twin that any index must equal.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::correlate::{Correlation, Taps};
+use super::costs::Costs;
 use super::exclusions::{Exclusion, ExclusionMeta};
 use super::expr::Expr;
 use super::fields::{Counter, Record};
+use super::index::{Filing, Index, Traffic, WakeIndex};
 use super::load::{self, Loaded};
 use super::placeholders::Placeholders;
-use super::predicate::{Class, show};
-use super::report::{LoadReport, Rejected};
+use super::predicate::{Class, Test, missing, show};
+use super::report::{LoadReport, Note, Rejected};
 use crate::config::Logsource;
 use crate::detect::suppress::Limits;
 use crate::detect::{Evidence, RuleMeta};
 use crate::flow::{Biflow, Wake};
+
+/// A rule that matches more than one of so many sampled flows is warned of.
+const FREQUENT: usize = 10;
 
 /// A file of rules.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,6 +42,8 @@ pub struct Options {
     pub disable: Vec<String>,
     /// Names of the sites, by the index that flows carry.
     pub sites: Vec<String>,
+    /// A sample of recent flows, by which the index files rules.
+    pub traffic: Option<Arc<Traffic>>,
     /// Of which rules not every alert leaves.
     pub limits: Limits,
     /// What `|expand` puts in the place of names.
@@ -120,14 +128,35 @@ impl Rule {
     pub fn holds(&self, record: &Record<'_>) -> bool {
         self.expr.holds(record)
     }
+
+    /// Whether a flag that was not seen yet can make one of its predicates true.
+    fn awaits_flags(&self, record: &Record<'_>) -> bool {
+        let mut awaits = false;
+        self.expr.leaves(&mut |leaf| {
+            let is_flag =
+                leaf.class() == Class::Monotone && matches!(leaf.test, Test::Flags { .. });
+            awaits |= is_flag && !leaf.holds(record);
+        });
+        awaits
+    }
+
+    /// `wake`, lowered so that the flow is looked at when a threshold of the rule is crossed.
+    fn wake(&self, record: &Record<'_>, mut wake: Wake) -> Wake {
+        self.expr.leaves(&mut |leaf| {
+            if leaf.class() == Class::Monotone && !leaf.holds(record) {
+                wake = lowered(wake, leaf.missing(record), record.flow);
+            }
+        });
+        wake
+    }
 }
 
 /// The rules of all sources, compiled.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
     rules: Vec<Rule>,
-    immutable: Vec<RuleIndex>,
-    monotone: Vec<RuleIndex>,
+    index: Arc<Index>,
+    wakes: Arc<WakeIndex>,
     correlations: Vec<Arc<Correlation>>,
     exclusions: Vec<Exclusion>,
     report: LoadReport,
@@ -140,19 +169,43 @@ impl RuleSet {
     pub fn compile(sources: &[Source], options: &Options, interner: &mut Interner) -> Self {
         let Loaded { rules, correlations, exclusions, report } =
             load::load(sources, options, interner);
-        let mut set = Self { correlations, exclusions, report, ..Self::default() };
-        rules.into_iter().for_each(|rule| set.file(rule));
+        let mut set = Self { rules, correlations, exclusions, report, ..Self::default() };
+        set.index(options.traffic.as_deref());
         set
     }
 
-    fn file(&mut self, rule: Rule) {
-        let index = RuleIndex(u32::try_from(self.rules.len()).expect("fewer than 2^32 rules"));
-        match rule.class {
-            Class::Immutable => self.immutable.push(index),
-            Class::Monotone => self.monotone.push(index),
-            Class::Final => {}
+    fn index(&mut self, traffic: Option<&Traffic>) {
+        let filings = (0..).zip(&self.rules).map(|(rule, of)| Filing {
+            rule,
+            class: of.class,
+            expr: &of.expr,
+        });
+        let filings: Vec<Filing<'_>> = filings.collect();
+        self.index = Arc::new(Index::new(&filings, traffic));
+        self.wakes = Arc::new(WakeIndex::new(&filings, traffic));
+        if let Some(traffic) = traffic {
+            self.warn_of_frequent(traffic);
         }
-        self.rules.push(rule);
+    }
+
+    /// Notes the rules that match a large share of the sample.
+    fn warn_of_frequent(&mut self, traffic: &Traffic) {
+        let mut hits = Vec::new();
+        self.scan_batch(Phase::End, traffic.flows(), &mut hits);
+        let mut counts = vec![0_usize; self.rules.len()];
+        hits.iter().for_each(|(_, rule)| counts[rule.0 as usize] += 1);
+        let sampled = traffic.flows().len();
+        for (rule, count) in self.rules.iter().zip(counts) {
+            if count * FREQUENT > sampled {
+                let meta = &rule.meta;
+                self.report.warnings.push(Note {
+                    file: meta.file.to_string(),
+                    line: meta.line,
+                    title: meta.title.to_string(),
+                    text: format!("it matches {count} of a sample of {sampled} recent flows"),
+                });
+            }
+        }
     }
 
     /// The first exclusion that takes the flow away from rules, if any does. What they ask for is
@@ -205,25 +258,83 @@ impl RuleSet {
     /// Over a flow's life, calls at its opening, at each wake-up that [`Self::wake`] asks for and
     /// at its end fire exactly the rules that [`Self::full_scan`] of its final record finds, as
     /// long as what is called immutable (DESIGN 3.7) does not change.
+    ///
+    /// Allocates nothing while `hits` has room.
     pub fn scan(&self, phase: Phase, flow: &Biflow, already: &[u32], hits: &mut Vec<RuleIndex>) {
+        self.scan_counted(phase, flow, already, &Costs::default(), hits);
+    }
+
+    /// As [`Self::scan`]; what is verified and what matches is counted in `costs`.
+    pub fn scan_counted(
+        &self,
+        phase: Phase,
+        flow: &Biflow,
+        already: &[u32],
+        costs: &Costs,
+        hits: &mut Vec<RuleIndex>,
+    ) {
         let record = Record::of(flow);
-        let mut try_rule = |index: RuleIndex| {
-            let rule = self.rule(index);
-            if !already.contains(&rule.meta.uid) && rule.holds(&record) {
-                hits.push(index);
+        let from = hits.len();
+        self.index.scan(phase, &record, |rule| {
+            let found = hits.len();
+            self.verify(rule, &record, already, from, hits);
+            costs.verified(rule, hits.len() > found);
+        });
+        in_order(hits, from);
+    }
+
+    /// Under what the index has filed the rule, in words.
+    #[must_use]
+    pub fn filed(&self, rule: RuleIndex) -> String {
+        self.index.filed(rule.0).to_string()
+    }
+
+    /// As [`Self::scan`] of many flows that no rule has fired on, with their cache misses side by
+    /// side. Appends to `hits` the place of a flow in `flows` with each rule that fires on it.
+    pub fn scan_batch(&self, phase: Phase, flows: &[Biflow], hits: &mut Vec<(usize, RuleIndex)>) {
+        let from = hits.len();
+        self.index.scan_batch(phase, flows, |flow, record, rule| {
+            if self.rules[rule as usize].holds(record) {
+                hits.push((flow, RuleIndex(rule)));
             }
-        };
-        match phase {
-            Phase::Opened => {
-                self.immutable.iter().copied().for_each(&mut try_rule);
-                self.monotone.iter().copied().for_each(try_rule);
-            }
-            Phase::Woke => self.monotone.iter().copied().for_each(try_rule),
-            Phase::End => self.indices().for_each(try_rule),
+        });
+        in_order(hits, from);
+    }
+
+    /// The rules that the record satisfies, by the index. As [`Self::full_scan`].
+    #[must_use]
+    pub fn matches(&self, record: &Record<'_>) -> Vec<RuleIndex> {
+        let mut hits = Vec::new();
+        self.index.scan(Phase::End, record, |rule| self.verify(rule, record, &[], 0, &mut hits));
+        in_order(&mut hits, 0);
+        hits
+    }
+
+    /// How many rules the index leaves to be verified on the flow.
+    #[must_use]
+    pub fn candidates(&self, phase: Phase, flow: &Biflow) -> usize {
+        let mut count = 0;
+        self.index.scan(phase, &Record::of(flow), |_| count += 1);
+        count
+    }
+
+    /// Adds a candidate to the hits if it holds and is not among them, nor fired before.
+    fn verify(
+        &self,
+        rule: u32,
+        record: &Record<'_>,
+        already: &[u32],
+        from: usize,
+        hits: &mut Vec<RuleIndex>,
+    ) {
+        let of = &self.rules[rule as usize];
+        let is_new = !hits[from..].contains(&RuleIndex(rule)) && !already.contains(&of.meta.uid);
+        if is_new && of.holds(record) {
+            hits.push(RuleIndex(rule));
         }
     }
 
-    /// The rules that the record satisfies: every one is evaluated.
+    /// The rules that the record satisfies: every one is evaluated. The plain twin of the index.
     #[must_use]
     pub fn full_scan(&self, record: &Record<'_>) -> Vec<RuleIndex> {
         self.indices().filter(|&index| self.rule(index).holds(record)).collect()
@@ -237,22 +348,57 @@ impl RuleSet {
     #[must_use]
     pub fn wake(&self, flow: &Biflow, already: &[u32]) -> Wake {
         let record = Record::of(flow);
-        let mut wake = Wake::default();
-        for &index in &self.monotone {
-            let rule = self.rule(index);
-            if already.contains(&rule.meta.uid) || !rule.expr.may_hold(&record) {
-                continue;
-            }
-            rule.expr.leaves(&mut |leaf| {
-                if leaf.class() == Class::Monotone
-                    && !leaf.holds(&record)
-                    && let Some((counter, missing)) = leaf.missing(&record)
-                {
-                    lower(&mut wake, counter, missing, flow);
+        let wake = Cell::new(Wake::default());
+        let waits = |rule: u32| self.waits(&self.rules[rule as usize], &record, already);
+        self.wakes.look_up(
+            &record,
+            |rule| {
+                if waits(rule) {
+                    wake.set(self.rules[rule as usize].wake(&record, wake.get()));
                 }
-            });
-        }
-        wake
+            },
+            |rule, for_flags| {
+                waits(rule) && (!for_flags || self.rules[rule as usize].awaits_flags(&record))
+            },
+            |next| {
+                let found = match next {
+                    Some((field, threshold)) => missing(&record, field, threshold),
+                    None => Some((Counter::Flags, 1)),
+                };
+                wake.set(lowered(wake.get(), found, flow));
+            },
+        );
+        wake.get()
+    }
+
+    /// The plain twin of [`Self::wake`]: never earlier, and of the same rules.
+    #[must_use]
+    pub fn plain_wake(&self, flow: &Biflow, already: &[u32]) -> Wake {
+        let record = Record::of(flow);
+        let rules = self.rules.iter().filter(|rule| rule.class == Class::Monotone);
+        rules
+            .filter(|rule| self.waits(rule, &record, already))
+            .fold(Wake::default(), |wake, rule| rule.wake(&record, wake))
+    }
+
+    /// Whether a counter's growth can still make the rule fire.
+    fn waits(&self, rule: &Rule, record: &Record<'_>, already: &[u32]) -> bool {
+        !already.contains(&rule.meta.uid) && rule.expr.may_hold(record)
+    }
+
+    /// The plain twin of [`Self::scan`].
+    #[must_use]
+    pub fn plain_scan(&self, phase: Phase, flow: &Biflow, already: &[u32]) -> Vec<RuleIndex> {
+        let record = Record::of(flow);
+        let of_phase = |rule: &Rule| match phase {
+            Phase::Opened => rule.class != Class::Final,
+            Phase::Woke => rule.class == Class::Monotone,
+            Phase::End => true,
+        };
+        let fires = |rule: &Rule| {
+            of_phase(rule) && !already.contains(&rule.meta.uid) && rule.holds(&record)
+        };
+        self.indices().filter(|&index| fires(self.rule(index))).collect()
     }
 
     /// The predicates that make the rule hold for the record, in the order of the rule; empty if
@@ -277,7 +423,25 @@ impl RuleSet {
     }
 }
 
-fn lower(wake: &mut Wake, counter: Counter, missing: u64, flow: &Biflow) {
+/// Sorts what was found from `from` on, and takes out doubles.
+fn in_order<T: Copy + Ord>(hits: &mut Vec<T>, from: usize) {
+    if hits.len() - from < 2 {
+        return;
+    }
+    hits[from..].sort_unstable();
+    let mut kept = from + 1;
+    for at in from + 1..hits.len() {
+        if hits[at] != hits[kept - 1] {
+            hits[kept] = hits[at];
+            kept += 1;
+        }
+    }
+    hits.truncate(kept);
+}
+
+/// `wake`, lowered so that it is due when a counter has grown by what is missing.
+fn lowered(mut wake: Wake, missing: Option<(Counter, u64)>, flow: &Biflow) -> Wake {
+    let Some((counter, missing)) = missing else { return wake };
     let lower = |at: &mut u64, a: u64, b: u64| {
         *at = (*at).min(a.saturating_add(b).saturating_add(missing));
     };
@@ -301,4 +465,5 @@ fn lower(wake: &mut Wake, counter: Counter, missing: u64, flow: &Biflow) {
         }
         Counter::Flags => wake.on_new_flags = true,
     }
+    wake
 }

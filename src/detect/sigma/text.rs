@@ -48,6 +48,18 @@ impl Pattern {
         if *last == Glyph::Many { rest.literal() } else { None }
     }
 
+    /// The longest run of plain characters: it stands in every text that matches.
+    #[must_use]
+    pub fn longest_literal(&self) -> String {
+        let runs = self.glyphs.split(|glyph| !matches!(glyph, Glyph::Char(_)));
+        let run = runs.max_by_key(|run| run.len()).unwrap_or_default();
+        let chars = run.iter().filter_map(|glyph| match glyph {
+            Glyph::Char(c) => Some(*c),
+            Glyph::One | Glyph::Many => None,
+        });
+        chars.collect()
+    }
+
     /// Whether the whole of `text` matches. O(pattern * text), without allocation.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
@@ -112,6 +124,16 @@ pub enum Matcher {
 }
 
 impl Matcher {
+    /// A part that stands, without regard to case, in every text that matches; `None` if it is
+    /// not known.
+    #[must_use]
+    pub fn literal_part(&self) -> Option<String> {
+        match self {
+            Self::Glob(pattern) => Some(pattern.longest_literal()),
+            Self::Regex(_) => None,
+        }
+    }
+
     /// Whether `text` matches.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {

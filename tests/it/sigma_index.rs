@@ -1,0 +1,190 @@
+//! The index finds what the plain scan finds: on random rules and flows, with and without a sample
+//! of traffic, one by one and in batches.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use weir::detect::sigma::{Options, Phase, Record, RuleIndex, RuleSet, Traffic};
+use weir::flow::{Biflow, Direction};
+use weir::net::Addr;
+
+use crate::sigma::{Numbers, load, load_with, rule};
+use crate::support::vectors;
+
+const PORTS: &[u16] = &[22, 53, 80, 443, 4444, 8080, 8443, 50_000];
+
+fn address(numbers: &mut Numbers) -> Addr {
+    match numbers.below(8) {
+        0 => Addr(0x2001_0db8 << 96 | u128::from(numbers.below(64))),
+        1..4 => Addr::v4(0xc000_0200 | u32::try_from(numbers.below(64)).expect("small")),
+        _ => Addr::v4(0x0a00_0000 | u32::try_from(numbers.below(4) << 8).expect("small")),
+    }
+}
+
+fn flow(numbers: &mut Numbers) -> Biflow {
+    let mut flow = Biflow {
+        src: address(numbers),
+        dst: address(numbers),
+        src_port: u16::try_from(numbers.below(65_536)).expect("a port"),
+        dst_port: *numbers.pick(PORTS),
+        protocol: *numbers.pick(&[6, 6, 17, 1]),
+        direction: *numbers.pick(&[Direction::Outbound, Direction::Inbound, Direction::Internal]),
+        sampling_interval: *numbers.pick(&[None, None, Some(1), Some(100)]),
+        in_if: *numbers.pick(&[None, Some(1), Some(7)]),
+        application: numbers
+            .pick(&[None, Some("http"), Some("DNS-over-\u{212a}"), Some("xhttpx")])
+            .map(Into::into),
+        ..Biflow::default()
+    };
+    (flow.fwd.octets, flow.bwd.octets) = (numbers.below(3_000), numbers.below(100));
+    (flow.fwd.packets, flow.bwd.packets) = (numbers.below(20), numbers.below(20));
+    flow.fwd.tcp_flags = *numbers.pick(&[None, Some(2), Some(27)]);
+    flow
+}
+
+/// One item of a rule, on any field and of any shape that the index files in its own way.
+fn item(numbers: &mut Numbers) -> String {
+    let end = *numbers.pick(&["src_ip", "dst_ip"]);
+    let (a, b) = (address(numbers), address(numbers));
+    let count = *numbers.pick(&["bytes_out", "bytes_in", "packets_out", "bytes", "packets"]);
+    let how = *numbers.pick(&["gt", "gte", "lt", "lte", "neq"]);
+    let (port, limit) = (*numbers.pick(PORTS), numbers.below(2_000));
+    match numbers.below(14) {
+        0 | 1 => format!("{end}: '{a}'"),
+        2 => format!("{end}:\n        - '{a}'\n        - '{b}'"),
+        3 if a.is_v4() => format!("{end}|cidr: '{a}/{}'", 8 + numbers.below(25)),
+        3 => format!("{end}|cidr: '{a}/{}'", 16 + numbers.below(113)),
+        4 => format!("dst_port: {port}"),
+        5 => format!("dst_port|{how}: {port}"),
+        6 => format!("src_port|{how}: {}", numbers.below(65_536)),
+        7 | 8 => format!("{count}|{how}: {limit}"),
+        9 => format!("proto: {}", numbers.pick(&["tcp", "udp", "icmp"])),
+        10 => format!("direction: {}", numbers.pick(&["outbound", "inbound", "internal"])),
+        11 => format!(
+            "application|{}",
+            numbers.pick(&[
+                "contains: 'http'",
+                "endswith: 'K'",
+                "startswith: 'dns'",
+                "cased: 'http'",
+                "exists: false",
+                "re: '^x'",
+                "neq: 'http'"
+            ])
+        ),
+        12 => format!("in_if|{}", numbers.pick(&["exists: false", "gt: 1", "neq: 7"])),
+        _ => "fwd_tcp_flag:\n        - syn\n        - fin".to_owned(),
+    }
+}
+
+fn rules(numbers: &mut Numbers, count: u64) -> String {
+    let mut text = String::new();
+    for i in 0..count {
+        let mut detection = String::new();
+        for name in ["a", "b", "c"] {
+            write!(detection, "{name}:\n    {}\n", item(numbers)).expect("to a string");
+        }
+        let condition = *numbers.pick(&[
+            "a",
+            "a and b",
+            "a and b and c",
+            "a or b",
+            "a and not b",
+            "a and (b or c)",
+            "(a and b) or (a and c)",
+            "not a and b",
+            "not (a or b)",
+            "not (a and b)",
+        ]);
+        write!(text, "---\n{}", rule(&format!("r{i}"), &detection, condition))
+            .expect("to a string");
+    }
+    text
+}
+
+fn holds(set: &RuleSet, flows: &[Biflow]) -> usize {
+    let mut batch = Vec::new();
+    set.scan_batch(Phase::End, flows, &mut batch);
+    let plain: Vec<(usize, RuleIndex)> = flows
+        .iter()
+        .enumerate()
+        .flat_map(|(i, flow)| {
+            set.full_scan(&Record::of(flow)).into_iter().map(move |rule| (i, rule))
+        })
+        .collect();
+    assert_eq!(batch, plain, "in batches");
+    for flow in flows {
+        for phase in [Phase::Opened, Phase::Woke, Phase::End] {
+            let mut hits = Vec::new();
+            set.scan(phase, flow, &[0, 5], &mut hits);
+            assert_eq!(hits, set.plain_scan(phase, flow, &[0, 5]), "{phase:?} {flow:?}");
+        }
+        assert_eq!(set.wake(flow, &[1, 2]), set.plain_wake(flow, &[1, 2]), "{flow:?}");
+    }
+    batch.len()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_index_finds_what_the_plain_scan_finds(
+        seed in any::<u64>(), count in select(vec![1, 20, 150, 300]), sampled in any::<bool>(),
+    ) {
+        let mut numbers = Numbers(seed);
+        let text = rules(&mut numbers, count);
+        let flows: Vec<Biflow> = (0..80).map(|_| flow(&mut numbers)).collect();
+        let traffic = sampled.then(|| Arc::new(Traffic::of(flows[..40].to_vec())));
+        holds(&load_with(&text, &Options { traffic, ..Options::default() }), &flows);
+    }
+}
+
+#[test]
+fn nested_thresholds_and_networks_stay_small_and_exact() {
+    let mut text = String::new();
+    for i in 0..400_u32 {
+        let detection = format!(
+            "s:\n    proto: tcp\n    dst_port: 443\n    src_ip|cidr: 10.0.0.0/{}\n    \
+             bytes_out|gt: {}\n    packets_out|lt: {}",
+            8 + i % 20,
+            i * 7,
+            1 + i % 30,
+        );
+        write!(text, "---\n{}", rule(&format!("r{i}"), &detection, "s")).expect("to a string");
+    }
+    let set = load(&text);
+    let mut numbers = Numbers(3);
+    let flows: Vec<Biflow> = (0..600).map(|_| flow(&mut numbers)).collect();
+    let matches = holds(&set, &flows);
+    assert!(matches > 1_000, "{matches} matches");
+}
+
+#[test]
+fn generated_rules_leave_few_candidates() {
+    let Some(folder) = vectors("../bench/sigma") else { return };
+    let out = tempfile::tempdir().expect("a folder");
+    let made = std::process::Command::new("python3")
+        .arg(folder.join("gen.py"))
+        .args([out.path().as_os_str(), "20261120".as_ref(), "3000".as_ref()])
+        .output();
+    let Ok(made) = made else {
+        eprintln!("SKIPPED: there is no python3");
+        return;
+    };
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let read = |path| std::fs::read_to_string(path).expect("a file");
+    let rules = std::fs::read_dir(out.path().join("rules-1000")).expect("rules");
+    let mut rules: Vec<_> = rules.map(|entry| entry.expect("an entry").path()).collect();
+    rules.sort();
+    let set = load(&rules.into_iter().map(read).collect::<Vec<_>>().join("---\n"));
+    assert_eq!(set.report().loaded, 1_000, "{}", set.report());
+    let events = read(out.path().join("events.jsonl"));
+    let flow = |line| weir::detect::sigma::Event::parse(line, &[]).expect("an event").flow;
+    let flows: Vec<Biflow> = events.lines().map(flow).collect();
+    let matches = holds(&set, &flows);
+    let candidates: usize = flows.iter().map(|flow| set.candidates(Phase::End, flow)).sum();
+    eprintln!("{} flows, {candidates} candidates, {matches} matches", flows.len());
+    assert!(matches > 10 && candidates < flows.len(), "{candidates} candidates");
+}
