@@ -364,7 +364,7 @@ fn many_matches_are_estimated_within_the_stated_error() {
             "event_count" => between(exact.0, early.0),
             "value_sum" => between(exact.1, early.1),
             "value_avg" => {
-                assert!((found - exact.1 as f64 / exact.0 as f64).abs() < 2.0, "{words}")
+                assert!((found - exact.1 as f64 / exact.0 as f64).abs() < 2.0, "{words}");
             }
             _ => {
                 let value = exact.2[(exact.0 as usize * 90).div_ceil(100) - 1];
