@@ -383,7 +383,8 @@ impl Store {
         let entry = &mut self.entries[i];
         let watched = memory.wake != super::Wake::default();
         entry.set(flag::WATCHED, watched);
-        let plain = !watched && memory.fired.is_empty() && memory.generation & POOLED == 0;
+        let empty = memory.fired.is_empty() && memory.excluded.is_none();
+        let plain = !watched && empty && memory.generation & POOLED == 0;
         match (entry.memory & POOLED != 0, plain) {
             (true, true) => {
                 self.memories.take(entry.memory & !POOLED);
