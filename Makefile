@@ -17,7 +17,7 @@ WEIR        := $(TARGET)/release/weir
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-deps: ## Install what the build needs and this machine lacks (Rust by rustup, libpcap's headers, a C compiler).
+deps: ## Install what the build needs and this machine lacks (compilers, cmake, headers of libpcap, OpenSSL, curl, zlib; not Rust).
 	@scripts/deps.sh
 
 build: deps ## One release build: target/release/weir.

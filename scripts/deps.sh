@@ -1,11 +1,23 @@
 #!/usr/bin/env bash
 # Installs what a build needs and this machine lacks. Does nothing where all is there.
+# librdkafka is compiled by cmake with OpenSSL; curl's headers are only read, nothing links curl.
 set -euo pipefail
 
 lacking=()
 command -v cc >/dev/null || lacking+=(gcc libc6-dev)
+command -v c++ >/dev/null || lacking+=(g++)
+command -v make >/dev/null || lacking+=(make)
+command -v cmake >/dev/null || lacking+=(cmake)
 command -v pkg-config >/dev/null || lacking+=(pkg-config)
-[ -e /usr/include/pcap/pcap.h ] || lacking+=(libpcap-dev)
+
+# Where headers lie differs by architecture, so the preprocessor is asked.
+header() {
+    cc -E -include "$1" -x c /dev/null >/dev/null 2>&1 || lacking+=("$2")
+}
+header pcap/pcap.h libpcap-dev
+header openssl/ssl.h libssl-dev
+header curl/curl.h libcurl4-openssl-dev
+header zlib.h zlib1g-dev
 
 if [ "${#lacking[@]}" -gt 0 ]; then
     if ! command -v apt-get >/dev/null; then
