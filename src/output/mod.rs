@@ -15,6 +15,8 @@ pub mod ndjson;
 #[cfg(feature = "parquet")]
 pub mod parquet;
 pub mod schema;
+#[cfg(feature = "spool")]
+pub mod spool;
 pub mod stdout;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod custom;
 mod doc;
 mod fields;
+mod record;
 
 use std::collections::BTreeMap;
 use std::slice::from_ref;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub use custom::{Fields, check as check_fields};
 pub use doc::{json_schema, markdown};
+pub use record::{Record, Shown};
 
 use crate::config::{Config, Select};
 use crate::detect::{Alert, Evidence, RuleMeta, TaggedSlice, Technique};
