@@ -30,6 +30,9 @@ mod peers;
 mod replays;
 mod retro_hunt;
 mod schema;
+#[cfg(feature = "kafka")]
+#[allow(dead_code, reason = "servers do more than each test module asks of them")]
+mod servers;
 mod service;
 mod shipped_rules;
 mod sigma;
