@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use super::{Backend, Config, FeedFormat};
+use super::{Backend, Config, FeedFormat, custom};
 
 /// One thing that is wrong with a configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -33,16 +33,16 @@ impl fmt::Display for Problem {
 }
 
 /// Collects problems.
-#[derive(Default)]
-struct Report(Vec<Problem>);
+#[derive(Debug, Default)]
+pub struct Report(Vec<Problem>);
 
 impl Report {
-    fn add(&mut self, key: &str, message: String) {
+    pub(super) fn add(&mut self, key: &str, message: String) {
         let key = key.to_owned();
         self.0.push(Problem { file: String::new(), line: None, key, message });
     }
 
-    fn within<T: PartialOrd + fmt::Display + fmt::Debug>(
+    pub(super) fn within<T: PartialOrd + fmt::Display + fmt::Debug>(
         &mut self,
         key: &str,
         value: T,
@@ -53,7 +53,7 @@ impl Report {
         }
     }
 
-    fn at_most<T: PartialOrd + fmt::Display>(
+    pub(super) fn at_most<T: PartialOrd + fmt::Display>(
         &mut self,
         key: &str,
         value: T,
@@ -65,7 +65,7 @@ impl Report {
         }
     }
 
-    fn unique<'a>(&mut self, keys: impl Iterator<Item = (String, &'a str)>) {
+    pub(super) fn unique<'a>(&mut self, keys: impl Iterator<Item = (String, &'a str)>) {
         let mut seen = BTreeSet::new();
         for (key, name) in keys {
             if name.is_empty() {
@@ -84,30 +84,16 @@ impl Config {
         let mut report = Report::default();
         report.unique(std::iter::once(("sensor.name".to_owned(), self.sensor.name.as_str())));
         report.within("sensor.workers", self.sensor.workers, 0..=64);
-        self.check_fields(&mut report);
+        custom::check("sensor.fields", &self.sensor.fields, &mut report);
         self.check_inputs(&mut report);
         self.check_netflow(&mut report);
         self.check_flow(&mut report);
         self.check_rules(&mut report);
         self.check_feeds(&mut report);
-        self.check_output(&mut report);
+        self.output.check(&mut report);
+        self.spool.check(&mut report);
         self.check_places(&mut report);
         report.0
-    }
-
-    fn check_fields(&self, report: &mut Report) {
-        const FIELDS_MAX: usize = 64;
-        let of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if self.sensor.fields.len() > FIELDS_MAX {
-            let count = self.sensor.fields.len();
-            report.add("sensor.fields", format!("{count} fields are over the limit of 64"));
-        }
-        for name in self.sensor.fields.keys() {
-            if !(1..=64).contains(&name.len()) || !name.chars().all(of_name) {
-                let message = "a name has 1 to 64 of a to z, 0 to 9 and `_`";
-                report.add(&format!("sensor.fields.{name}"), message.into());
-            }
-        }
     }
 
     fn check_inputs(&self, report: &mut Report) {
@@ -225,21 +211,6 @@ impl Config {
                 report.add(&key("id"), format!("`{}` is used twice", feed.id));
             }
         }
-    }
-
-    fn check_output(&self, report: &mut Report) {
-        for (index, files) in self.output.files.iter().enumerate() {
-            let key = |name: &str| format!("output.files[{index}].{name}");
-            report.within(&key("rotate_s"), files.rotate_s, 1..=86_400);
-            report.within(&key("rotate_bytes"), files.rotate_bytes, 65_536..=1 << 40);
-            let queue = files.queue_records_max;
-            report.within(&key("queue_records_max"), queue, 1_024..=10_000_000);
-            if cfg!(not(feature = "parquet")) && files.format == super::Format::Parquet {
-                report.add(&key("format"), "this build has no feature `parquet`".into());
-            }
-        }
-        let names = self.output.files.iter().enumerate();
-        report.unique(names.map(|(i, f)| (format!("output.files[{i}].name"), f.name.as_str())));
     }
 
     fn check_places(&self, report: &mut Report) {

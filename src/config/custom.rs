@@ -1,9 +1,12 @@
-//! `[sensor.fields]`: fields of the operator's own on every record.
+//! `[sensor.fields]` and `add` of a sink: fields of the operator's own on every record.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
+
+use super::check::Report;
 
 /// The value of a field of the operator's own: the same on every record.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -45,5 +48,20 @@ impl<'de> Deserialize<'de> for FieldValue {
             }
         }
         deserializer.deserialize_any(Any)
+    }
+}
+
+/// Reports names under `key` that no field may have.
+pub(super) fn check(key: &str, fields: &BTreeMap<String, FieldValue>, report: &mut Report) {
+    const FIELDS_MAX: usize = 64;
+    let of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if fields.len() > FIELDS_MAX {
+        report.add(key, format!("{} fields are over the limit of {FIELDS_MAX}", fields.len()));
+    }
+    for name in fields.keys() {
+        if !(1..=64).contains(&name.len()) || !name.chars().all(of_name) {
+            let message = "a name has 1 to 64 of a to z, 0 to 9 and `_`";
+            report.add(&format!("{key}.{name}"), message.into());
+        }
     }
 }

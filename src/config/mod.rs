@@ -6,6 +6,7 @@
 mod check;
 mod custom;
 mod feed;
+pub mod output;
 mod parse;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use check::Problem;
 pub use custom::FieldValue;
 pub use feed::{Feed, FeedFormat, FeedKind, Severity};
+pub use output::{Durability, Files, Format, Full, Output, S3, Secret, Select, Spool};
 pub use parse::{parse, parse_with};
 
 use crate::net::{Addr, Cidr};
@@ -39,6 +41,8 @@ pub struct Config {
     pub rules: Rules,
     /// `[output.*]`.
     pub output: Output,
+    /// `[spool]`.
+    pub spool: Spool,
     /// `[admin]`.
     pub admin: Admin,
     /// `[[site]]`: networks of exporters that form a site of their own.
@@ -386,98 +390,6 @@ pub struct Logsource {
     pub category: Option<String>,
     pub product: Option<String>,
     pub service: Option<String>,
-}
-
-/// `[output]`: where tagged slices and alerts go.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Output {
-    /// `[[output.files]]`: rotating files.
-    pub files: Vec<Files>,
-}
-
-/// `[[output.files]]`: one set of rotating files.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Files {
-    /// Name of the sink, in metrics and ledgers; unique.
-    pub name: String,
-    /// Directory; made if absent.
-    pub directory: PathBuf,
-    /// What is written.
-    pub select: Select,
-    /// How it is written.
-    pub format: Format,
-    /// Seconds after which a file is closed: 1 to 86,400.
-    pub rotate_s: u32,
-    /// Octets after which a file is closed: 64 KiB to 1 TiB.
-    pub rotate_bytes: u64,
-    /// Records that may wait for this sink, at most: 1,024 to 10,000,000. More are shed.
-    pub queue_records_max: usize,
-}
-
-impl Default for Files {
-    fn default() -> Self {
-        Self {
-            name: "files".into(),
-            directory: "/var/lib/weir/flows".into(),
-            select: Select::Slices,
-            format: Format::Ndjson,
-            rotate_s: 300,
-            rotate_bytes: 256 << 20,
-            queue_records_max: 262_144,
-        }
-    }
-}
-
-/// What a sink takes.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Select {
-    /// Every slice.
-    #[default]
-    Slices,
-    /// Slices on which a rule fired.
-    Tagged,
-    /// Alerts.
-    Alerts,
-}
-
-impl Select {
-    /// The word in the configuration.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Slices => "slices",
-            Self::Tagged => "tagged",
-            Self::Alerts => "alerts",
-        }
-    }
-}
-
-/// Encodings of slices and alerts.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// One JSON object a line.
-    #[default]
-    Ndjson,
-    /// RFC 4180 with a header line.
-    Csv,
-    /// Apache Parquet with zstd.
-    Parquet,
-}
-
-impl Format {
-    /// The usual file name extension.
-    #[must_use]
-    pub const fn extension(self) -> &'static str {
-        match self {
-            Self::Ndjson => "ndjson",
-            Self::Csv => "csv",
-            Self::Parquet => "parquet",
-        }
-    }
 }
 
 /// `[admin]`: metrics, health and exporters over HTTP.

@@ -9,15 +9,15 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, DataType, Field as ArrowField, Schema};
 
 use super::ndjson;
-use super::schema::{Context, Field, Fields, Kind, Row, Stream, Value};
+use super::schema::{Field, Kind, Layout, Record, Value};
 
-/// The Arrow schema of `stream`, with `more` fields of the operator's own.
+/// The Arrow schema of `layout`.
 #[must_use]
-pub fn schema(stream: Stream, more: &Fields) -> Arc<Schema> {
-    let field = |f: &Field| ArrowField::new(f.name, data_type(f.kind), f.nullable);
+pub fn schema(layout: &Layout) -> Arc<Schema> {
+    let field = |(_, f): (usize, &Field)| ArrowField::new(f.name, data_type(f.kind), f.nullable);
     let own = |(name, value)| ArrowField::new(name, constant_type(&value), false);
     Arc::new(Schema::new(
-        stream.fields().map(field).chain(more.iter().map(own)).collect::<Vec<_>>(),
+        layout.fields().map(field).chain(layout.own().iter().map(own)).collect::<Vec<_>>(),
     ))
 }
 
@@ -49,8 +49,8 @@ fn item() -> Arc<ArrowField> {
 /// Gathers rows into columns.
 pub struct Columns {
     schema: Arc<Schema>,
-    columns: Vec<(&'static Field, Column)>,
-    more: Fields,
+    columns: Vec<(usize, Column)>,
+    layout: Layout,
     rows: usize,
     text: Vec<u8>,
 }
@@ -65,13 +65,13 @@ enum Column {
 }
 
 impl Columns {
-    /// Empty columns of `stream`, with `more` fields of the operator's own.
+    /// Empty columns of `layout`.
     #[must_use]
-    pub fn new(stream: Stream, more: &Fields) -> Self {
-        let column = |field: &'static Field| (field, Column::new(&data_type(field.kind)));
-        let columns = stream.fields().map(column).collect();
-        let (schema, more) = (schema(stream, more), more.clone());
-        Self { schema, columns, more, rows: 0, text: Vec::new() }
+    pub fn new(layout: &Layout) -> Self {
+        let column = |(index, field): (usize, &Field)| (index, Column::new(&data_type(field.kind)));
+        let columns = layout.fields().map(column).collect();
+        let (schema, layout) = (schema(layout), layout.clone());
+        Self { schema, columns, layout, rows: 0, text: Vec::new() }
     }
 
     /// Rows gathered since the last [`take`](Self::take).
@@ -80,10 +80,10 @@ impl Columns {
         self.rows
     }
 
-    /// Appends `row`.
-    pub fn push(&mut self, row: &Row<'_>, context: &Context) {
-        for (field, column) in &mut self.columns {
-            column.push(&(field.get)(row, context), &mut self.text);
+    /// Appends `record`.
+    pub fn push<R: Record + ?Sized>(&mut self, record: &R) {
+        for (index, column) in &mut self.columns {
+            column.push(&record.value(*index), &mut self.text);
         }
         self.rows += 1;
     }
@@ -95,12 +95,12 @@ impl Columns {
     pub fn take(&mut self) -> Result<RecordBatch, ArrowError> {
         let rows = std::mem::take(&mut self.rows);
         let arrays = self.columns.iter_mut().map(|(_, column)| column.finish());
-        let more = self.more.iter().map(|(_, value)| {
+        let own = self.layout.own().iter().map(|(_, value)| {
             let mut column = Column::new(&constant_type(&value));
             (0..rows).for_each(|_| column.push(&value, &mut self.text));
             column.finish()
         });
-        let arrays = arrays.chain(more).collect();
+        let arrays = arrays.chain(own).collect();
         RecordBatch::try_new(self.schema.clone(), arrays)
     }
 }
@@ -135,7 +135,10 @@ impl Column {
                 text.clear();
                 match value {
                     Value::Null => builder.append_null(),
-                    Value::Detections(_) | Value::Techniques(_) | Value::Evidence(_) => {
+                    Value::Detections(_)
+                    | Value::Techniques(_)
+                    | Value::Evidence(_)
+                    | Value::Json(_) => {
                         ndjson::write_value(text, value);
                         builder.append_value(utf8(text));
                     }
@@ -164,9 +167,6 @@ impl Column {
 fn push_list(builder: &mut ListBuilder<StringBuilder>, value: &Value<'_>, text: &mut Vec<u8>) {
     let items = builder.values();
     match value {
-        Value::Texts(texts) => texts.iter().for_each(|t| items.append_value(t)),
-        Value::RuleIds(rules) => rules.iter().for_each(|rule| items.append_value(&rule.id)),
-        Value::TechniqueIds(list) => list.iter().for_each(|t| items.append_value(&t.id)),
         Value::Addresses(addresses) => {
             for &address in *addresses {
                 text.clear();
@@ -174,7 +174,8 @@ fn push_list(builder: &mut ListBuilder<StringBuilder>, value: &Value<'_>, text: 
                 items.append_value(utf8(text));
             }
         }
-        _ => return builder.append(false),
+        Value::Null => return builder.append(false),
+        _ => value.texts(|text| items.append_value(text)),
     }
     builder.append(true);
 }

@@ -4,12 +4,12 @@
 //! two.
 
 use super::ndjson::{plain, write_value};
-use super::schema::{Context, Field, Fields, Row, Stream, Value};
+use super::schema::{Field, Layout, Record, Value};
 
 /// Writes the records of one stream.
 #[derive(Clone, Debug)]
 pub struct Writer {
-    fields: Vec<&'static Field>,
+    fields: Vec<(usize, &'static Field)>,
     cell: Vec<u8>,
     /// Cells that are the same in every line, and their names, each after a comma.
     constant: Vec<u8>,
@@ -17,32 +17,26 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer of all fields of `stream`.
+    /// A writer of the fields of `layout`, the operator's own as last columns.
     #[must_use]
-    pub fn new(stream: Stream) -> Self {
-        let (constant, names) = (Vec::new(), Vec::new());
-        Self { fields: stream.fields().collect(), cell: Vec::new(), constant, names }
-    }
-
-    /// The same writer, with `fields` as last columns.
-    #[must_use]
-    pub fn with(mut self, fields: &Fields) -> Self {
-        for (name, value) in fields.iter() {
-            self.names.push(b',');
-            self.names.extend_from_slice(name.as_bytes());
-            self.constant.push(b',');
+    pub fn new(layout: &Layout) -> Self {
+        let (mut constant, mut names) = (Vec::new(), Vec::new());
+        for (name, value) in layout.own().iter() {
+            names.push(b',');
+            names.extend_from_slice(name.as_bytes());
+            constant.push(b',');
             match value {
-                Value::Text(text) => quoted(&mut self.constant, text.as_bytes()),
-                value => plain(&mut self.constant, &value),
+                Value::Text(text) => quoted(&mut constant, text.as_bytes()),
+                value => plain(&mut constant, &value),
             }
         }
-        self
+        Self { fields: layout.fields().collect(), cell: Vec::new(), constant, names }
     }
 
     /// Appends the header line.
     pub fn header(&self, out: &mut Vec<u8>) {
-        for (index, field) in self.fields.iter().enumerate() {
-            if index > 0 {
+        for (column, (_, field)) in self.fields.iter().enumerate() {
+            if column > 0 {
                 out.push(b',');
             }
             out.extend_from_slice(field.name.as_bytes());
@@ -51,13 +45,13 @@ impl Writer {
         out.push(b'\n');
     }
 
-    /// Appends `row` as one line.
-    pub fn line(&mut self, out: &mut Vec<u8>, row: &Row<'_>, context: &Context) {
-        for (index, field) in self.fields.iter().enumerate() {
-            if index > 0 {
+    /// Appends `record` as one line.
+    pub fn line<R: Record + ?Sized>(&mut self, out: &mut Vec<u8>, record: &R) {
+        for (column, &(index, _)) in self.fields.iter().enumerate() {
+            if column > 0 {
                 out.push(b',');
             }
-            match (field.get)(row, context) {
+            match record.value(index) {
                 Value::Text(text) => quoted(out, text.as_bytes()),
                 Value::Made(text) => quoted(out, text.as_bytes()),
                 value @ (Value::Null
@@ -103,7 +97,8 @@ mod tests {
     use super::*;
     use crate::decode::text::CsvDecoder;
     use crate::detect::TaggedSlice;
-    use crate::output::sample;
+    use crate::output::schema::Shown;
+    use crate::output::{Row, Stream, sample};
     use crate::time::Micros;
 
     /// A slice of a time whose unit can be told from its magnitude.
@@ -123,10 +118,10 @@ mod tests {
     proptest! {
         #[test]
         fn the_csv_decoder_reads_what_is_written(slices in vec(datable(), 0..5)) {
-            let (mut writer, mut text) = (Writer::new(Stream::Slices), Vec::new());
+            let (mut writer, mut text) = (Writer::new(&Layout::all(Stream::Slices)), Vec::new());
             writer.header(&mut text);
             for slice in &slices {
-                writer.line(&mut text, &Row::from(slice), &sample::context());
+                writer.line(&mut text, &Shown::new(Row::from(slice), &sample::context()));
             }
             let (mut decoder, mut records) = (CsvDecoder::default(), Vec::new());
             let mut take = |row| records.push(row);

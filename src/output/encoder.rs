@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::schema::{Context, Fields, Row, Stream};
+use super::schema::{Context, Layout, Record, Row, Shown, Stream};
 use super::{csv, ndjson};
 use crate::config::Format;
 use crate::detect::{Alert, TaggedSlice};
@@ -36,32 +36,18 @@ enum Text {
 }
 
 impl<W: Write + Send> Encoder<W> {
-    /// An encoder of `stream` in `format`. Writes nothing yet, but for the magic of Parquet.
+    /// An encoder of `layout` in `format`. Writes nothing yet, but for the magic of Parquet.
     ///
     /// # Errors
     /// Of `writer`; [`io::ErrorKind::Unsupported`] for Parquet in a build without it.
-    pub fn new(format: Format, stream: Stream, writer: W) -> io::Result<Self> {
-        Self::with_fields(format, stream, &Fields::default(), writer)
-    }
-
-    /// As [`new`](Self::new), with `fields` of the operator's own after those of the stream.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub fn with_fields(
-        format: Format,
-        stream: Stream,
-        fields: &Fields,
-        writer: W,
-    ) -> io::Result<Self> {
+    pub fn new(format: Format, layout: &Layout, writer: W) -> io::Result<Self> {
+        let stream = layout.stream();
         let text = match format {
-            Format::Ndjson => Text::Ndjson(ndjson::Writer::new(stream).with(fields)),
-            Format::Csv => {
-                Text::Csv { writer: csv::Writer::new(stream).with(fields), header: false }
-            }
+            Format::Ndjson => Text::Ndjson(ndjson::Writer::new(layout)),
+            Format::Csv => Text::Csv { writer: csv::Writer::new(layout), header: false },
             #[cfg(feature = "parquet")]
             Format::Parquet => {
-                let writer = Box::new(super::parquet::Writer::new(stream, fields, writer)?);
+                let writer = Box::new(super::parquet::Writer::new(layout, writer)?);
                 return Ok(Self { stream, form: Form::Parquet(writer) });
             }
             #[cfg(not(feature = "parquet"))]
@@ -74,7 +60,19 @@ impl<W: Write + Send> Encoder<W> {
         Ok(Self { stream, form })
     }
 
-    /// Writes `rows`, which must be of this encoder's stream.
+    /// Writes `records`, which must be of this encoder's stream.
+    ///
+    /// # Errors
+    /// Of the writer.
+    pub fn records<R: Record>(&mut self, records: impl Iterator<Item = R>) -> io::Result<()> {
+        match &mut self.form {
+            Form::Lines(lines) => lines.records(records),
+            #[cfg(feature = "parquet")]
+            Form::Parquet(writer) => writer.records(records),
+        }
+    }
+
+    /// Writes `rows` as `context` names things.
     ///
     /// # Errors
     /// Of the writer.
@@ -83,11 +81,7 @@ impl<W: Write + Send> Encoder<W> {
         rows: impl Iterator<Item = Row<'a>>,
         context: &Context,
     ) -> io::Result<()> {
-        match &mut self.form {
-            Form::Lines(lines) => lines.rows(rows, context),
-            #[cfg(feature = "parquet")]
-            Form::Parquet(writer) => writer.rows(rows, context),
-        }
+        self.records(rows.map(|row| Shown::new(row, context)))
     }
 
     /// Writes `slices`.
@@ -138,7 +132,7 @@ impl<W: Write + Send> Encoder<W> {
     pub fn finish(self) -> io::Result<W> {
         let mut writer = match self.form {
             Form::Lines(mut lines) => {
-                lines.rows(std::iter::empty(), &Context::default())?;
+                lines.records(std::iter::empty::<Shown<'_>>())?;
                 lines.writer
             }
             #[cfg(feature = "parquet")]
@@ -151,21 +145,17 @@ impl<W: Write + Send> Encoder<W> {
 
 impl<W: Write> Lines<W> {
     /// One `write_all` a call, so that a torn call is the only thing that can be half there.
-    fn rows<'a>(
-        &mut self,
-        rows: impl Iterator<Item = Row<'a>>,
-        context: &Context,
-    ) -> io::Result<()> {
+    fn records<R: Record>(&mut self, records: impl Iterator<Item = R>) -> io::Result<()> {
         self.buffer.clear();
         match &mut self.text {
             Text::Ndjson(writer) => {
-                rows.for_each(|row| writer.line(&mut self.buffer, &row, context));
+                records.for_each(|record| writer.line(&mut self.buffer, &record));
             }
             Text::Csv { writer, header } => {
                 if !std::mem::replace(header, true) {
                     writer.header(&mut self.buffer);
                 }
-                rows.for_each(|row| writer.line(&mut self.buffer, &row, context));
+                records.for_each(|record| writer.line(&mut self.buffer, &record));
             }
         }
         self.writer.write_all(&self.buffer)?;

@@ -6,7 +6,7 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use super::schema::{Context, Field, Fields, Row, Stream, Value};
+use super::schema::{Layout, Record, Value};
 use crate::detect::{Evidence, RuleMeta, Technique};
 use crate::net::Addr;
 
@@ -22,18 +22,18 @@ pub struct Writer {
 enum Step {
     /// `"key":{`: the fields up to the next [`Step::Close`] are its members.
     Open(String),
-    /// `"key":` and the field whose value follows.
-    Field(String, &'static Field),
+    /// `"key":` and the place of the field whose value follows.
+    Field(String, usize),
     Close,
 }
 
 impl Writer {
-    /// A writer of all fields of `stream`.
+    /// A writer of the fields of `layout`, the operator's own at the end of each object.
     #[must_use]
-    pub fn new(stream: Stream) -> Self {
+    pub fn new(layout: &Layout) -> Self {
         let mut steps = Vec::new();
         let mut group = None;
-        for field in stream.fields() {
+        for (index, field) in layout.fields() {
             let (object, key) = match field.name.split_once('.') {
                 Some((object, key)) => (Some(object), key),
                 None => (None, field.name),
@@ -45,28 +45,23 @@ impl Writer {
                 steps.extend(object.map(|object| Step::Open(format!("\"{object}\":{{"))));
                 group = object;
             }
-            steps.push(Step::Field(format!("\"{key}\":"), field));
+            steps.push(Step::Field(format!("\"{key}\":"), index));
         }
         if group.is_some() {
             steps.push(Step::Close);
         }
-        Self { steps, constant: Vec::new() }
-    }
-
-    /// The same writer, with `fields` at the end of each object.
-    #[must_use]
-    pub fn with(mut self, fields: &Fields) -> Self {
-        for (name, value) in fields.iter() {
-            self.constant.push(b',');
-            string(&mut self.constant, name);
-            self.constant.push(b':');
-            write_value(&mut self.constant, &value);
+        let mut constant = Vec::new();
+        for (name, value) in layout.own().iter() {
+            constant.push(b',');
+            string(&mut constant, name);
+            constant.push(b':');
+            write_value(&mut constant, &value);
         }
-        self
+        Self { steps, constant }
     }
 
-    /// Appends `row` as one JSON object, without a newline.
-    pub fn object(&self, out: &mut Vec<u8>, row: &Row<'_>, context: &Context) {
+    /// Appends `record` as one JSON object, without a newline.
+    pub fn object<R: Record + ?Sized>(&self, out: &mut Vec<u8>, record: &R) {
         out.push(b'{');
         for step in &self.steps {
             match step {
@@ -75,8 +70,8 @@ impl Writer {
                     out.extend_from_slice(key.as_bytes());
                 }
                 Step::Close => out.push(b'}'),
-                Step::Field(key, field) => {
-                    let value = (field.get)(row, context);
+                Step::Field(key, index) => {
+                    let value = record.value(*index);
                     if value != Value::Null {
                         separate(out);
                         out.extend_from_slice(key.as_bytes());
@@ -85,14 +80,14 @@ impl Writer {
                 }
             }
         }
-        // No record is without fields, so there is one before the comma.
+        // Every record has its schema's version, so there is one before the comma.
         out.extend_from_slice(&self.constant);
         out.push(b'}');
     }
 
-    /// Appends `row` as one line.
-    pub fn line(&self, out: &mut Vec<u8>, row: &Row<'_>, context: &Context) {
-        self.object(out, row, context);
+    /// Appends `record` as one line.
+    pub fn line<R: Record + ?Sized>(&self, out: &mut Vec<u8>, record: &R) {
+        self.object(out, record);
         out.push(b'\n');
     }
 }
@@ -128,6 +123,7 @@ pub fn write_value(out: &mut Vec<u8>, value: &Value<'_>) {
         Value::Detections(rules) => list(out, rules, detection),
         Value::Techniques(techniques) => list(out, techniques, technique),
         Value::Evidence(evidence) => list(out, evidence, proof),
+        Value::Json(text) => out.extend_from_slice(text.as_bytes()),
     }
 }
 

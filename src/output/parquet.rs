@@ -12,7 +12,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
 use super::arrow::{Columns, schema};
-use super::schema::{Context, Fields, Kind, Row, Stream, VERSION};
+use super::schema::{Kind, Layout, Record, Stream, VERSION};
 
 /// Rows that are handed to the column writers at once.
 const BATCH_ROWS: usize = 4_096;
@@ -29,13 +29,13 @@ pub struct Writer<W: Write + Send> {
 }
 
 impl<W: Write + Send> Writer<W> {
-    /// A file of all fields of `stream`, and `more` of the operator's own. Key-value metadata says `weir.stream` and `weir.schema`.
+    /// A file of the fields of `layout`. Key-value metadata says `weir.stream` and `weir.schema`.
     ///
     /// # Errors
     /// Of `writer`.
-    pub fn new(stream: Stream, more: &Fields, writer: W) -> io::Result<Self> {
+    pub fn new(layout: &Layout, writer: W) -> io::Result<Self> {
         let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("a level that zstd has");
-        let name = match stream {
+        let name = match layout.stream() {
             Stream::Slices => "slices",
             Stream::Alerts => "alerts",
         };
@@ -48,29 +48,25 @@ impl<W: Write + Send> Writer<W> {
                 KeyValue::new("weir.schema".to_owned(), VERSION.to_string()),
             ]));
         // Hardly any value of these comes twice: a dictionary would only cost.
-        for field in stream.fields() {
+        for (_, field) in layout.fields() {
             if field.kind == Kind::Hex128 || field.name == "community_id" {
                 let path = ColumnPath::from(vec![field.name.to_owned()]);
                 properties = properties.set_column_dictionary_enabled(path, false);
             }
         }
         let properties = Some(properties.build());
-        let schema = schema(stream, more);
+        let schema = schema(layout);
         let writer = ArrowWriter::try_new(writer, schema, properties).map_err(io_error)?;
-        Ok(Self { columns: Columns::new(stream, more), writer })
+        Ok(Self { columns: Columns::new(layout), writer })
     }
 
-    /// Takes `rows` in; they reach the writer when their row group is full.
+    /// Takes `records` in; they reach the writer when their row group is full.
     ///
     /// # Errors
     /// Of the writer.
-    pub fn rows<'a>(
-        &mut self,
-        rows: impl Iterator<Item = Row<'a>>,
-        context: &Context,
-    ) -> io::Result<()> {
-        for row in rows {
-            self.columns.push(&row, context);
+    pub fn records<R: Record>(&mut self, records: impl Iterator<Item = R>) -> io::Result<()> {
+        for record in records {
+            self.columns.push(&record);
             if self.columns.rows() >= BATCH_ROWS {
                 self.hand_over()?;
             }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::schema::{Context, Stream};
+use super::schema::{Context, Layout, Stream};
 use super::{Batch, Encoder};
 use crate::config::{Format, Select};
 use crate::detect::TaggedSlice;
@@ -23,8 +23,8 @@ impl<W: Write + Send> StreamSink<W> {
     /// # Errors
     /// As [`Encoder::new`].
     pub fn new(format: Format, select: Select, context: Context, writer: W) -> io::Result<Self> {
-        let stream = Stream::from(select);
-        let encoder = Encoder::with_fields(format, stream, &context.fields, writer)?;
+        let layout = Layout::all(Stream::from(select)).with(&context.fields);
+        let encoder = Encoder::new(format, &layout, writer)?;
         Ok(Self { select, context, encoder })
     }
 

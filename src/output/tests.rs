@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 
-use super::schema::{Fields, Kind, Value};
+use super::schema::{Fields, Kind, Layout, Value};
 use super::stdout::StreamSink;
 use super::{Batch, Context, Encoder, Row, Stream, sample};
 use crate::config::{Config, FieldValue, Format, Select};
@@ -14,7 +14,8 @@ use crate::flow::{Biflow, Slice};
 use crate::net::Addr;
 
 fn encode<'a>(format: Format, stream: Stream, rows: &[Row<'a>]) -> Vec<u8> {
-    let mut encoder = Encoder::new(format, stream, Vec::new()).expect("a known format");
+    let mut encoder =
+        Encoder::new(format, &Layout::all(stream), Vec::new()).expect("a known format");
     let context = sample::context();
     // In two calls, as a sink would.
     let (one, two) = rows.split_at(rows.len() / 2);
@@ -390,8 +391,8 @@ fn own_fields() -> Fields {
 }
 
 fn with_own(format: Format, rows: &[Row<'_>]) -> Vec<u8> {
-    let fields = own_fields();
-    let encoder = Encoder::with_fields(format, Stream::Slices, &fields, Vec::new());
+    let layout = Layout::all(Stream::Slices).with(&own_fields());
+    let encoder = Encoder::new(format, &layout, Vec::new());
     let mut encoder = encoder.expect("a known format");
     encoder.rows(rows.iter().copied(), &sample::context()).expect("memory takes all");
     encoder.finish().expect("memory takes all")

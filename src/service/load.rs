@@ -61,7 +61,8 @@ pub fn config(path: &Path) -> Result<Config, LoadError> {
     config.rules.feed.iter_mut().for_each(|feed| absolute(&mut feed.path));
     config.rules.exclusions.iter_mut().for_each(absolute);
     config.rules.placeholders.iter_mut().for_each(absolute);
-    config.output.files.iter_mut().for_each(|files| absolute(&mut files.directory));
+    config.output.paths(&mut { absolute });
+    absolute(&mut config.spool.directory);
     absolute(&mut config.sensor.state_directory);
     Ok(config)
 }

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::part::{Part, file_name, probe};
 use super::{CLOSED, Message, Shared, WRITE_ERROR, recover};
 use crate::config::{Files, Format};
+use crate::output::schema::{Fields, Layout};
 use crate::output::{Batch, Context, Encoder, Row, Stream};
 
 /// Records between two looks at the size of the file.
@@ -190,8 +191,9 @@ impl Worker {
         let prefix = format!("{}-{start}", self.prefix);
         let Files { directory, format, select, .. } = &self.config;
         let part = Part::create(directory, &prefix, &mut self.seq, format.extension())?;
-        let (stream, fields) = (Stream::from(*select), &self.shared.context.load().fields);
-        let encoder = Encoder::with_fields(*format, stream, fields, part.file.try_clone()?)?;
+        let own = self.shared.context.load().fields.and(&Fields::new(self.config.add.clone()));
+        let layout = Layout::of(Stream::from(*select), &self.config.fields).with(&own);
+        let encoder = Encoder::new(*format, &layout, part.file.try_clone()?)?;
         let since = Instant::now();
         Ok(Open { part, encoder, since, look_at: since + LOOK, records: 0, whole: 0 })
     }

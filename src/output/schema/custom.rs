@@ -1,8 +1,9 @@
 //! Fields of the operator's own, after those of the schema: the same value on every record.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Stream, Value};
+use super::{Field, Stream, Value};
 use crate::config::{Config, FieldValue, Problem};
 
 /// Names and values, in the order in which they are written.
@@ -34,21 +35,42 @@ impl Fields {
     }
 }
 
-/// What is wrong with the names in `[sensor.fields]` for the schema: those that it has itself.
+/// What is wrong with names in the configuration for the schema: fields of the operator's own under
+/// a name that records have, and fields of a sink that its records lack.
 #[must_use]
 pub fn check(config: &Config) -> Vec<Problem> {
-    let taken = |name: &str| {
-        let fields = [Stream::Slices, Stream::Alerts].into_iter().flat_map(Stream::fields);
-        fields.map(|field| field.name.split('.').next().unwrap_or(field.name)).any(|n| n == name)
+    let mut problems = Vec::new();
+    let mut add = |key: String, message: &str| {
+        problems.push(Problem { file: String::new(), line: None, key, message: message.into() });
     };
-    let names = config.sensor.fields.keys().filter(|name| taken(name));
-    let problem = |name: &String| Problem {
-        file: String::new(),
-        line: None,
-        key: format!("sensor.fields.{name}"),
-        message: "records have a field of that name (docs/schema.md)".to_owned(),
+    let mut own = |key: String, fields: &BTreeMap<String, FieldValue>| {
+        let taken = |name: &&String| [Stream::Slices, Stream::Alerts].iter().any(|s| s.has(name));
+        for name in fields.keys().filter(taken) {
+            add(format!("{key}.{name}"), "records have a field of that name (docs/schema.md)");
+        }
     };
-    names.map(problem).collect()
+    own("sensor.fields".into(), &config.sensor.fields);
+    for (key, table) in config.output.tables() {
+        own(format!("{key}.add"), table.taking().add);
+    }
+    for (key, table) in config.output.tables() {
+        let stream = Stream::from(table.taking().select);
+        for (index, name) in table.taking().fields.iter().enumerate() {
+            if stream.index_of(name).is_none() && !stream.has(name) {
+                let key = format!("{key}.fields[{index}]");
+                add(key, "is no field of these records (docs/schema.md)");
+            }
+        }
+    }
+    problems
+}
+
+impl Stream {
+    /// Whether its records have a member `name` at the top.
+    fn has(self, name: &str) -> bool {
+        let top = |field: &Field| field.name.split('.').next() == Some(name);
+        self.table().iter().any(top)
+    }
 }
 
 #[cfg(test)]
@@ -67,6 +89,15 @@ mod tests {
         let keys: Vec<String> = check(&config).into_iter().map(|problem| problem.key).collect();
         let want = ["evidence", "excluded", "rule", "src_ip"];
         assert_eq!(keys, want.map(|name| format!("sensor.fields.{name}")));
+        let mut config = Config::default();
+        let mut files = crate::config::Files::default();
+        files.add.insert("sensor".to_owned(), FieldValue::Bool(true));
+        files.fields = ["src_ip", "rule", "rule.id"].map(str::to_owned).into();
+        config.output.files = vec![files.clone(), files];
+        config.output.files[1].select = crate::config::Select::Alerts;
+        let keys: Vec<String> = check(&config).into_iter().map(|problem| problem.key).collect();
+        let want = ["[0].add.sensor", "[1].add.sensor", "[0].fields[1]", "[0].fields[2]"];
+        assert_eq!(keys, want.map(|name| format!("output.files{name}")));
     }
 
     #[test]

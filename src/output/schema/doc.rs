@@ -178,7 +178,7 @@ fn address() -> Json {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::Row;
+    use super::super::{Layout, Row, Shown};
     use super::*;
     use crate::detect::Level;
     use crate::flow::record::TunnelKind;
@@ -245,7 +245,8 @@ mod tests {
     fn conforms(stream: Stream, row: &Row<'_>) {
         let schema: Json = serde_json::from_str(&json_schema(stream)).expect("JSON");
         let mut line = Vec::new();
-        ndjson::Writer::new(stream).object(&mut line, row, &sample::context());
+        let context = sample::context();
+        ndjson::Writer::new(&Layout::all(stream)).object(&mut line, &Shown::new(*row, &context));
         let line: Json = serde_json::from_slice(&line).expect("JSON");
         // Durations before 0 cannot be: `last` is never before `first`.
         assert_eq!(faults(&schema, &line, "line"), Vec::<String>::new());

@@ -7,6 +7,7 @@
 mod custom;
 mod doc;
 mod fields;
+mod layout;
 mod record;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 pub use custom::{Fields, check as check_fields};
 pub use doc::{json_schema, markdown};
+pub use layout::Layout;
 pub use record::{Record, Shown};
 
 use crate::config::{Config, Select};
@@ -143,6 +145,27 @@ pub enum Value<'a> {
     Techniques(&'a [Technique]),
     /// Of [`Kind::Evidence`].
     Evidence(&'a [Evidence]),
+    /// Of any kind of list, as the JSON that the other variants are written as: read from the
+    /// spool.
+    Json(&'a str),
+}
+
+impl Value<'_> {
+    /// Calls `each` with every text of a value of [`Kind::TextList`] or [`Kind::AddressList`].
+    pub fn texts(&self, mut each: impl FnMut(&str)) {
+        match self {
+            Self::Texts(texts) => texts.iter().for_each(|text| each(text)),
+            Self::RuleIds(rules) => rules.iter().for_each(|rule| each(&rule.id)),
+            Self::TechniqueIds(techniques) => techniques.iter().for_each(|t| each(&t.id)),
+            Self::Addresses(addresses) => addresses.iter().for_each(|a| each(&a.to_string())),
+            Self::Json("[]") => {}
+            Self::Json(text) => {
+                let texts: Vec<String> = serde_json::from_str(text).unwrap_or_default();
+                texts.iter().for_each(|text| each(text));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// What encoding needs besides the record: names that records carry as numbers.

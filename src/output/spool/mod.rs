@@ -1,5 +1,12 @@
 //! The spool: one log on disk of all that is to be delivered, and a cursor in it for each sink.
 
-mod target;
+#![allow(dead_code, reason = "the log that uses it is on its way")]
 
-pub use target::{Delivered, Failure, Target, Unit, UnitRecord};
+mod columns;
+pub mod frame;
+mod segment;
+mod target;
+mod unit;
+
+pub use target::{Delivered, Failure, ObjectTarget, Place, Stop, Target, Unit, UnitRecord};
+pub use unit::Objects;

@@ -1,24 +1,28 @@
 //! What a sink behind the spool is: somewhere that units are delivered to.
 
-use std::time::Duration;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use super::unit::Objects;
 use crate::output::schema::{Record, Stream, Value};
 use crate::time::Micros;
 
 /// Records of one stream that are delivered and acknowledged together: what one sink selects of a
 /// run of frames of the spool, in their order.
 ///
-/// The same frames give the same unit, also after a restart: a target that names what it writes by
-/// [`segment`](Self::segment) and [`first_frame`](Self::first_frame) writes it once.
+/// The same frames give the same unit, also after a restart: `(spool, segment, offset)` names what
+/// it begins with.
 pub trait Unit {
     /// The stream of all its records.
     fn stream(&self) -> Stream;
+    /// The spool's own number, drawn when its directory was made.
+    fn spool(&self) -> u64;
     /// Number of the segment that its frames stand in.
     fn segment(&self) -> u64;
     /// When that segment was created, by the wall clock.
     fn created(&self) -> Micros;
-    /// Place of its first frame in the segment.
-    fn first_frame(&self) -> u32;
+    /// Where its first frame begins in the segment.
+    fn offset(&self) -> u64;
     /// How many records it has; never 0.
     fn len(&self) -> usize;
     /// Whether it has none: never.
@@ -55,11 +59,34 @@ pub trait Target: Send {
     /// Delivers `unit`: returns once the other side has acknowledged it.
     ///
     /// The same unit may come again after an error or a crash. Never gives up by itself on what
-    /// may pass: it returns [`Failure::Later`], and is called again after a pause.
+    /// may pass: it returns [`Failure::Later`], and is called again after a pause. Where it waits,
+    /// it looks at `stop`.
     ///
     /// # Errors
     /// [`Failure`].
-    fn deliver(&mut self, unit: &dyn Unit) -> Result<Delivered, Failure>;
+    fn deliver(&mut self, unit: &dyn Unit, stop: &Stop) -> Result<Delivered, Failure>;
+
+    /// Records of a unit, at most.
+    fn unit_records(&self) -> usize {
+        16_384
+    }
+}
+
+/// A place that takes whole segments: one object of each.
+pub trait ObjectTarget: Send {
+    /// Delivers what is selected of one sealed segment: returns once it is there for good.
+    ///
+    /// # Errors
+    /// As [`Target::deliver`].
+    fn deliver(&mut self, objects: &Objects<'_>, stop: &Stop) -> Result<Delivered, Failure>;
+}
+
+/// Either kind.
+pub enum Place {
+    /// Takes units as they come.
+    Stream(Box<dyn Target>),
+    /// Takes whole segments.
+    Objects(Box<dyn ObjectTarget>),
 }
 
 /// What became of a delivered unit.
@@ -86,4 +113,46 @@ pub enum Failure {
     },
     /// The sensor is stopping and the time for it is over; the unit stays in the spool.
     Stopped,
+}
+
+impl Failure {
+    /// [`Failure::Later`] without a pause of the other side's.
+    pub fn later(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::Later { reason, message: message.into(), after: None }
+    }
+}
+
+/// Says when to stop.
+#[derive(Debug, Default)]
+pub struct Stop {
+    deadline: Mutex<Option<Instant>>,
+    changed: Condvar,
+}
+
+impl Stop {
+    /// The sensor stops; what is spooled may still be delivered for `time`.
+    pub fn within(&self, time: Duration) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
+        self.changed.notify_all();
+    }
+
+    /// Whether the sensor is stopping.
+    #[must_use]
+    pub fn asked(&self) -> bool {
+        self.deadline.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Whether it is stopping and the time is over.
+    #[must_use]
+    pub fn over(&self) -> bool {
+        let deadline = self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
+        deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Waits for `time`, or until the sensor is asked to stop: then returns true.
+    pub fn wait(&self, time: Duration) -> bool {
+        let deadline = self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(deadline, time, |stop| stop.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_some()
+    }
 }

@@ -1,0 +1,72 @@
+//! `[[output.files]]`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{FieldValue, Format, Report, Select, Table, Taking};
+
+/// `[[output.files]]`: one set of rotating files.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Files {
+    /// Name of the sink, in metrics, ledgers and file names; unique.
+    pub name: String,
+    /// Directory; made if absent.
+    pub directory: PathBuf,
+    /// What is written.
+    pub select: Select,
+    /// Fields that are written, by name; empty: all.
+    pub fields: Vec<String>,
+    /// How it is written.
+    pub format: Format,
+    /// Seconds after which a file is closed: 1 to 86,400.
+    pub rotate_s: u32,
+    /// Octets after which a file is closed: 64 KiB to 1 TiB.
+    pub rotate_bytes: u64,
+    /// Records that may wait for this sink, at most: 1,024 to 10,000,000. More are shed.
+    pub queue_records_max: usize,
+    /// Fields of your own on every record of this sink, as in `[sensor.fields]`.
+    pub add: BTreeMap<String, FieldValue>,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self {
+            name: "files".into(),
+            directory: "/var/lib/weir/flows".into(),
+            select: Select::Slices,
+            fields: Vec::new(),
+            format: Format::Ndjson,
+            rotate_s: 300,
+            rotate_bytes: 256 << 20,
+            queue_records_max: 262_144,
+            add: BTreeMap::new(),
+        }
+    }
+}
+
+impl Table for Files {
+    fn kind(&self) -> &'static str {
+        "files"
+    }
+
+    fn taking(&self) -> Taking<'_> {
+        let Self { name, select, fields, add, .. } = self;
+        Taking { name, select: *select, fields, add, durability: None }
+    }
+
+    fn check(&self, key: &dyn Fn(&str) -> String, report: &mut Report) {
+        report.within(&key("rotate_s"), self.rotate_s, 1..=86_400);
+        report.within(&key("rotate_bytes"), self.rotate_bytes, 65_536..=1 << 40);
+        report.within(&key("queue_records_max"), self.queue_records_max, 1_024..=10_000_000);
+        if cfg!(not(feature = "parquet")) && self.format == Format::Parquet {
+            report.add(&key("format"), "this build has no feature `parquet`".into());
+        }
+    }
+
+    fn paths(&mut self, absolute: &mut dyn FnMut(&mut PathBuf)) {
+        absolute(&mut self.directory);
+    }
+}
