@@ -12,7 +12,7 @@ TARGET      := $(or $(CARGO_TARGET_DIR),target)
 WEIR        := $(TARGET)/release/weir
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test check fmt lint doc fuzz bench bench-sigma install uninstall docs pcaps model model-deps model-check model-test eval
+.PHONY: help deps build demo test check fmt lint doc fuzz bench bench-sigma install uninstall deb test-deb sbom docs pcaps model model-deps model-check model-test eval
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -77,3 +77,12 @@ install: build ## Binary, config, rules, units, man pages, completions: into DES
 
 uninstall: ## Take away what `install` put there; configuration and state stay.
 	scripts/install.sh --remove '$(DESTDIR)' '$(PREFIX)' '$(SYSCONFDIR)' '$(UNITDIR)'
+
+deb: build ## The Debian package: target/deb/weir_VERSION_ARCHITECTURE.deb (SOURCE_DATE_EPOCH is respected).
+	scripts/deb.sh $(WEIR) $(TARGET)/deb
+
+test-deb: build ## Install the package in a booted Debian, use it, upgrade, remove, purge (root).
+	scripts/test-deb.sh $(WEIR)
+
+sbom: ## What the binary links, as CycloneDX: target/sbom/weir.cdx.json.
+	scripts/sbom.py --sbom $(TARGET)/sbom/weir.cdx.json --licences $(TARGET)/sbom/licences.txt

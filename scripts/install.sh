@@ -21,7 +21,7 @@ files=(
 
 if [ "$weir" = --remove ]; then
     rm -fv "${files[@]}"
-    rm -rfv "$dest$prefix/share/weir"
+    rm -rfv "$dest$prefix/share/weir" "$dest$prefix/share/doc/weir"
     # The rules beside the configuration, where they are the link that was made here.
     rules="$dest$sysconf/weir/rules/shipped"
     [ "$(readlink "$rules")" != "$prefix/share/weir/rules" ] || rm -fv "$rules"
@@ -34,8 +34,10 @@ install -Dm644 systemd/weir.service "$dest$units/system/weir.service"
 install -Dm644 systemd/weir.socket "$dest$units/system/weir.socket"
 install -Dm644 systemd/sysusers.d/weir.conf "$dest$prefix/lib/sysusers.d/weir.conf"
 install -Dm644 systemd/sysctl.d/60-weir.conf "$dest$prefix/lib/sysctl.d/60-weir.conf"
-install -Dm644 systemd/drop-ins/live-capture.conf \
-    "$dest$prefix/share/weir/drop-ins/live-capture.conf"
+install -Dm644 -t "$dest$prefix/share/weir/drop-ins" systemd/drop-ins/*.conf
+install -Dm644 -t "$dest$prefix/share/weir/model" model/weir.onnx model/weir.json
+install -Dm644 -t "$dest$prefix/share/doc/weir" README.md docs/*.md
+[ ! -d config/examples ] || install -Dm644 -t "$dest$prefix/share/doc/weir/examples" config/examples/*.toml
 for page in man/weir.8 completions/bash completions/zsh completions/fish; do
     case $page in
     man/*) to="$dest$prefix/share/man/man8/weir.8" ;;

@@ -11,6 +11,10 @@ if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
     command -v tcpreplay >/dev/null || lacking+=(tcpreplay)
     command -v ip >/dev/null || lacking+=(iproute2)
     command -v systemd-analyze >/dev/null || lacking+=(systemd)
+    command -v systemd-nspawn >/dev/null || lacking+=(systemd-container)
+    command -v debootstrap >/dev/null || lacking+=(debootstrap)
+    command -v dpkg-shlibdeps >/dev/null || lacking+=(dpkg-dev binutils)
+    command -v lintian >/dev/null || lacking+=(lintian)
     if [ "${#lacking[@]}" -gt 0 ]; then
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${lacking[@]}" >/dev/null
@@ -25,3 +29,6 @@ cargo clippy --all-targets --locked --quiet -- -D warnings
 cargo test --locked "$@"
 cargo check --locked --no-default-features --quiet
 cargo check --locked --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
+# The package of the binary that was just tested, lived with in a booted Debian: a minute, after a first one that
+# fetches that Debian.
+[ $# -gt 0 ] || scripts/test-deb.sh "${CARGO_TARGET_DIR:-target}/debug/weir"
