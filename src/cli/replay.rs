@@ -15,7 +15,7 @@ use crate::decode::netflow::Collector;
 use crate::flow::params::Params;
 use crate::metrics::{Ledgers, ledger};
 use crate::output::stdout::{Sorted, StreamSink};
-use crate::output::{Batch, Context, Sink};
+use crate::output::{self, Batch, Context, Sink};
 use crate::pipeline::replay::{Exports, FLUSH_EVERY, Replay};
 use crate::pipeline::worker::Shared;
 use crate::pipeline::{self, Outputs, Rules, feeds, rules};
@@ -337,10 +337,6 @@ impl State {
 }
 
 impl Sink for Out {
-    fn name(&self) -> &str {
-        self.name
-    }
-
     fn offer(&self, batch: &Arc<Batch>) {
         let count = batch.count(self.select) as u64;
         let mut state = self.state();
@@ -357,18 +353,19 @@ impl Sink for Out {
         self.offer(batch);
     }
 
-    fn ledger(&self) -> ledger::Sink {
-        self.state().ledger.clone()
+    fn ledgers(&self) -> output::Ledgers {
+        [(self.name.to_owned(), self.state().ledger.clone())].into()
     }
 
     fn set_context(&self, _context: Context) {}
 
-    fn fault(&self) -> Option<String> {
+    fn faults(&self) -> Vec<(String, String)> {
         let fault = |error: &io::Error| format!("{}: {error}", self.path.display());
-        self.state().error.as_ref().map(fault)
+        let state = self.state();
+        state.error.iter().map(|error| (self.name.to_owned(), fault(error))).collect()
     }
 
-    fn close(&self) -> ledger::Sink {
+    fn close(&self) -> output::Ledgers {
         let mut state = self.state();
         if let Some(sorted) = state.sorted.take() {
             state.write(&sorted.finish());
@@ -382,7 +379,7 @@ impl Sink for Out {
             None => state.ledger.acknowledged += spooled,
             Some(_) => state.ledger.shed.add("write_error", spooled),
         }
-        state.ledger.clone()
+        [(self.name.to_owned(), state.ledger.clone())].into()
     }
 }
 
@@ -392,8 +389,8 @@ fn finish(stream: StreamSink<Box<dyn Write + Send>>) -> io::Result<()> {
 
 /// What went wrong on an output, if anything. A pipe whose reader closed it is told by its kind.
 fn stream_error(outputs: &Outputs) -> Result<(), Failure> {
-    let fault = |sink: &Arc<dyn Sink>| sink.fault();
-    match outputs.sinks().iter().find_map(fault) {
+    let mut faults = outputs.sinks().iter().flat_map(|sink| sink.faults());
+    match faults.next().map(|(_, fault)| fault) {
         None => Ok(()),
         Some(fault) if fault.contains("Broken pipe") => {
             Err(io::Error::from(io::ErrorKind::BrokenPipe).into())

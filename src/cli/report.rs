@@ -9,7 +9,7 @@ use crate::detect::{Alert, RuleMeta, TaggedSlice};
 use crate::flow::Biflow;
 use crate::metrics::{Counts, Ledgers, ledger};
 use crate::net::Addr;
-use crate::output::{Batch, Context, Sink};
+use crate::output::{self, Batch, Context, Sink};
 
 /// Flows that are listed.
 const FLOWS_MAX: usize = 12;
@@ -72,10 +72,6 @@ impl State {
 }
 
 impl Sink for Report {
-    fn name(&self) -> &str {
-        "report"
-    }
-
     fn offer(&self, batch: &Arc<Batch>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         batch.slices.iter().for_each(|slice| state.slice(slice));
@@ -86,19 +82,21 @@ impl Sink for Report {
         self.offer(batch);
     }
 
-    fn ledger(&self) -> ledger::Sink {
+    fn ledgers(&self) -> output::Ledgers {
         let slices = self.state.lock().unwrap_or_else(PoisonError::into_inner).slices;
-        ledger::Sink { selected: slices, acknowledged: slices, ..ledger::Sink::default() }
+        let ledger =
+            ledger::Sink { selected: slices, acknowledged: slices, ..ledger::Sink::default() };
+        [("report".to_owned(), ledger)].into()
     }
 
     fn set_context(&self, _context: Context) {}
 
-    fn fault(&self) -> Option<String> {
-        None
+    fn faults(&self) -> Vec<(String, String)> {
+        Vec::new()
     }
 
-    fn close(&self) -> ledger::Sink {
-        self.ledger()
+    fn close(&self) -> output::Ledgers {
+        self.ledgers()
     }
 }
 

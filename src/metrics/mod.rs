@@ -4,12 +4,14 @@
 //! boundaries. Each thread's ledgers balance on their own, so any sum of published ones does too.
 
 pub mod board;
+pub mod delivery;
 pub mod latency;
 pub mod ledger;
 pub mod table;
 pub mod talkers;
 
 pub use board::{Activity, Board, Slot};
+pub use delivery::{Delivery, SpoolState};
 pub use latency::Latency;
 pub use ledger::{Counts, Ledgers};
 pub use talkers::{Talker, Talkers};

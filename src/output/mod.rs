@@ -4,6 +4,7 @@
 //! encodes it in its own thread with an [`Encoder`] and keeps its own ledger. All formats are
 //! driven by the one table of fields in [`schema`], so none can know a field that another lacks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 #[cfg(feature = "parquet")]
@@ -14,6 +15,8 @@ pub mod files;
 pub mod ndjson;
 #[cfg(feature = "parquet")]
 pub mod parquet;
+#[cfg(feature = "spool")]
+pub mod remote;
 pub mod schema;
 #[cfg(feature = "spool")]
 pub mod spool;
@@ -26,11 +29,12 @@ mod tests;
 
 pub use encoder::Encoder;
 pub use files::FilesSink;
+pub(crate) use files::file_name;
 pub use schema::{Context, Row, Stream};
 
 use crate::config::Select;
 use crate::detect::{Alert, TaggedSlice};
-use crate::metrics::ledger;
+use crate::metrics::{Delivery, SpoolState, ledger};
 
 /// What a worker hands over at once; shared by all sinks.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,28 +86,39 @@ impl Batch {
     }
 }
 
-/// A place that batches go to. A slow or dead sink never holds back another, nor the inputs.
-pub trait Sink: Send + Sync {
-    /// The name in metrics and ledgers.
-    fn name(&self) -> &str;
+/// The ledgers of sinks, by name.
+pub type Ledgers = BTreeMap<String, ledger::Sink>;
 
-    /// Takes over what the sink selects of `batch`. Never waits: what does not fit is shed and
-    /// counted.
+/// What batches are handed to: one sink, or the spool with all that are behind it. A slow or dead
+/// sink never holds back another, nor the inputs.
+pub trait Sink: Send + Sync {
+    /// Takes over what is selected of `batch`. Never waits: what does not fit is shed and counted.
     fn offer(&self, batch: &Arc<Batch>);
 
     /// As [`offer`](Self::offer), but waits while the queue is full: for replay, where input can
     /// wait and nothing need be shed.
     fn offer_blocking(&self, batch: &Arc<Batch>);
 
-    /// The ledger now; it balances at every moment.
-    fn ledger(&self) -> ledger::Sink;
+    /// The ledgers now; each balances at every moment.
+    fn ledgers(&self) -> Ledgers;
+
+    /// How delivery stands, by name; nothing for sinks that write at once.
+    fn deliveries(&self) -> BTreeMap<String, Delivery> {
+        BTreeMap::new()
+    }
+
+    /// How the spool stands, of the spool.
+    fn spool(&self) -> Option<SpoolState> {
+        None
+    }
 
     /// Replaces the names that records are written with, from the next batch on.
     fn set_context(&self, context: Context);
 
-    /// Why the sink cannot deliver now; `None` while it can.
-    fn fault(&self) -> Option<String>;
+    /// What cannot deliver now, by name, and why.
+    fn faults(&self) -> Vec<(String, String)>;
 
-    /// Delivers all that was accepted, stops, and returns the final ledger. Later offers are shed.
-    fn close(&self) -> ledger::Sink;
+    /// Delivers what was accepted, stops, and returns the final ledgers. Later offers are shed.
+    /// What the spool holds and cannot deliver in the time for it stays there.
+    fn close(&self) -> Ledgers;
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::metrics::ledger;
-use crate::output::{Batch, Sink};
+use crate::metrics::{Delivery, SpoolState};
+use crate::output::{self, Batch, Sink};
 
 /// All sinks of a pipeline. A slow one never holds back another, nor, on live input, the inputs.
 pub struct Outputs {
@@ -14,7 +14,7 @@ pub struct Outputs {
 
 impl std::fmt::Debug for Outputs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.sinks.iter().map(|sink| sink.name())).finish()
+        f.debug_list().entries(self.ledgers().keys()).finish()
     }
 }
 
@@ -56,12 +56,30 @@ impl Outputs {
 
     /// The ledger of each sink, by name.
     #[must_use]
-    pub fn ledgers(&self) -> BTreeMap<String, ledger::Sink> {
-        self.sinks.iter().map(|sink| (sink.name().to_owned(), sink.ledger())).collect()
+    pub fn ledgers(&self) -> output::Ledgers {
+        self.sinks.iter().flat_map(|sink| sink.ledgers()).collect()
+    }
+
+    /// What cannot deliver now, by name, and why.
+    #[must_use]
+    pub fn faults(&self) -> Vec<(String, String)> {
+        self.sinks.iter().flat_map(|sink| sink.faults()).collect()
+    }
+
+    /// How the delivery of each sink behind the spool stands, by name.
+    #[must_use]
+    pub fn deliveries(&self) -> BTreeMap<String, Delivery> {
+        self.sinks.iter().flat_map(|sink| sink.deliveries()).collect()
+    }
+
+    /// How the spool stands, if there is one.
+    #[must_use]
+    pub fn spool(&self) -> Option<SpoolState> {
+        self.sinks.iter().find_map(|sink| sink.spool())
     }
 
     /// Closes each sink, which delivers what it accepted, and returns the final ledgers.
-    pub fn close(&self) -> BTreeMap<String, ledger::Sink> {
-        self.sinks.iter().map(|sink| (sink.name().to_owned(), sink.close())).collect()
+    pub fn close(&self) -> output::Ledgers {
+        self.sinks.iter().flat_map(|sink| sink.close()).collect()
     }
 }

@@ -328,7 +328,10 @@ fn sinks(config: &Config) -> io::Result<Vec<Arc<dyn Sink>>> {
     let spawn = |files: &crate::config::Files| -> io::Result<Arc<dyn Sink>> {
         Ok(Arc::new(FilesSink::spawn(files.clone(), context.clone())?))
     };
-    config.output.files.iter().map(spawn).collect()
+    let mut sinks = config.output.files.iter().map(spawn).collect::<io::Result<Vec<_>>>()?;
+    #[cfg(feature = "spool")]
+    sinks.extend(crate::output::remote::start(config, &context)?);
+    Ok(sinks)
 }
 
 /// Takes the state directory for this process: two sensors would overwrite each other's state.

@@ -158,11 +158,9 @@ impl Status for SensorStatus {
     }
 
     fn unready(&self) -> Vec<String> {
-        let sinks = self.shared.outputs.sinks().iter();
-        let fault = |sink: &Arc<dyn crate::output::Sink>| {
-            Some(format!("output {}: {}", sink.name(), sink.fault()?))
-        };
-        self.stalled().into_iter().chain(sinks.filter_map(fault)).collect()
+        let faults = self.shared.outputs.faults().into_iter();
+        let faults = faults.map(|(sink, fault)| format!("output {sink}: {fault}"));
+        self.stalled().into_iter().chain(faults).collect()
     }
 }
 

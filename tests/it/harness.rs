@@ -12,7 +12,7 @@ use weir::flow::params::Params;
 use weir::input::pcap::{is_capture, open};
 use weir::metrics::{Ledgers, ledger};
 use weir::output::stdout::{Sorted, StreamSink};
-use weir::output::{Batch, Context, Sink};
+use weir::output::{self, Batch, Context, Sink};
 use weir::pipeline::replay::{Exports, FLUSH_EVERY, Replay, ReplayError};
 use weir::pipeline::worker::Shared;
 use weir::pipeline::{self, Outputs, Rules, rules};
@@ -78,10 +78,6 @@ pub(crate) struct Replayed {
 struct Memory(Mutex<(Sorted, ledger::Sink)>);
 
 impl Sink for Memory {
-    fn name(&self) -> &str {
-        "memory"
-    }
-
     fn offer(&self, batch: &Arc<Batch>) {
         let mut state = self.0.lock().expect("not poisoned");
         state.0.add(Batch::clone(batch));
@@ -94,18 +90,18 @@ impl Sink for Memory {
         self.offer(batch);
     }
 
-    fn ledger(&self) -> ledger::Sink {
-        self.0.lock().expect("not poisoned").1.clone()
+    fn ledgers(&self) -> output::Ledgers {
+        [("memory".to_owned(), self.0.lock().expect("not poisoned").1.clone())].into()
     }
 
     fn set_context(&self, _context: Context) {}
 
-    fn fault(&self) -> Option<String> {
-        None
+    fn faults(&self) -> Vec<(String, String)> {
+        Vec::new()
     }
 
-    fn close(&self) -> ledger::Sink {
-        self.ledger()
+    fn close(&self) -> output::Ledgers {
+        self.ledgers()
     }
 }
 

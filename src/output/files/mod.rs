@@ -22,7 +22,9 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
 use serde::Serialize;
 
-use super::{Batch, Context, Sink};
+pub(crate) use part::file_name;
+
+use super::{Batch, Context, Ledgers, Sink};
 use crate::config::{Files, Select};
 use crate::metrics::ledger;
 
@@ -158,32 +160,21 @@ impl FilesSink {
     }
 }
 
-impl Sink for FilesSink {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn offer(&self, batch: &Arc<Batch>) {
-        self.take(batch, false);
-    }
-
-    fn offer_blocking(&self, batch: &Arc<Batch>) {
-        self.take(batch, true);
-    }
-
-    fn ledger(&self) -> ledger::Sink {
+impl FilesSink {
+    /// Its ledger now.
+    #[must_use]
+    pub fn ledger(&self) -> ledger::Sink {
         self.shared.lock().ledger.clone()
     }
 
-    fn set_context(&self, context: Context) {
-        self.shared.context.store(Arc::new(context));
-    }
-
-    fn fault(&self) -> Option<String> {
+    /// Why it cannot write now; `None` while it can.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
         self.shared.lock().status.fault.clone()
     }
 
-    fn close(&self) -> ledger::Sink {
+    /// As [`Sink::close`].
+    pub fn close(&self) -> ledger::Sink {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = thread.take() {
             let mut state = self.shared.lock();
@@ -199,8 +190,34 @@ impl Sink for FilesSink {
     }
 }
 
+impl Sink for FilesSink {
+    fn offer(&self, batch: &Arc<Batch>) {
+        self.take(batch, false);
+    }
+
+    fn offer_blocking(&self, batch: &Arc<Batch>) {
+        self.take(batch, true);
+    }
+
+    fn ledgers(&self) -> Ledgers {
+        [(self.name.clone(), self.ledger())].into()
+    }
+
+    fn set_context(&self, context: Context) {
+        self.shared.context.store(Arc::new(context));
+    }
+
+    fn faults(&self) -> Vec<(String, String)> {
+        self.fault().into_iter().map(|fault| (self.name.clone(), fault)).collect()
+    }
+
+    fn close(&self) -> Ledgers {
+        [(self.name.clone(), Self::close(self))].into()
+    }
+}
+
 impl Drop for FilesSink {
     fn drop(&mut self) {
-        self.close();
+        Self::close(self);
     }
 }

@@ -158,7 +158,7 @@ pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 /// `text` as a part of a file name: what is not a letter, digit, `.`, `_` or `-` becomes `_`.
-pub(super) fn file_name(text: &str) -> String {
+pub(crate) fn file_name(text: &str) -> String {
     let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     text.chars().map(|c| if safe(c) { c } else { '_' }).collect()
 }

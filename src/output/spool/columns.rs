@@ -75,6 +75,13 @@ impl Builder {
         self.rows += 1;
     }
 
+    /// Forgets what was gathered.
+    pub(super) fn clear(&mut self) {
+        if self.rows > 0 {
+            drop(self.take());
+        }
+    }
+
     /// The records gathered, as one batch.
     pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
         self.rows = 0;

@@ -179,15 +179,14 @@ impl Appender {
         Ok(Self { head, file: Arc::new(file), octets, writers, press, frame })
     }
 
-    /// Puts the records that `builder` gathered into a frame at the end, and says what is in it.
-    /// After an error the segment is as before.
-    pub(super) fn append(
+    /// Makes the frame of the records that `builder` gathered, for [`write`](Self::write).
+    pub(super) fn make(
         &mut self,
         stream: Stream,
         builder: &mut Builder,
         tagged: usize,
         now: Micros,
-    ) -> io::Result<Header> {
+    ) -> io::Result<()> {
         let records = builder.rows();
         let batch = builder.take().map_err(io::Error::other)?;
         let writer = self.writers.get_mut(&stream).expect("one for each stream");
@@ -197,19 +196,18 @@ impl Appender {
         let kind = Kind::Records(stream);
         let made = self.press.frame(&mut self.frame, kind, message, (records, tagged), now);
         message.clear();
-        made?;
-        self.write_frame()
+        made
     }
 
-    /// Writes the frame that was made last; for another try after an error, too.
-    pub(super) fn write_frame(&mut self) -> io::Result<Header> {
+    /// Writes the frame that was made last at the end, and says what is in it. After an error the
+    /// segment is as before, and it can be tried again.
+    pub(super) fn write(&mut self) -> io::Result<Header> {
         let header = self.frame[..HEADER].try_into().expect("a frame has a header");
         let header = Header::decode(header).expect("made here");
         if let Err(error) = self.file.write_all_at(&self.frame, self.octets) {
-            // Best effort: what is behind the end is overwritten by the next frame, or cut off
-            // when the segment is sealed.
-            let cut = self.file.set_len(self.octets);
-            return Err(cut.err().unwrap_or(error));
+            // What is behind the end is overwritten by the next frame, or cut off by the seal.
+            drop(self.file.set_len(self.octets));
+            return Err(error);
         }
         self.octets += self.frame.len() as u64;
         Ok(header)
@@ -259,6 +257,12 @@ impl Segment {
             segment.start = found.end();
         }
         Ok(segment)
+    }
+
+    /// Cuts the file at `end`, and syncs it.
+    pub(super) fn cut(&self, end: u64) -> io::Result<()> {
+        self.file.set_len(end)?;
+        self.file.sync_all()
     }
 
     /// The first frame that begins at `offset` or after it and ends by `end`. Octets that are no
@@ -398,8 +402,8 @@ mod tests {
                 slice.slice.flow_id = FlowId(frame << 32 | row);
                 builder.push(&Shown::new(Row::from(&slice), &Context::default()));
             }
-            let header = segment.append(Stream::Slices, &mut builder, 0, Micros(5));
-            assert_eq!(u128::from(header.expect("room").records), frame);
+            segment.make(Stream::Slices, &mut builder, 0, Micros(5)).expect("columns");
+            assert_eq!(u128::from(segment.write().expect("room").records), frame);
         }
         segment
     }

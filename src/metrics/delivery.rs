@@ -1,0 +1,41 @@
+//! How delivery stands: what is counted beside the ledgers of sinks.
+
+use serde::Serialize;
+
+use super::{Counts, Latency};
+
+/// Of one sink behind the spool.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Delivery {
+    /// Age of the oldest record that waits, in microseconds; 0 if none does.
+    pub oldest_us: u64,
+    /// Octets that the other side has acknowledged, as encoded and compressed.
+    pub octets: u64,
+    /// Units that it has acknowledged: requests, objects, batches of messages.
+    pub units: u64,
+    /// Attempts after the first.
+    pub retries: u64,
+    /// Failed attempts, by reason.
+    pub errors: Counts,
+}
+
+/// Of the spool itself.
+#[derive(Clone, Debug, Default)]
+pub struct SpoolState {
+    /// Segments on disk.
+    pub segments: u64,
+    /// Their octets.
+    pub octets: u64,
+    /// Records appended.
+    pub appended: u64,
+    /// Octets appended.
+    pub appended_octets: u64,
+    /// Octets that could not be read back.
+    pub damaged_octets: u64,
+    /// Octets that a crash left unfinished, cut off at the start.
+    pub torn_octets: u64,
+    /// Failed writes and syncs.
+    pub errors: Counts,
+    /// From the handing over of a batch to the return of its append.
+    pub append: Latency,
+}

@@ -1,0 +1,102 @@
+//! Secrets, read from where the configuration says they are.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use crate::config::Secret;
+
+/// A secret's value. It is never shown: printing gives `***`.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Revealed(String);
+
+impl Revealed {
+    /// The value, for the one call that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Revealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Revealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Why a secret cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The file cannot be read.
+    #[error("cannot read the secret in {}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The environment variable is not there, or not UTF-8.
+    #[error("no secret in the environment variable {0}")]
+    Env(String),
+    /// systemd passed no credentials.
+    #[error("no credential {0}: $CREDENTIALS_DIRECTORY is not set (LoadCredential= in the unit)")]
+    NoCredentials(String),
+    /// There is nothing but white space.
+    #[error("the secret in {0} is empty")]
+    Empty(String),
+}
+
+/// Reads `secret`, without line ends after it.
+///
+/// # Errors
+/// [`SecretError`]; it names the place, never the value.
+pub fn reveal(secret: &Secret) -> Result<Revealed, SecretError> {
+    let file = |path: PathBuf| {
+        fs::read_to_string(&path).map_err(|error| SecretError::File { path, error })
+    };
+    let (text, place) = match secret {
+        Secret::File(path) => (file(path.clone())?, path.display().to_string()),
+        Secret::Env(name) => {
+            let text = std::env::var(name).map_err(|_| SecretError::Env(name.clone()))?;
+            (text, name.clone())
+        }
+        Secret::Credential(name) => {
+            let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
+            let directory = directory.ok_or_else(|| SecretError::NoCredentials(name.clone()))?;
+            let path = PathBuf::from(directory).join(name);
+            (file(path)?, format!("the credential {name}"))
+        }
+    };
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.trim().is_empty() { Err(SecretError::Empty(place)) } else { Ok(Revealed(text.into())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_read_and_not_shown() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("secret");
+        fs::write(&path, "hunter2\n").expect("room");
+        let secret = reveal(&Secret::File(path.clone())).expect("a secret");
+        assert_eq!(secret.expose(), "hunter2");
+        assert_eq!(format!("{secret} {secret:?} {:?}", Some(&secret)), "*** *** Some(***)");
+        fs::write(&path, "\n").expect("room");
+        for (place, want) in [
+            (Secret::File(path), "is empty"),
+            (Secret::File("/no/such".into()), "cannot read the secret in /no/such"),
+            (Secret::Env("WEIR_NO_SUCH".into()), "environment variable WEIR_NO_SUCH"),
+        ] {
+            let error = reveal(&place).expect_err("none").to_string();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+}

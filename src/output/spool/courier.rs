@@ -1,0 +1,213 @@
+//! The thread of one sink: makes units, hands them to the target, and tries again.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::book::{Flight, Settled, Work};
+use super::dead::DeadLetters;
+use super::log::{Log, Totals};
+use super::segment::{Segment, Sums};
+use super::target::{Delivered, Failure, Place, Stop, Unit};
+use super::unit::{Frames, Objects, wanted};
+use crate::config::Select;
+use crate::output::schema::Record;
+
+/// The pause after a failed attempt doubles from the first to the second. It has no random part:
+/// couriers of one sensor are few, and each has another server.
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// The longest pause that the other side can ask for.
+const ASKED_MAX: Duration = Duration::from_secs(300);
+/// Octets of the frames of a unit, decompressed; one frame may be larger.
+const UNIT_OCTETS: u64 = 32 << 20;
+
+/// What stops an attempt.
+pub(super) struct Stopped;
+
+/// Calls `deliver` until it succeeds, with a pause between two calls that doubles. `failed` hears
+/// of every failure.
+pub(super) fn persist(
+    stop: &Stop,
+    mut failed: impl FnMut(&'static str, &str),
+    mut deliver: impl FnMut(bool) -> Result<Delivered, Failure>,
+) -> Result<Delivered, Stopped> {
+    let (mut pause, mut again) = (PAUSE_MIN, false);
+    loop {
+        let (reason, message, after) = match deliver(again) {
+            Ok(delivered) => return Ok(delivered),
+            Err(Failure::Stopped) => return Err(Stopped),
+            Err(Failure::Later { reason, message, after }) => (reason, message, after),
+        };
+        failed(reason, &message);
+        if stop.asked() {
+            return Err(Stopped);
+        }
+        // A stop ends the pause, and what was not delivered is tried a last time.
+        stop.wait(pause.max(after.unwrap_or_default().min(ASKED_MAX)));
+        pause = (pause * 2).min(PAUSE_MAX);
+        again = true;
+    }
+}
+
+pub(super) struct Courier {
+    log: Arc<Log>,
+    /// Its place in the book.
+    index: usize,
+    select: Select,
+    place: Place,
+    dead: DeadLetters,
+    segment: Option<Segment>,
+}
+
+impl Courier {
+    pub(super) fn new(
+        log: Arc<Log>,
+        index: usize,
+        (name, select): (&str, Select),
+        place: Place,
+    ) -> Self {
+        let dead = DeadLetters::new(&log.directory, name, select.into());
+        Self { log, index, select, place, dead, segment: None }
+    }
+
+    pub(super) fn run(mut self) {
+        while let Some(work) = self.log.wait(self.index) {
+            let done = match self.place {
+                Place::Stream(_) => self.unit(&work),
+                Place::Objects(_) => self.object(&work),
+            };
+            match done {
+                Ok(Ok(settled)) => self.log.settle(self.index, &settled),
+                Ok(Err(Stopped)) => break,
+                Err(error) => {
+                    self.segment = None;
+                    if self.unreadable(&work, &error) {
+                        break;
+                    }
+                }
+            }
+        }
+        self.log.book().abandon(self.index);
+    }
+
+    /// A segment cannot be read: what is left of it is given up if it is gone, else there is
+    /// another try. Returns whether to stop.
+    fn unreadable(&self, work: &Work, error: &io::Error) -> bool {
+        let message = format!("cannot read segment {} of the spool: {error}", work.segment);
+        self.log.failed(self.index, "read", &message);
+        let gone = matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+        );
+        if gone {
+            let Work { segment, end, .. } = *work;
+            self.log.settle(self.index, &Settled { segment, end, ..Settled::default() });
+            return false;
+        }
+        self.log.stop.wait(PAUSE_MIN)
+    }
+
+    fn segment(&mut self, number: u64) -> io::Result<&Segment> {
+        if self.segment.as_ref().is_none_or(|segment| segment.head.number != number) {
+            self.segment = Some(Segment::open(&self.log.segments(), number)?);
+        }
+        Ok(self.segment.as_ref().expect("just opened"))
+    }
+
+    /// Delivers the next unit of `work`.
+    fn unit(&mut self, work: &Work) -> io::Result<Result<Settled, Stopped>> {
+        let Place::Stream(target) = &self.place else { unreachable!("asked before") };
+        let records_max = target.unit_records();
+        let select = self.select;
+        let (log, index) = (Arc::clone(&self.log), self.index);
+        let segment = self.segment(work.segment)?;
+        let mut unit: Option<Frames> = None;
+        let (mut at, mut octets, mut written) = (work.offset, 0, None);
+        loop {
+            let Some(found) = segment.next(at, work.end)? else {
+                Totals::add(&log.counts.damaged_octets, work.end - at.min(work.end));
+                at = work.end;
+                break;
+            };
+            Totals::add(&log.counts.damaged_octets, if at > 0 { found.offset - at } else { 0 });
+            if wanted(select, found.header.kind) && Sums::of(&found.header).select(select) > 0 {
+                match segment.block(&found)? {
+                    Some(block) => {
+                        let new = || Frames::new(select, segment.head, found.offset);
+                        unit.get_or_insert_with(new).add(select, block);
+                        written = written.or(Some(found.header.written));
+                        octets += u64::from(found.header.raw);
+                    }
+                    None => Totals::add(&log.counts.damaged_octets, found.header.frame()),
+                }
+            }
+            at = found.end();
+            let full = |unit: &Frames| unit.len() >= records_max || octets >= UNIT_OCTETS;
+            if at >= work.end || unit.as_ref().is_some_and(full) {
+                break;
+            }
+        }
+        let mut settled = Settled { segment: work.segment, end: at, ..Settled::default() };
+        let Some(unit) = unit.filter(|unit| unit.len() > 0) else { return Ok(Ok(settled)) };
+        let (records, written) = (unit.len() as u64, written.expect("of the first frame"));
+        log.fly(index, Flight { segment: work.segment, records, written });
+        let Place::Stream(target) = &mut self.place else { unreachable!("asked before") };
+        let delivered = persist(
+            &log.stop,
+            |reason, message| log.failed(index, reason, message),
+            |again| {
+                log.book().takers[index].delivery.retries += u64::from(again);
+                target.deliver(&unit, &log.stop)
+            },
+        );
+        let delivered = match delivered {
+            Ok(delivered) => delivered,
+            Err(stopped) => return Ok(Err(stopped)),
+        };
+        settled.octets = delivered.octets;
+        settled.dead = delivered.dead.len() as u64;
+        settled.acknowledged = records - settled.dead;
+        let unit: &dyn Unit = &unit;
+        let dead = delivered.dead.into_iter();
+        self.bury(dead.filter_map(|(row, reason)| Some((unit.records().nth(row)?, reason))));
+        Ok(Ok(settled))
+    }
+
+    /// Delivers the sealed segment of `work` as a whole.
+    fn object(&mut self, work: &Work) -> io::Result<Result<Settled, Stopped>> {
+        let mut settled = Settled { segment: work.segment, end: work.end, ..Settled::default() };
+        if work.left == 0 {
+            return Ok(Ok(settled));
+        }
+        let (log, index, select) = (Arc::clone(&self.log), self.index, self.select);
+        let segment = Segment::open(&log.segments(), work.segment)?;
+        let written = segment.next(0, work.end)?.map_or(segment.head.created, |f| f.header.written);
+        log.fly(index, Flight { segment: work.segment, records: work.left, written });
+        let objects = Objects::new(&segment, select, work.end);
+        let Place::Objects(target) = &mut self.place else { unreachable!("asked before") };
+        let delivered = persist(
+            &log.stop,
+            |reason, message| log.failed(index, reason, message),
+            |again| {
+                log.book().takers[index].delivery.retries += u64::from(again);
+                target.deliver(&objects, &log.stop)
+            },
+        );
+        let delivered = match delivered {
+            Ok(delivered) => delivered,
+            Err(stopped) => return Ok(Err(stopped)),
+        };
+        settled.octets = delivered.octets;
+        // What its frames were to hold and could not be read is left, and shed as such.
+        settled.acknowledged = objects.given().min(work.left);
+        Ok(Ok(settled))
+    }
+
+    fn bury<R: Record>(&mut self, dead: impl Iterator<Item = (R, String)>) {
+        if let Err(error) = self.dead.write(dead) {
+            self.log.error("dead_letter");
+            tracing::error!(%error, "cannot write the dead-letter file: its records are lost");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! How far a sink has come: kept in a file of its own, replaced as a whole.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// A place in the log: everything before it is delivered, or was given up.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cursor {
+    /// Number of the segment that is read.
+    pub segment: u64,
+    /// Offset in it.
+    pub offset: u64,
+    /// Segments after it that are passed over, first and last: what came while the spool was full.
+    /// The last one's end is [`u64::MAX`] while it still is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<(u64, u64)>,
+}
+
+impl Cursor {
+    /// The start of `segment`.
+    #[must_use]
+    pub const fn at(segment: u64) -> Self {
+        Self { segment, offset: 0, gaps: Vec::new() }
+    }
+
+    /// Whether `segment` is passed over.
+    #[must_use]
+    pub fn skips(&self, segment: u64) -> bool {
+        self.gaps.iter().any(|&(first, last)| (first..=last).contains(&segment))
+    }
+
+    /// Whether what is appended to `segment` is still to be read.
+    #[must_use]
+    pub fn needs(&self, segment: u64) -> bool {
+        self.segment <= segment && !self.skips(segment)
+    }
+
+    /// Whether the end is passed over, too.
+    #[must_use]
+    pub fn gap_is_open(&self) -> bool {
+        self.gaps.last().is_some_and(|&(_, last)| last == u64::MAX)
+    }
+
+    /// Goes to the start of `segment`, or of the first after it that is not passed over.
+    pub(super) fn go(&mut self, segment: u64) {
+        (self.segment, self.offset) = (segment, 0);
+        while let Some(&(first, last)) = self.gaps.first() {
+            if last < self.segment {
+                self.gaps.remove(0);
+            } else if first <= self.segment && last != u64::MAX {
+                self.segment = last + 1;
+                self.gaps.remove(0);
+            } else {
+                break;
+            }
+        }
+    }
+}
+
+fn path(directory: &Path, sink: &str) -> PathBuf {
+    directory.join(format!("{}.cursor", crate::output::file_name(sink)))
+}
+
+/// The cursor of `sink`: `None` if it has none yet.
+///
+/// # Errors
+/// Of the file system, and [`io::ErrorKind::InvalidData`] if what stands there is no cursor.
+pub fn load(directory: &Path, sink: &str) -> io::Result<Option<Cursor>> {
+    match fs::read(path(directory, sink)) {
+        Ok(text) => {
+            let cursor = serde_json::from_slice::<Saved>(&text);
+            let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+            Ok(Some(cursor.map_err(invalid)?.cursor))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What stands in the file.
+#[derive(Deserialize, Serialize)]
+struct Saved {
+    sink: String,
+    cursor: Cursor,
+}
+
+/// Puts `cursor` in the place of the one that `sink` had. A crash leaves the one or the other.
+///
+/// # Errors
+/// Of the file system.
+pub fn save(directory: &Path, sink: &str, cursor: &Cursor) -> io::Result<()> {
+    let path = path(directory, sink);
+    let next = path.with_extension("cursor.next");
+    let saved = Saved { sink: sink.to_owned(), cursor: cursor.clone() };
+    let text = serde_json::to_vec(&saved).map_err(io::Error::other)?;
+    File::create(&next)?.write_all(&text)?;
+    fs::rename(&next, &path)
+}
+
+/// Every sink that has a cursor in `directory`, with it; those that cannot be read are left out.
+///
+/// # Errors
+/// If the directory cannot be read.
+pub fn all(directory: &Path) -> io::Result<Vec<(String, Cursor)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "cursor") {
+            let saved = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            found.extend(saved.map(|saved: Saved| (saved.sink, saved.cursor)));
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
+
+/// Forgets the cursor of `sink`.
+///
+/// # Errors
+/// Of the file system.
+pub fn remove(directory: &Path, sink: &str) -> io::Result<()> {
+    fs::remove_file(path(directory, sink))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_steps_over_its_gaps() {
+        let mut cursor = Cursor { segment: 3, offset: 9, gaps: vec![(5, 6), (9, u64::MAX)] };
+        let needs: Vec<u64> = (0..12).filter(|&segment| cursor.needs(segment)).collect();
+        assert_eq!(needs, [3, 4, 7, 8]);
+        assert!(cursor.gap_is_open());
+        cursor.go(4);
+        assert_eq!((cursor.segment, cursor.offset), (4, 0));
+        cursor.go(5);
+        assert_eq!((cursor.segment, cursor.gaps.len()), (7, 1));
+        cursor.go(9);
+        assert!(cursor.segment == 9 && !cursor.needs(9), "it waits where the gap begins");
+        cursor.gaps[0].1 = 12;
+        cursor.go(9);
+        assert_eq!(cursor, Cursor::at(13));
+    }
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_saved() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = directory.path();
+        assert_eq!(load(place, "a/b").expect("readable"), None);
+        let cursor = Cursor { segment: 3, offset: 9, gaps: vec![(9, u64::MAX)] };
+        save(place, "a/b", &Cursor::at(1)).expect("room");
+        save(place, "a/b", &cursor).expect("room");
+        assert_eq!(load(place, "a/b").expect("readable"), Some(cursor.clone()));
+        assert_eq!(all(place).expect("readable"), [("a/b".to_owned(), cursor)]);
+        fs::write(path(place, "torn"), "{\"sink\":").expect("room");
+        let error = load(place, "torn").expect_err("no cursor");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        remove(place, "a/b").expect("it is there");
+        assert_eq!(all(place).expect("readable"), []);
+    }
+}

@@ -1,0 +1,62 @@
+//! The dead-letter file of a sink: records that the other side refused for good.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::wall;
+use crate::output::ndjson;
+use crate::output::schema::{Layout, Record, Stream};
+
+/// Octets of a dead-letter file; then it takes the place of the one before.
+const OCTETS_MAX: u64 = 64 << 20;
+
+/// Writes one JSON object a record: `{"time", "sink", "reason", "record"}`.
+pub(super) struct DeadLetters {
+    path: PathBuf,
+    sink: String,
+    writer: ndjson::Writer,
+    line: Vec<u8>,
+}
+
+impl DeadLetters {
+    pub(super) fn new(directory: &Path, sink: &str, stream: Stream) -> Self {
+        let name = format!("{}.ndjson", crate::output::file_name(sink));
+        Self {
+            path: directory.join("dead").join(name),
+            sink: sink.to_owned(),
+            writer: ndjson::Writer::new(&Layout::all(stream)),
+            line: Vec::new(),
+        }
+    }
+
+    /// Appends `records`, each with its reason.
+    pub(super) fn write<R: Record>(
+        &mut self,
+        records: impl Iterator<Item = (R, String)>,
+    ) -> io::Result<()> {
+        self.line.clear();
+        for (record, reason) in records {
+            let about = serde_json::json!({"time": wall(), "sink": self.sink, "reason": reason});
+            let about = about.to_string();
+            self.line.extend_from_slice(about.trim_end_matches('}').as_bytes());
+            self.line.extend_from_slice(b",\"record\":");
+            self.writer.object(&mut self.line, &record);
+            self.line.extend_from_slice(b"}\n");
+        }
+        if self.line.is_empty() {
+            return Ok(());
+        }
+        let mut file = self.open()?;
+        if file.metadata()?.len() + self.line.len() as u64 > OCTETS_MAX {
+            fs::rename(&self.path, self.path.with_extension("ndjson.1"))?;
+            file = self.open()?;
+        }
+        file.write_all(&self.line)?;
+        file.sync_data()
+    }
+
+    fn open(&self) -> io::Result<File> {
+        OpenOptions::new().create(true).append(true).open(&self.path)
+    }
+}

@@ -1,0 +1,158 @@
+//! What the threads of the spool share.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::book::{Book, Flight, Settled, Work};
+use super::cursor;
+use super::segment::{open_path, sealed_path};
+use super::target::Stop;
+use crate::metrics::{Counts, Latency};
+
+/// How often a thread that waits looks whether it should stop.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The log on disk with its book.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) directory: PathBuf,
+    /// The spool's own number.
+    pub(super) id: u64,
+    book: Mutex<Book>,
+    /// Something was appended or sealed, or the spool was closed.
+    changed: Condvar,
+    /// Something was written out of the queue.
+    pub(super) room: Condvar,
+    pub(super) stop: Stop,
+    pub(super) counts: Totals,
+    /// The segment that is being written and not synced since.
+    pub(super) unsynced: Mutex<Option<Arc<File>>>,
+    pub(super) errors: Mutex<Counts>,
+    pub(super) append: Mutex<Latency>,
+}
+
+/// What only grows.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    pub(super) appended: AtomicU64,
+    pub(super) appended_octets: AtomicU64,
+    pub(super) damaged_octets: AtomicU64,
+    pub(super) torn_octets: AtomicU64,
+}
+
+impl Totals {
+    pub(super) fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+impl Log {
+    pub(super) fn new(directory: PathBuf, id: u64, book: Book, counts: Totals) -> Self {
+        Self {
+            directory,
+            id,
+            book: Mutex::new(book),
+            changed: Condvar::new(),
+            room: Condvar::new(),
+            stop: Stop::default(),
+            counts,
+            unsynced: Mutex::default(),
+            errors: Mutex::default(),
+            append: Mutex::default(),
+        }
+    }
+
+    pub(super) fn segments(&self) -> PathBuf {
+        self.directory.join("segments")
+    }
+
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn notify(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Counts a failed step of the spool's own.
+    pub(super) fn error(&self, reason: &'static str) {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).one(reason);
+    }
+
+    /// Waits for something to read for the sink at `index`; `None` when it should stop.
+    pub(super) fn wait(&self, index: usize) -> Option<Work> {
+        let mut book = self.book();
+        loop {
+            if self.stop.over() {
+                return None;
+            }
+            if let Some(work) = book.work(index) {
+                return Some(work);
+            }
+            if book.finished {
+                return None;
+            }
+            let waited = self.changed.wait_timeout(book, LOOK);
+            book = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// A unit of the sink at `index` is under way.
+    pub(super) fn fly(&self, index: usize, flight: Flight) {
+        self.book().takers[index].flight = Some(flight);
+    }
+
+    /// An attempt of the sink at `index` failed.
+    pub(super) fn failed(&self, index: usize, reason: &'static str, message: &str) {
+        let mut book = self.book();
+        let taker = &mut book.takers[index];
+        taker.delivery.errors.one(reason);
+        // Once a fault, not once an attempt.
+        if taker.fault.is_none() {
+            tracing::warn!(sink = taker.name, reason, "cannot deliver: {message}");
+        }
+        taker.fault = Some(format!("{message} ({} records wait)", taker.ledger.spooled));
+    }
+
+    /// A unit of the sink at `index` has ended: its cursor is written, and what nobody needs any
+    /// more is removed.
+    pub(super) fn settle(&self, index: usize, settled: &Settled) {
+        let mut book = self.book();
+        let recovered = book.takers[index].fault.is_some();
+        book.settle(index, settled);
+        let (name, cursor) = (book.takers[index].name.clone(), book.takers[index].cursor.clone());
+        let gone = book.clean();
+        drop(book);
+        if recovered {
+            tracing::info!(sink = name, "delivers again");
+        }
+        if let Err(error) = cursor::save(&self.directory, &name, &cursor) {
+            self.error("cursor");
+            tracing::warn!(sink = name, %error, "cannot save a cursor: a restart would deliver \
+                           again what it has not noted");
+        }
+        self.remove(&gone);
+    }
+
+    /// Removes the files of `segments`.
+    pub(super) fn remove(&self, segments: &[u64]) {
+        for &number in segments {
+            let directory = self.segments();
+            let removed = fs::remove_file(sealed_path(&directory, number));
+            if let Err(error) = removed.or_else(|_| fs::remove_file(open_path(&directory, number)))
+            {
+                self.error("remove");
+                tracing::warn!(segment = number, %error, "cannot remove a segment");
+            }
+        }
+    }
+}
+
+/// Makes what was created, renamed or removed in `directory` durable.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
