@@ -45,12 +45,22 @@ impl Outputs {
 
     /// Hands `batch` to each sink.
     pub fn hand(&self, batch: Batch) {
+        self.offer(batch, self.wait);
+    }
+
+    /// As [`Self::hand`], at the end of the input: also on live input sinks are waited for, as
+    /// nothing comes after that could be lost for it.
+    pub fn flush(&self, batch: Batch) {
+        self.offer(batch, true);
+    }
+
+    fn offer(&self, batch: Batch, wait: bool) {
         if batch.is_empty() {
             return;
         }
         let batch = Arc::new(batch);
         for sink in &self.sinks {
-            if self.wait { sink.offer_blocking(&batch) } else { sink.offer(&batch) }
+            if wait { sink.offer_blocking(&batch) } else { sink.offer(&batch) }
         }
     }
 

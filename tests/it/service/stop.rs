@@ -4,14 +4,21 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{HTTPS, QUICK, data, exporter, message, ports, template, v5};
+use super::{HTTPS, QUICK, data, exporter, message, now, ports, template, v5};
 use crate::netflow::build::{Format, fixed, fixed_record};
-use crate::system::{Bench, Sensor, files, kill, reap, records, wait_for};
+use crate::system::{Bench, Sensor, files, free_ports, kill, reap, records, wait_for, weir};
 
 /// Nothing ends or rotates by itself.
 const SLOW: &str = "[[output.files]]\nname = \"flows\"\ndirectory = \"flows\"\n\
                     [[output.files]]\nname = \"alerts\"\ndirectory = \"alerts\"\n\
                     select = \"alerts\"\n";
+
+/// A record of version 5 of a flow from `source`.
+fn record_from(source: u32) -> Vec<u8> {
+    let mut record = fixed_record();
+    record[..4].copy_from_slice(&source.to_be_bytes());
+    record
+}
 
 #[test]
 fn sigterm_flushes_open_flows_and_balances() {
@@ -30,6 +37,34 @@ fn sigterm_flushes_open_flows_and_balances() {
     let slices = records(&bench.path("flows"));
     assert_eq!(ports(&slices, "src_port"), (1_000..1_050).collect::<Vec<u64>>());
     assert_eq!(records(&bench.path("alerts")).len(), 50);
+}
+
+#[test]
+fn a_stop_sheds_nothing_of_more_flows_than_the_sink_has_room_for() {
+    let bench = Bench::new();
+    bench.write("rules/https.yml", HTTPS);
+    let ports = free_ports();
+    let more =
+        "[[output.files]]\nname = \"flows\"\ndirectory = \"flows\"\nqueue_records_max = 1024\n";
+    Sensor::configure(&bench, more, ports);
+    // Every worker flushes its own flows.
+    bench.write("weir.toml", bench.read("weir.toml").replace("workers = 2", "workers = 4"));
+    let sensor = Sensor::spawn(weir(), &bench, ports).ready();
+    let from = exporter();
+    let (flows, of_a_datagram) = (12_000_u32, 30);
+    for first in (0..flows).step_by(of_a_datagram) {
+        let sources = (first..).take(of_a_datagram).map(|number| 0x0a01_0000 + number);
+        let records: Vec<Vec<u8>> = sources.map(record_from).collect();
+        sensor.send(&from, &now(fixed(5, of_a_datagram as u16, first, 0, &records), 8));
+        let sent = f64::from(first) + of_a_datagram as f64;
+        if first % 3_000 == 0 {
+            sensor.reaches("weir_flow_records_merged_total", sent);
+        }
+    }
+    sensor.reaches("weir_flow_records_merged_total", f64::from(flows));
+    let (ledgers, log) = sensor.stop();
+    assert_eq!(ledgers["sinks"]["flows"]["acknowledged"], flows, "{log}");
+    assert_eq!(records(&bench.path("flows")).len(), flows as usize);
 }
 
 #[test]
@@ -97,7 +132,7 @@ fn what_a_kill_left_unfinished_is_recovered() {
                 record
             })
             .collect();
-        sensor.send(&from, &super::now(fixed(5, 30, number * 30, 0, &records), 8));
+        sensor.send(&from, &now(fixed(5, 30, number * 30, 0, &records), 8));
         if number % 10 == 9 {
             sensor.reaches("weir_input_datagrams_total", f64::from(number + 1));
         }
@@ -146,7 +181,7 @@ fn a_state_directory_belongs_to_one_sensor() {
     let bench = Bench::new();
     let first = Sensor::start(&bench, SLOW);
     let config = bench.read("weir.toml");
-    let (netflow, admin) = crate::system::free_ports();
+    let (netflow, admin) = free_ports();
     let (old_netflow, old_admin) = (first.netflow.to_string(), first.admin.to_string());
     let other = config.replace(&old_netflow, &netflow.to_string());
     bench.write("other.toml", other.replace(&old_admin, &admin.to_string()));
