@@ -60,7 +60,8 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     if let Some(path) = &args.summary {
         summary(path, &ledgers)?;
     }
-    if let Some(report) = report {
+    // Of an input that cannot be read at all there is nothing to report.
+    if let Some(report) = report.filter(|_| result.is_ok() || read_any(&ledgers)) {
         super::print(report.text(&ledgers, took, &Context::of(&config)).as_bytes())?;
     }
     stream_error(&shared.outputs)?;
@@ -77,6 +78,10 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
         true => Err(Failure::Findings),
         false => Ok(()),
     }
+}
+
+fn read_any(ledgers: &Ledgers) -> bool {
+    ledgers.packets.read + ledgers.datagrams.received + ledgers.records.decoded > 0
 }
 
 /// Nothing may be written over an input, or over another output.

@@ -1,5 +1,6 @@
 //! What `weir replay` prints for a person: flows, detections and why, throughput, ledgers.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,8 @@ use crate::output::{self, Batch, Context, Sink};
 const FLOWS_MAX: usize = 12;
 /// Alerts of one rule that are shown; all are counted.
 const EXAMPLES_MAX: usize = 2;
+/// Characters of a value in an alert's evidence that are shown; the alert's record has it whole.
+const VALUE_SHOWN: usize = 72;
 
 /// A sink that keeps what a report needs, in bounded memory.
 #[derive(Debug, Default)]
@@ -39,7 +42,7 @@ struct Fired {
 
 fn weight(slice: &TaggedSlice) -> (u64, u128) {
     let flow = &slice.slice.flow;
-    (flow.fwd.octets + flow.bwd.octets, u128::MAX - slice.slice.flow_id.0)
+    (flow.fwd.octets.saturating_add(flow.bwd.octets), u128::MAX - slice.slice.flow_id.0)
 }
 
 impl State {
@@ -142,7 +145,10 @@ fn line(flow: &Biflow) -> String {
 
 fn flows(text: &mut String, state: &State, context: &Context) -> std::fmt::Result {
     writeln!(text, "FLOWS  {} slices, {} tagged; the largest:", state.slices, state.tagged)?;
-    for tagged in &state.largest {
+    let lines = state.largest.iter().map(|tagged| line(&tagged.slice.flow));
+    let lines: Vec<String> = lines.collect();
+    let width = lines.iter().map(String::len).max().unwrap_or(0);
+    for (tagged, line) in state.largest.iter().zip(lines) {
         let flow = &tagged.slice.flow;
         let seconds = flow.duration_us() as f64 / 1e6;
         let counters = format!(
@@ -161,7 +167,7 @@ fn flows(text: &mut String, state: &State, context: &Context) -> std::fmt::Resul
             true => String::new(),
             false => format!("  <- {}", titles.join("; ")),
         };
-        writeln!(text, "  {:<58} {counters}{site}{tags}", line(flow))?;
+        writeln!(text, "  {line:<width$} {counters}{site}{tags}")?;
     }
     writeln!(text)
 }
@@ -191,13 +197,21 @@ fn detections(text: &mut String, state: &State) -> std::fmt::Result {
         for alert in &fired.examples {
             writeln!(text, "      {}", line(&alert.flow))?;
             let because = |e: &crate::detect::Evidence| {
-                format!("{} {} (is {})", e.field, e.predicate, e.value)
+                format!("{} {} (is {})", e.field, e.predicate, shown(&e.value))
             };
             let because: Vec<String> = alert.evidence.iter().map(because).collect();
             writeln!(text, "      because {}", because.join(", "))?;
         }
     }
     writeln!(text)
+}
+
+/// `value`, cut where it is long, as a list of flows is.
+fn shown(value: &str) -> Cow<'_, str> {
+    match value.char_indices().nth(VALUE_SHOWN) {
+        Some((end, _)) => Cow::Owned(format!("{}...", &value[..end])),
+        None => Cow::Borrowed(value),
+    }
 }
 
 fn throughput(text: &mut String, ledgers: &Ledgers, took: Duration) -> std::fmt::Result {

@@ -38,7 +38,9 @@ pub struct Talkers {
 impl Talkers {
     /// Counts `octets` for `address`.
     pub fn add(&mut self, address: Addr, octets: u64) {
-        *self.counts.entry(address).or_default() += octets;
+        // An exporter may claim any count.
+        let count = self.counts.entry(address).or_default();
+        *count = count.saturating_add(octets);
         if self.counts.len() > COUNTED_MAX {
             self.thin();
         }
@@ -53,7 +55,7 @@ impl Talkers {
             *count = count.saturating_sub(median);
             *count > 0
         });
-        self.error += median;
+        self.error = self.error.saturating_add(median);
     }
 
     /// By how many octets a count may be too low.
@@ -119,6 +121,19 @@ impl Hasher for State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn claims_of_any_size_are_counted() {
+        let mut talkers = Talkers::default();
+        for _ in 0..3 {
+            talkers.add(Addr::v4(1), u64::MAX);
+        }
+        for address in 2..=u32::try_from(3 * COUNTED_MAX).expect("small") {
+            talkers.add(Addr::v4(address), u64::MAX - 1);
+        }
+        assert_eq!(talkers.error(), u64::MAX, "thinned more than once");
+        assert!(talkers.take(1).len() <= 1);
+    }
 
     #[test]
     fn the_heaviest_are_found_within_the_stated_error() {

@@ -162,7 +162,9 @@ impl Replay {
             result = self.file(path, &mut run);
             if result.is_err() {
                 let unread = files.len() - index - 1;
-                tracing::warn!(unread, "the input is cut short: what was read before counts");
+                if run.clock.now() > Micros::MIN {
+                    tracing::warn!(unread, "the input is cut short: what was read before counts");
+                }
                 break;
             }
         }
@@ -275,9 +277,10 @@ impl Replay {
             return ledgers.packets.excepted.one("not_an_export");
         };
         ledgers.packets.excepted.one("export_datagram");
-        self.collector.datagram(source, stamp, payload, self.router.batch(), ledgers);
-        if self.router.decoded() {
-            self.router.work_off(stamp);
+        let mut records = Vec::new();
+        self.collector.datagram(source, stamp, payload, &mut records, ledgers);
+        for record in records {
+            self.router.record(record);
         }
     }
 
