@@ -12,10 +12,10 @@ TARGET      := $(or $(CARGO_TARGET_DIR),target)
 WEIR        := $(TARGET)/release/weir
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test check fmt lint doc fuzz bench bench-sigma install uninstall deb test-deb sbom docs pcaps model model-deps model-check model-test eval
+.PHONY: help deps build demo test check fmt lint doc fuzz bench bench-sigma install uninstall deb test-deb test-container sbom docs pcaps model model-deps model-check model-test eval
 
 help: ## This list.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 deps: ## Install what the build needs and this machine lacks (compilers, cmake, headers of libpcap, OpenSSL, curl, zlib; not Rust).
 	@scripts/deps.sh
@@ -83,6 +83,9 @@ deb: build ## The Debian package: target/deb/weir_VERSION_ARCHITECTURE.deb (SOUR
 
 test-deb: build ## Install the package in a booted Debian, use it, upgrade, remove, purge (root).
 	scripts/test-deb.sh $(WEIR)
+
+test-container: build ## Build the image of the Containerfile over the binary and run it (root, podman, buildah, runc).
+	scripts/test-container.sh $(WEIR)
 
 sbom: ## What the binary links, as CycloneDX: target/sbom/weir.cdx.json.
 	scripts/sbom.py --sbom $(TARGET)/sbom/weir.cdx.json --licences $(TARGET)/sbom/licences.txt

@@ -149,11 +149,24 @@ async fn rules(State(status): Shared) -> Response {
     }
 }
 
-/// A plain HTTP GET of `path` from the admin listener at `address`, for the commands.
+/// A plain HTTP GET of `path` from the admin listener at `address`, for the commands: the body.
 ///
 /// # Errors
 /// The operating system's, or a status other than 200.
 pub fn fetch(address: SocketAddr, path: &str) -> io::Result<String> {
+    match ask(address, path)? {
+        (200, body) => Ok(body),
+        (status, body) => {
+            Err(io::Error::other(format!("{address}{path} answered {status}: {body}")))
+        }
+    }
+}
+
+/// As [`fetch`], with whatever status the answer has.
+///
+/// # Errors
+/// The operating system's, or an answer that is not HTTP's.
+pub fn ask(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
@@ -162,10 +175,11 @@ pub fn fetch(address: SocketAddr, path: &str) -> io::Result<String> {
     stream.take(ANSWER_OCTETS_MAX).read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let line = head.lines().next().unwrap_or_default();
-    if line.split(' ').nth(1) == Some("200") {
-        return Ok(body.to_owned());
-    }
-    Err(io::Error::other(format!("{address}{path} answered `{line}`: {body}")))
+    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("{address}{path} answered `{line}`"))
+    })?;
+    Ok((status, body.to_owned()))
 }
 
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);

@@ -80,6 +80,8 @@ pub(super) enum Command {
     Decode(Decode),
     /// Ask a running sensor who exports to it, and how well.
     Exporters(Exporters),
+    /// Ask a running sensor whether it is alive, or ready; if not, the reasons, and exit code 1.
+    Health(Health),
     /// Watch a running sensor: rates, losses, exporters, threads, talkers, rules. `q` quits.
     Top(Top),
     /// Check configuration, rules and files: everything short of binding.
@@ -199,6 +201,20 @@ pub(super) struct Exporters {
     /// A table, or all that is known as JSON.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: LogFormat,
+}
+
+/// `weir health`.
+#[derive(ClapArgs, Debug)]
+pub(super) struct Health {
+    /// Where the running sensor's admin listener is, instead of the configuration's.
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "config")]
+    pub admin: Option<SocketAddr>,
+    /// The running sensor's configuration.
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
+    pub config: PathBuf,
+    /// Whether it is ready (inputs, rules and outputs work), not only alive (no thread stands still).
+    #[arg(long)]
+    pub ready: bool,
 }
 
 /// `weir top`.

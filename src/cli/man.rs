@@ -12,7 +12,7 @@ const REST: &str = r#".SH "EXIT STATUS"
 Done. A reader that closes its pipe is no failure.
 .TP
 1
-Findings: \fBreplay \-\-fail\-on\-alert\fR, and a rule fired.
+Findings: \fBreplay \-\-fail\-on\-alert\fR, and a rule fired; \fBhealth\fR, and the sensor is not well.
 .TP
 2
 Usage.

@@ -1,13 +1,14 @@
 //! The commands.
 //!
 //! Data goes to standard output, diagnostics to standard error. Exit codes: 0 done; 1 findings
-//! (`replay --fail-on-alert`); 2 usage; 3 configuration, rules, input or output not usable; 70 a fault of
+//! (`replay --fail-on-alert`, `health`); 2 usage; 3 configuration, rules, input or output not usable; 70 a fault of
 //! ours. A reader that closes its pipe is no failure.
 
 mod args;
 mod check;
 mod decode;
 mod exporters;
+mod health;
 mod logging;
 mod man;
 mod replay;
@@ -96,6 +97,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Replay(replay) => replay::run(&replay),
         Command::Decode(decode) => decode::run(&decode),
         Command::Exporters(exporters) => exporters::run(&exporters),
+        Command::Health(health) => health::run(&health),
         Command::Top(top) => top::run(&top),
         Command::Check { config } => check::run(&config),
         Command::Rules(RulesCommand::Check { directories, config }) => {

@@ -13,7 +13,6 @@
 pub mod affinity;
 #[cfg(feature = "capture")]
 pub mod capture;
-pub mod clock;
 pub mod collect;
 pub mod exchange;
 mod excluded;
@@ -21,7 +20,6 @@ pub mod feeds;
 mod hunt;
 pub mod listing;
 pub mod outputs;
-pub mod pace;
 pub mod replay;
 pub mod router;
 pub mod rules;

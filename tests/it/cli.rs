@@ -33,6 +33,7 @@ fn the_commands_are_those_of_the_documentation() {
         "replay",
         "decode",
         "exporters",
+        "health",
         "top",
         "check",
         "rules check",

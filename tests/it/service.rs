@@ -255,9 +255,15 @@ fn an_output_that_cannot_be_written_makes_it_unready_and_stops_nothing() {
     });
     assert!(reason.contains("output flows: "), "{reason}");
     assert_eq!(sensor.get("/healthz").0, 200);
+    let admin = format!("--admin 127.0.0.1:{}", sensor.admin);
+    assert_eq!(bench.weir(&format!("health {admin}"), 0).out, "alive\n");
+    let unready = bench.weir(&format!("health --ready {admin}"), 1).out;
+    assert!(unready.starts_with("output flows: "), "{unready}");
     wait_for("the alert", || (records(&bench.path("alerts")).len() == 1).then_some(()));
     let (ledgers, _) = sensor.stop();
     assert_eq!(ledgers["sinks"]["flows"]["shed"]["write_error"], 1, "{ledgers}");
+    let gone = bench.weir(&format!("health {admin}"), 3).err;
+    assert!(gone.contains("no running sensor answers at 127.0.0.1:"), "{gone}");
 }
 
 #[test]

@@ -12,7 +12,6 @@ pub mod wire;
 
 mod assemble;
 mod collector;
-mod direct;
 mod exporter;
 mod field;
 mod lru;
