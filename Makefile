@@ -46,7 +46,7 @@ bench-sigma: deps ## What a flow costs at 100 to 100,000 Sigma rules, beside rsi
 	@scripts/bench-sigma.sh
 
 docs: deps ## Write the generated pages and schemas of docs/ again.
-	WEIR_BLESS=1 $(CARGO) test --locked --test it -- docs:: schema:: sigma_decisions::
+	WEIR_BLESS=1 $(CARGO) test --locked --test it -- docs:: schema:: formats:: sigma_decisions::
 
 pcaps: ## Record pcaps/ again (root; some minutes).
 	pcaps/record.sh

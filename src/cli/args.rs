@@ -288,5 +288,14 @@ macro_rules! value_enum {
     };
 }
 
-value_enum!(Format: Ndjson = "ndjson", Csv = "csv", Parquet = "parquet");
+value_enum!(
+    Format: Ndjson = "ndjson",
+    Csv = "csv",
+    Parquet = "parquet",
+    Detectflow = "detectflow",
+    Ecs = "ecs",
+    Ocsf = "ocsf",
+    Protobuf = "protobuf",
+    Cef = "cef"
+);
 value_enum!(Select: Slices = "slices", Tagged = "tagged", Alerts = "alerts");

@@ -2,14 +2,14 @@
 
 use std::io::{self, Write};
 
+use super::format;
 use super::schema::{Context, Layout, Record, Row, Shown, Stream};
-use super::{csv, ndjson};
 use crate::config::Format;
 use crate::detect::{Alert, TaggedSlice};
 
 /// Encodes the records of one stream into `W`: one file, one object, or one pipe.
 ///
-/// NDJSON and CSV reach `W` by the end of each call; Parquet when a row group is full and at
+/// All but Parquet reach `W` by the end of each call; Parquet when a row group is full and at
 /// [`finish`](Self::finish). After an error nothing more may be written, and what reached `W` of
 /// the failing call is not whole.
 pub struct Encoder<W: Write + Send> {
@@ -18,45 +18,42 @@ pub struct Encoder<W: Write + Send> {
 }
 
 enum Form<W: Write + Send> {
-    Lines(Lines<W>),
+    Lines(Box<Lines<W>>),
     #[cfg(feature = "parquet")]
     Parquet(Box<super::parquet::Writer<W>>),
 }
 
 struct Lines<W> {
-    text: Text,
+    format: format::Writer,
+    /// What the format begins with has been written.
+    begun: bool,
     buffer: Vec<u8>,
     writer: W,
     octets: u64,
-}
-
-enum Text {
-    Ndjson(ndjson::Writer),
-    Csv { writer: csv::Writer, header: bool },
 }
 
 impl<W: Write + Send> Encoder<W> {
     /// An encoder of `layout` in `format`. Writes nothing yet, but for the magic of Parquet.
     ///
     /// # Errors
-    /// Of `writer`; [`io::ErrorKind::Unsupported`] for Parquet in a build without it.
+    /// Of `writer`; [`io::ErrorKind::Unsupported`] for Parquet in a build without it, and for
+    /// protobuf of alerts.
     pub fn new(format: Format, layout: &Layout, writer: W) -> io::Result<Self> {
         let stream = layout.stream();
-        let text = match format {
-            Format::Ndjson => Text::Ndjson(ndjson::Writer::new(layout)),
-            Format::Csv => Text::Csv { writer: csv::Writer::new(layout), header: false },
+        let unsupported = |message: String| io::Error::new(io::ErrorKind::Unsupported, message);
+        if format == Format::Parquet {
             #[cfg(feature = "parquet")]
-            Format::Parquet => {
+            {
                 let writer = Box::new(super::parquet::Writer::new(layout, writer)?);
                 return Ok(Self { stream, form: Form::Parquet(writer) });
             }
             #[cfg(not(feature = "parquet"))]
-            Format::Parquet => {
-                let message = "this build has no feature `parquet`";
-                return Err(io::Error::new(io::ErrorKind::Unsupported, message));
-            }
-        };
-        let form = Form::Lines(Lines { text, buffer: Vec::new(), writer, octets: 0 });
+            return Err(unsupported("this build has no feature `parquet`".to_owned()));
+        }
+        let format = format::Writer::new(format, layout);
+        let format = format.map_err(|error| unsupported(error.to_string()))?;
+        let form = Lines { format, begun: false, buffer: Vec::new(), writer, octets: 0 };
+        let form = Form::Lines(Box::new(form));
         Ok(Self { stream, form })
     }
 
@@ -147,17 +144,10 @@ impl<W: Write> Lines<W> {
     /// One `write_all` a call, so that a torn call is the only thing that can be half there.
     fn records<R: Record>(&mut self, records: impl Iterator<Item = R>) -> io::Result<()> {
         self.buffer.clear();
-        match &mut self.text {
-            Text::Ndjson(writer) => {
-                records.for_each(|record| writer.line(&mut self.buffer, &record));
-            }
-            Text::Csv { writer, header } => {
-                if !std::mem::replace(header, true) {
-                    writer.header(&mut self.buffer);
-                }
-                records.for_each(|record| writer.line(&mut self.buffer, &record));
-            }
+        if !std::mem::replace(&mut self.begun, true) {
+            self.format.header(&mut self.buffer);
         }
+        records.for_each(|record| self.format.line(&mut self.buffer, &record));
         self.writer.write_all(&self.buffer)?;
         self.octets += self.buffer.len() as u64;
         Ok(())

@@ -12,6 +12,7 @@ pub mod arrow;
 pub mod csv;
 pub mod encoder;
 pub mod files;
+pub mod format;
 pub mod ndjson;
 #[cfg(feature = "parquet")]
 pub mod parquet;

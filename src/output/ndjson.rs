@@ -144,13 +144,13 @@ pub(super) fn plain(out: &mut Vec<u8>, value: &Value<'_>) {
     }
 }
 
-fn integer(out: &mut Vec<u8>, value: i64) {
+pub(super) fn integer(out: &mut Vec<u8>, value: i64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// `micros` as a decimal number of seconds: exact, at least one digit after the point, no trailing
 /// zeros after it. It parses to the double nearest to micros / 1e6.
-fn seconds(out: &mut Vec<u8>, micros: i64) {
+pub(super) fn seconds(out: &mut Vec<u8>, micros: i64) {
     if micros < 0 {
         out.push(b'-');
     }
@@ -242,7 +242,7 @@ fn proof(out: &mut Vec<u8>, evidence: &Evidence) {
 }
 
 /// `text` as a JSON string (RFC 8259 §7): only what must be escaped is.
-fn string(out: &mut Vec<u8>, text: &str) {
+pub(super) fn string(out: &mut Vec<u8>, text: &str) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
     let bytes = text.as_bytes();

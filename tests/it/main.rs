@@ -14,6 +14,7 @@ mod docs;
 mod elements;
 mod exchange;
 mod files;
+mod formats;
 mod frames;
 mod harness;
 mod ipfixprobe;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FieldValue, Format, Report, Select, Table, Taking};
+use super::{FieldValue, Format, Place, Report, Select, Table, Taking};
 
 /// `[[output.files]]`: one set of rotating files.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -61,8 +61,8 @@ impl Table for Files {
         report.within(&key("rotate_s"), self.rotate_s, 1..=86_400);
         report.within(&key("rotate_bytes"), self.rotate_bytes, 65_536..=1 << 40);
         report.within(&key("queue_records_max"), self.queue_records_max, 1_024..=10_000_000);
-        if cfg!(not(feature = "parquet")) && self.format == Format::Parquet {
-            report.add(&key("format"), "this build has no feature `parquet`".into());
+        if let Some((name, message)) = self.format.fault(self, Place::Files) {
+            report.add(&key(name), message);
         }
     }
 

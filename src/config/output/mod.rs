@@ -4,6 +4,7 @@
 //! that checks, ledgers and wiring know each kind at one place only: [`Output::tables`].
 
 mod files;
+mod format;
 mod s3;
 mod secret;
 
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use files::Files;
+pub use format::{Format, Place};
 pub use s3::{Compression, Encryption, S3};
 pub use secret::Secret;
 
@@ -187,31 +189,6 @@ impl Select {
             Self::Slices => "slices",
             Self::Tagged => "tagged",
             Self::Alerts => "alerts",
-        }
-    }
-}
-
-/// Encodings of slices and alerts.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// One JSON object a line.
-    #[default]
-    Ndjson,
-    /// RFC 4180 with a header line.
-    Csv,
-    /// Apache Parquet with zstd.
-    Parquet,
-}
-
-impl Format {
-    /// The usual file name extension.
-    #[must_use]
-    pub const fn extension(self) -> &'static str {
-        match self {
-            Self::Ndjson => "ndjson",
-            Self::Csv => "csv",
-            Self::Parquet => "parquet",
         }
     }
 }

@@ -60,7 +60,7 @@ fn final_name<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
     let ours = digits(date)
         && digits(time.strip_suffix('Z')?)
         && digits(seq)
-        && matches!(extension, "ndjson" | "csv" | "parquet");
+        && matches!(extension, "ndjson" | "csv" | "parquet" | "pb" | "cef");
     ours.then_some(name)
 }
 
@@ -78,7 +78,8 @@ fn one(part: &Path, name: &Path) -> io::Result<Outcome> {
         return Ok(Outcome::InUse);
     }
     let whole = match name.extension().and_then(|e| e.to_str()) {
-        Some("ndjson") => last_line_end(&mut file)?,
+        Some("ndjson" | "cef") => last_line_end(&mut file)?,
+        Some("pb") => messages_end(&mut file)?,
         Some("csv") => csv_records_end(&mut file)?,
         _ if has_footer(&mut file)? => file.metadata()?.len(),
         _ if file.metadata()?.len() <= PARQUET_MAGIC.len() as u64 => 0,
@@ -99,6 +100,34 @@ fn one(part: &Path, name: &Path) -> io::Result<Outcome> {
     fs::rename(part, &recovered)?;
     sync_parent(&recovered)?;
     Ok(Outcome::Recovered(recovered))
+}
+
+/// The offset after the last whole message, each of which has its length before it as a varint.
+fn messages_end(file: &mut File) -> io::Result<u64> {
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(0))?;
+    let mut reader = io::BufReader::with_capacity(BLOCK, file);
+    let mut whole = 0;
+    loop {
+        let (mut message, mut octets) = (0_u64, 0);
+        loop {
+            let mut byte = [0];
+            if reader.read(&mut byte)? == 0 || octets == 10 {
+                return Ok(whole);
+            }
+            message |= u64::from(byte[0] & 0x7f).wrapping_shl(7 * octets);
+            octets += 1;
+            if byte[0] < 0x80 {
+                break;
+            }
+        }
+        let end = whole.saturating_add(u64::from(octets)).saturating_add(message);
+        if end > length {
+            return Ok(whole);
+        }
+        whole = end;
+        reader.seek_relative(i64::try_from(message).unwrap_or(i64::MAX))?;
+    }
 }
 
 /// The offset after the last line feed, 0 if there is none: read from the end.
@@ -170,6 +199,24 @@ mod tests {
     }
 
     #[test]
+    fn protobuf_is_kept_up_to_its_last_whole_message() {
+        let check = |bytes: &[u8], want: u64| {
+            let mut file = tempfile::tempfile().expect("a file");
+            io::Write::write_all(&mut file, bytes).expect("room");
+            assert_eq!(messages_end(&mut file).expect("readable"), want, "{bytes:?}");
+        };
+        check(&[], 0);
+        check(&[0], 1);
+        check(&[2, 9, 9], 3);
+        check(&[2, 9, 9, 1], 3);
+        check(&[2, 9, 9, 1, 7], 5);
+        check(&[1, 7, 0x82], 2);
+        check(&[1, 7, 0x82, 0, 9], 2);
+        check(&[0x82, 0, 9, 9], 4);
+        check(&[0xff; 12], 0);
+    }
+
+    #[test]
     fn every_leftover_is_logged_by_name() {
         let directory = tempfile::TempDir::new().expect("a directory");
         let check = |extension: &str, text: &str, message: &str| {
@@ -193,5 +240,7 @@ mod tests {
         check("csv", "header\n", removed);
         check("parquet", "PAR1 and something", "an unfinished file cannot be read; kept aside");
         check("ndjson", "{}\n", "recovered an unfinished file");
+        check("pb", "\u{3}ab", removed);
+        check("pb", "\u{2}ab\u{1}", "recovered an unfinished file");
     }
 }

@@ -15,6 +15,9 @@ use std::slice::from_ref;
 use std::sync::Arc;
 
 pub use custom::{Fields, check as check_fields};
+pub(super) use doc::property;
+#[cfg(test)]
+pub(crate) use doc::tests::faults;
 pub use doc::{json_schema, markdown};
 pub use layout::Layout;
 pub use record::{Record, Shown};

@@ -37,7 +37,13 @@ pub trait Unit {
 impl dyn Unit + '_ {
     /// Its records, in their order.
     pub fn records(&self) -> impl Iterator<Item = UnitRecord<'_>> {
-        (0..self.len()).map(|row| UnitRecord { unit: self, row })
+        (0..self.len()).map(|row| self.record(row))
+    }
+
+    /// Its record `row`, below [`len`](Unit::len).
+    #[must_use]
+    pub fn record(&self, row: usize) -> UnitRecord<'_> {
+        UnitRecord { unit: self, row }
     }
 }
 
