@@ -18,7 +18,7 @@ use weir::flow::{
     Cut, FlowRecord, FlowSink, FlowTable, LiveFlow, ObservationPoint, PacketRecord, Params,
 };
 use weir::metrics::ledger::Ledgers;
-use weir::net::Addr;
+use weir::net::{Addr, SHARDS};
 use weir::time::Micros;
 
 /// The system's allocator, counting calls.
@@ -139,11 +139,11 @@ fn round<T: Mergeable>(
     for i in 0..flows {
         // A prime that no number of flows here is a multiple of: every flow once, in no order.
         let flow = u64::from(i) * 2_654_435_761 % u64::from(flows);
-        batch.push((0, make(u32::try_from(flow).expect("below flows"), Micros(*number))));
+        batch.push(make(u32::try_from(flow).expect("below flows"), Micros(*number)));
         *number += 1;
         if batch.len() == BATCH || i + 1 == flows {
             let start = cpu_seconds();
-            merge_all(&batch, table, 1, &mut ledgers, &mut Sink, |_, _| {});
+            merge_all(&batch, table, &[0; SHARDS], &mut ledgers, &mut Sink, |_, _| {});
             seconds += cpu_seconds() - start;
             batch.clear();
         }

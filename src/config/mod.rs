@@ -100,6 +100,12 @@ pub struct NetflowInput {
     pub receive_buffer_bytes: usize,
     /// Networks whose exporters are accepted; empty accepts all.
     pub allow: Vec<Cidr>,
+    /// The longest that a datagram waits in its socket for others to come, so that one look takes
+    /// several, in microseconds: 0 (none waits) to 10,000.
+    pub coalesce_us: u32,
+    /// How long the reader looks again and again for the next datagram before it sleeps, in
+    /// microseconds: 0 (it sleeps at once) to 1,000,000. Takes a core of its own.
+    pub busy_poll_us: u32,
 }
 
 impl Default for NetflowInput {
@@ -108,6 +114,8 @@ impl Default for NetflowInput {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 2055))],
             receive_buffer_bytes: 32 << 20,
             allow: Vec::new(),
+            coalesce_us: 250,
+            busy_poll_us: 0,
         }
     }
 }

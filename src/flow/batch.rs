@@ -3,6 +3,7 @@
 use super::table::Prepared;
 use super::{FlowRecord, FlowSink, FlowTable, PacketRecord};
 use crate::metrics::ledger::Ledgers;
+use crate::net::{SHARDS, pair_hash, shard_of};
 
 /// Records between the hash of a key, the fetch of its entry, and the merge: long enough for memory
 /// to answer, short enough that the caches still hold what it answered.
@@ -10,6 +11,9 @@ const AHEAD: usize = 12;
 
 /// What a table merges.
 pub trait Mergeable {
+    /// The shard that owns it.
+    fn shard(&self) -> usize;
+
     /// Hashes the key, for `table`.
     fn prepare(&self, table: &FlowTable) -> Prepared;
 
@@ -24,6 +28,10 @@ pub trait Mergeable {
 }
 
 impl Mergeable for FlowRecord {
+    fn shard(&self) -> usize {
+        shard_of(pair_hash(self.site, self.src, self.dst))
+    }
+
     fn prepare(&self, table: &FlowTable) -> Prepared {
         table.prepare_record(self)
     }
@@ -40,6 +48,10 @@ impl Mergeable for FlowRecord {
 }
 
 impl Mergeable for PacketRecord {
+    fn shard(&self) -> usize {
+        shard_of(pair_hash(self.site, self.src, self.dst))
+    }
+
     fn prepare(&self, table: &FlowTable) -> Prepared {
         table.prepare_packet(self)
     }
@@ -55,31 +67,35 @@ impl Mergeable for PacketRecord {
     }
 }
 
+/// Which of a worker's tables has a shard; shards of other workers have a place that is none.
+pub type Places = [u8; SHARDS];
+
 /// Merges `items`, each into the table of its shard, in their order: what comes out is what merging
-/// one after the other gives. Shard `s` has the table `s / workers`, of a worker that owns every
-/// `workers`-th shard. `before` is called with the index of each, before it is merged.
+/// one after the other gives. Shard `s` has the table `places[s]`. `before` is called with the index
+/// of each, before it is merged.
 pub fn merge_all<T: Mergeable, S: FlowSink>(
-    items: &[(u8, T)],
+    items: &[T],
     tables: &mut [FlowTable],
-    workers: usize,
+    places: &Places,
     ledgers: &mut Ledgers,
     sink: &mut S,
     mut before: impl FnMut(usize, &mut S),
 ) {
     const RING: usize = 2 * AHEAD;
-    let mut ring = [Prepared::default(); RING];
-    let place = |shard: u8| usize::from(shard) / workers;
+    let mut ring = [(0, Prepared::default()); RING];
     for step in 0..items.len() + RING {
         if let Some(at) = step.checked_sub(RING) {
-            let (shard, item) = &items[at];
+            let (place, prepared) = &ring[at % RING];
             before(at, sink);
-            item.merge(&mut tables[place(*shard)], &ring[at % RING], ledgers, sink);
+            items[at].merge(&mut tables[*place], prepared, ledgers, sink);
         }
-        if let Some((shard, _)) = step.checked_sub(AHEAD).and_then(|at| items.get(at)) {
-            tables[place(*shard)].fetch(&ring[(step - AHEAD) % RING]);
+        if let Some(at) = step.checked_sub(AHEAD).filter(|&at| at < items.len()) {
+            let (place, prepared) = &mut ring[at % RING];
+            tables[*place].fetch(prepared);
         }
-        if let Some((shard, item)) = items.get(step) {
-            ring[step % RING] = item.prepare(&tables[place(*shard)]);
+        if let Some(item) = items.get(step) {
+            let place = usize::from(places[item.shard()]);
+            ring[step % RING] = (place, item.prepare(&tables[place]));
         }
     }
 }

@@ -5,12 +5,12 @@
 //! fewer still have (several exporters, a tunnel, exporters beside a capture) lies in [`Extra`].
 
 use super::intern::Words;
-use super::key::{CanonicalSide, PackedKey};
-use super::record::{Counters, Name, ObservationPoint, TcpFlags, Tunnel};
+use super::key::{CanonicalSide, PackedKey, is_icmp};
+use super::record::{Counters, FlowRecord, Name, TcpFlags, Tunnel};
 use super::tcp::Tcp;
 use super::view::DirectionBy;
 use crate::net::Addr;
-use crate::time::Micros;
+use crate::time::{MILLISECOND, Micros};
 
 /// Exporters that a flow remembers, at most.
 pub const EXPORTERS_MAX: usize = 8;
@@ -25,7 +25,7 @@ pub(super) enum Owner {
     None,
     /// This sensor's own capture.
     Packets,
-    /// An exporter's: [`Observation`].
+    /// An exporter's: [`Observation`](super::observation::Observation).
     Exporter,
 }
 
@@ -138,7 +138,7 @@ pub(super) struct Entry {
     pub(super) tcp_flags: [TcpFlags; 2],
     pub(super) side_flags: [u8; 2],
     flags: u16,
-    /// Each side's [`Observation`], by number.
+    /// Each side's [`Observation`](super::observation::Observation), by number.
     pub(super) points: [u32; 2],
     pub(super) mark: [u16; 2],
     pub(super) ttl: [u8; 2],
@@ -258,6 +258,43 @@ impl Entry {
         new
     }
 
+    /// Whether an exporter owns `side`, which has not reported its end, no packet was merged last,
+    /// and what exporters told lies in the entry.
+    #[inline]
+    pub(super) fn is_plainly_exported(&self, side: CanonicalSide) -> bool {
+        self.owner(side) == Owner::Exporter
+            && !self.side_has(side, side_flag::ENDED)
+            && self.flags & (flag::BY_PACKET | flag::TCP) == 0
+    }
+
+    /// Whether `r`, whose source is `side`, tells nothing of the flow as a whole that is not known.
+    /// What exporters told must lie in the entry.
+    #[inline]
+    pub(super) fn knows(&self, side: CanonicalSide, r: &FlowRecord) -> bool {
+        let exported = Exported::unpack(&self.part);
+        let asn = |told: Option<u32>, side: usize| told.is_none() || exported.asn[side] != 0;
+        (r.vlan.is_none() || self.has(flag::VLAN))
+            && (r.tos.is_none() || self.has(flag::TOS))
+            && (!is_icmp(r.protocol) || self.side_has(side, side_flag::MARK))
+            && r.first >= exported.starts[side]
+            && r.idle_timeout_us <= i64::from(exported.idle_ms) * MILLISECOND
+            && asn(r.src_asn, side)
+            && asn(r.dst_asn, 1 - side)
+    }
+
+    /// Adds octets and packets to `side`; false, and nothing is changed, if they do not fit.
+    #[inline]
+    pub(super) fn add_both(&mut self, side: CanonicalSide, octets: u64, packets: u64) -> bool {
+        let sum = |held: u32, more: u64| u32::try_from(u64::from(held).saturating_add(more));
+        let (Ok(octets), Ok(packets)) =
+            (sum(self.octets[side], octets), sum(self.packets[side], packets))
+        else {
+            return false;
+        };
+        (self.octets[side], self.packets[side]) = (octets, packets);
+        true
+    }
+
     /// Keeps `mark` for `side` unless one is known.
     pub(super) const fn note_mark(&mut self, side: CanonicalSide, mark: u16) {
         if !self.side_has(side, side_flag::MARK) {
@@ -365,33 +402,6 @@ impl Past {
 
     pub(super) fn total(&self, side: CanonicalSide, held: &Totals) -> Totals {
         self.spilled[side].plus(held)
-    }
-}
-
-/// What the owner of a side told of where it saw the side: the same for many flows.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Observation {
-    pub(super) point: ObservationPoint,
-    /// 0: unknown.
-    pub(super) sampling_interval: u32,
-    pub(super) in_if: Option<u32>,
-    pub(super) out_if: Option<u32>,
-    pub(super) in_if_name: Option<Name>,
-    pub(super) out_if_name: Option<Name>,
-}
-
-impl Words for Observation {
-    #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
-    fn words(&self) -> [u64; 3] {
-        let ObservationPoint { exporter, domain, interface, direction } = self.point;
-        let interfaces = [self.in_if, self.out_if].map(|index| u64::from(index.unwrap_or(0)));
-        let exporter = (exporter.0 >> 64) as u64 ^ (exporter.0 as u64).rotate_left(7);
-        let sampling = u64::from(self.sampling_interval).rotate_left(40);
-        [
-            exporter ^ u64::from(domain).rotate_left(32),
-            interfaces[0] << 32 | interfaces[1],
-            u64::from(interface) << 8 ^ u64::from(direction) ^ sampling,
-        ]
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ops::Index;
 
+use crate::mem;
 use crate::net::fold_u64;
 
 /// Values that nobody holds are swept when they are more than so many, and more than those held.
@@ -15,6 +16,7 @@ pub(super) trait Words {
 
 /// A value, its hash and who holds it, side by side: a look-up reads no more.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 struct Held<T> {
     hash: u32,
     holders: u32,
@@ -40,32 +42,61 @@ impl<T: Clone + Default + Eq + Words> Interner<T> {
         Self { seed, values: vec![none], slots: vec![0; 16], free: Vec::new(), idle: 0 }
     }
 
+    /// The hash under which a value with these words is kept.
+    #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the low half is wanted")]
-    fn hash(&self, value: &T) -> u32 {
-        let [a, b, c] = value.words();
+    pub(super) fn hash(&self, [a, b, c]: [u64; 3]) -> u32 {
         let ab = fold_u64(a ^ self.seed ^ 0x9e37_79b9_7f4a_7c15, b ^ 0xa076_1d64_78bd_642f);
         fold_u64(ab ^ c, self.seed ^ 0xe703_7ed1_a0b4_28db) as u32
     }
 
+    /// Asks the processor to fetch the slot that a look-up of `hash` reads first.
+    #[inline]
+    pub(super) fn prefetch_slot(&self, hash: u32) {
+        mem::prefetch(&raw const self.slots[hash as usize & (self.slots.len() - 1)]);
+    }
+
+    /// Asks the processor to fetch the value that a look-up of `hash` is likely to find.
+    #[inline]
+    pub(super) fn prefetch_value(&self, hash: u32) {
+        const LINE_OCTETS: usize = 64;
+        let number = self.slots[hash as usize & (self.slots.len() - 1)];
+        let begin: *const u8 = (&raw const self.values[number as usize]).cast();
+        for line in (0..size_of::<Held<T>>()).step_by(LINE_OCTETS) {
+            mem::prefetch(begin.wrapping_add(line));
+        }
+    }
+
     /// The number of `value`, held once more.
     pub(super) fn hold(&mut self, value: &T) -> u32 {
-        if *value == self.values[0].value {
+        let hash = self.hash(value.words());
+        self.hold_like(hash, |held| held == value, || value.clone())
+    }
+
+    /// The number of the value with `hash` for which `is` holds, held once more; `make` makes it
+    /// where there is none.
+    pub(super) fn hold_like(
+        &mut self,
+        hash: u32,
+        is: impl Fn(&T) -> bool,
+        make: impl FnOnce() -> T,
+    ) -> u32 {
+        if is(&self.values[0].value) {
             return 0;
         }
-        let hash = self.hash(value);
         let mask = self.slots.len() - 1;
         let mut at = hash as usize & mask;
         while self.slots[at] != 0 {
             let number = self.slots[at];
             let held = &mut self.values[number as usize];
-            if held.hash == hash && held.value == *value {
+            if held.hash == hash && is(&held.value) {
                 self.idle -= usize::from(held.holders == 0);
                 held.holders += 1;
                 return number;
             }
             at = (at + 1) & mask;
         }
-        let held = Held { hash, holders: 1, value: value.clone() };
+        let held = Held { hash, holders: 1, value: make() };
         let number = if let Some(number) = self.free.pop() {
             self.values[number as usize] = held;
             number

@@ -13,6 +13,7 @@ mod intern;
 pub mod key;
 mod live;
 mod memory;
+mod observation;
 mod orient;
 mod owner;
 pub mod params;

@@ -41,15 +41,21 @@ pub(super) const fn by_packet(flags: TcpFlags, side: CanonicalSide) -> Claim {
     }
 }
 
-/// The strongest claim that a merged record and what the flow knows after it allow.
+/// The strongest claim that a merged record and what the flow knows after it allow, if it is
+/// stronger than what decided so far.
 pub(super) fn by_record(record: &FlowRecord, side: CanonicalSide, store: &Store, i: u32) -> Claim {
     let entry = &store.entries[i];
-    let exporter = match record.biflow_direction {
-        Some(1) => Some((DirectionBy::Exporter, side)),
-        Some(2) => Some((DirectionBy::Exporter, 1 - side)),
-        _ => None,
-    };
-    exporter.or_else(|| by_flags(entry)).or_else(|| by_start(store, i)).or_else(|| by_port(entry))
+    let decided = entry.direction_by();
+    match record.biflow_direction {
+        Some(1) => return Some((DirectionBy::Exporter, side)),
+        Some(2) => return Some((DirectionBy::Exporter, 1 - side)),
+        _ => {}
+    }
+    // Stronger variants come first; what is no stronger need not be looked for.
+    let flags = if DirectionBy::Syn < decided { by_flags(entry) } else { None };
+    let start = || if DirectionBy::Start < decided { by_start(store, i) } else { None };
+    let port = || if DirectionBy::Port < decided { by_port(entry) } else { None };
+    flags.or_else(start).or_else(port)
 }
 
 /// The side whose cumulated flags hold SYN and no ACK; both sides' would say nothing.

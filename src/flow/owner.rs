@@ -4,11 +4,13 @@
 //! lower, both being known, or when the owner was silent for longer than the idle timeout. What
 //! was counted stays counted: a takeover may count one export interval twice, or miss one.
 
-use super::entry::{EXPORTERS_MAX, Observation, Owner, flag, side_flag};
+use super::entry::{EXPORTERS_MAX, NONE, Owner, flag, side_flag};
 use super::key::{CanonicalSide, is_icmp};
+use super::observation::{Observation, Report};
 use super::params::{IDLE_MAX_US, Params};
-use super::record::{FlowRecord, Name, ObservationPoint, PacketRecord};
+use super::record::{FIN, FlowRecord, Name, ObservationPoint, PacketRecord, RST};
 use super::store::{CAPTURE, Store};
+use super::table::END_OF_FLOW;
 use crate::config::Dedup;
 use crate::net::Addr;
 use crate::time::{MILLISECOND, Micros};
@@ -133,40 +135,74 @@ impl Store {
         forward: bool,
         new_owner: bool,
     ) {
-        let (into, out) =
-            ((record.in_if, &record.in_if_name), (record.out_if, &record.out_if_name));
-        // Interfaces of a biflow record are those of its forward direction.
-        let (into, out) = if forward { (into, out) } else { (out, into) };
-        let known = self.observation(i, side);
-        let same = |known: Option<u32>, told: Option<u32>| told.is_none() || told == known;
-        let named = |known: &Option<Name>, told: &Option<Name>| known.is_some() || told.is_none();
-        let told = record.sampling_interval;
-        let unchanged = !new_owner
-            && (told == 0 || told == known.sampling_interval)
-            && same(known.in_if, into.0)
-            && same(known.out_if, out.0)
-            && named(&known.in_if_name, into.1)
-            && named(&known.out_if_name, out.1);
-        if !unchanged {
-            let mut next = if new_owner { Observation::default() } else { known.clone() };
-            next.point = record.point;
-            if told > 0 {
-                next.sampling_interval = told;
-            }
-            (next.in_if, next.out_if) = (into.0.or(next.in_if), out.0.or(next.out_if));
-            keep_name(&mut next.in_if_name, into.1.as_ref());
-            keep_name(&mut next.out_if_name, out.1.as_ref());
+        let report = Report { record, forward };
+        if new_owner {
+            let hash = self.points.hash(report.words());
+            let make = || report.after(&Observation::default());
+            let number = self.points.hold_like(hash, |held| report.is(held), make);
+            self.set_point(i, side, number);
+        } else if !report.adds_nothing_to(self.observation(i, side)) {
+            let next = report.after(self.observation(i, side));
             let number = self.points.hold(&next);
-            let before = std::mem::replace(&mut self.entries[i].points[side], number);
-            if before != CAPTURE {
-                self.points.release(before);
-            }
+            self.set_point(i, side, number);
         }
         let mut exported = self.exported(i);
         if record.first < exported.starts[side] {
             exported.starts[side] = record.first;
             self.set_exported(i, &exported);
         }
+    }
+
+    fn set_point(&mut self, i: u32, side: CanonicalSide, number: u32) {
+        let before = std::mem::replace(&mut self.entries[i].points[side], number);
+        if before != CAPTURE {
+            self.points.release(before);
+        }
+    }
+
+    /// The ordinary merge: the owner of the source's side reports again, in one direction, and
+    /// brings nothing but counters and times. Returns whether there was a TCP flag that the side had
+    /// not; `None`, and nothing is changed, if there is more to it.
+    #[inline]
+    pub(super) fn merge_again(
+        &mut self,
+        i: u32,
+        side: CanonicalSide,
+        r: &FlowRecord,
+        now: Micros,
+    ) -> Option<bool> {
+        let flags = r.fwd.tcp_flags.unwrap_or(0);
+        let closes = r.end_reason == Some(END_OF_FLOW) || flags & (FIN | RST) != 0;
+        let rare = r.bwd.is_some()
+            || r.biflow_direction.is_some()
+            || r.fwd.octets_l2.is_some()
+            || r.fwd.payload.is_some()
+            || r.vrf_name.is_some()
+            || r.application.is_some()
+            || r.point.exporter == Addr::UNSPECIFIED;
+        if closes || rare {
+            return None;
+        }
+        let entry = &mut self.entries[i];
+        let seen = &self.points[entry.points[side]];
+        let report = Report { record: r, forward: true };
+        let same = entry.is_plainly_exported(side)
+            && seen.point == r.point
+            && report.adds_nothing_to(seen)
+            && entry.knows(side, r);
+        if !same || !entry.add_both(side, r.fwd.octets, r.fwd.packets) {
+            return None;
+        }
+        entry.arrivals[side] = now;
+        let new_flags = flags & !entry.tcp_flags[side] != 0;
+        entry.tcp_flags[side] |= flags;
+        if r.fwd.tcp_flags.is_some() {
+            entry.side_flags[side] |= side_flag::KNOWS_FLAGS;
+        }
+        if entry.past != NONE {
+            self.pasts[entry.past].tcp_flags[side] |= flags;
+        }
+        Some(new_flags)
     }
 
     /// Notes that `exporter` saw the flow, if there is room. `before` is the sole exporter that its

@@ -62,6 +62,20 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Asks the processor to fetch the place of the value that is appended next, if its chunk is
+    /// there.
+    #[inline]
+    pub(super) fn prefetch_next(&self) {
+        const LINE_OCTETS: usize = 64;
+        let (chunk, at) = place(self.len);
+        if let Some(values) = self.chunks.get(chunk) {
+            let begin: *const u8 = values.as_ptr().wrapping_add(at).cast();
+            for line in (0..size_of::<T>()).step_by(LINE_OCTETS) {
+                mem::prefetch(begin.wrapping_add(line));
+            }
+        }
+    }
+
     /// All values, in the order of their numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.chunks.iter().flatten()

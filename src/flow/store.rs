@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use super::Memory;
-use super::entry::{Entry, Exported, Extra, Labels, NONE, Observation, Past, Totals, flag};
+use super::entry::{Entry, Exported, Extra, Labels, NONE, Past, Totals, flag};
 use super::index::Index;
 use super::intern::Interner;
 use super::key::{CanonicalSide, FlowKey, PackedKey, key_hash};
+use super::observation::{Observation, Report};
 use super::params::Params;
-use super::record::{Counters, ObservationPoint, PacketRecord, TcpHeader};
+use super::record::{Counters, FlowRecord, ObservationPoint, PacketRecord, TcpHeader};
 use super::slab::{Pool, Slab};
 use crate::net::Addr;
 use crate::time::{MILLISECOND, Micros};
@@ -82,23 +83,39 @@ impl Store {
         self.index.prefetch(hash);
     }
 
-    /// Asks the processor to fetch the entry that a look-up of `hash` is likely to find.
+    /// The entry that a look-up of `hash` is likely to find; asks the processor to fetch it.
     #[inline]
-    pub(super) fn prefetch_entry(&self, hash: u64) {
-        if let Some(i) = self.index.find(hash, |_| true) {
+    pub(super) fn prefetch_entry(&self, hash: u64) -> Option<u32> {
+        let likely = self.index.find(hash, |_| true);
+        if let Some(i) = likely {
             self.entries.prefetch(i);
+        }
+        likely
+    }
+
+    /// The hash of where `record` was seen; asks the processor to fetch the slot that it leads to.
+    #[inline]
+    pub(super) fn prefetch_report(&self, record: &FlowRecord) -> u32 {
+        let hash = self.points.hash(Report { record, forward: true }.words());
+        self.points.prefetch_slot(hash);
+        hash
+    }
+
+    /// The number of the entry with `key`, which is `likely` the one.
+    #[inline]
+    pub(super) fn find_likely(&self, key: &FlowKey, hash: u64, likely: Option<u32>) -> Option<u32> {
+        let packed = PackedKey::new(key, |_| 0);
+        match likely {
+            // No two entries in use have the same key.
+            Some(i) if self.entries[i].has(flag::LIVE) && self.has_key(i, key, &packed) => Some(i),
+            _ => self.index.find(hash, |i| self.has_key(i, key, &packed)),
         }
     }
 
-    /// The number of the entry with `key`; compares whole keys.
     #[inline]
-    pub(super) fn find(&self, key: &FlowKey, hash: u64) -> Option<u32> {
-        let packed = PackedKey::new(key, |_| 0);
-        self.index.find(hash, |i| {
-            let held = &self.entries[i].key;
-            held.is_like(&packed)
-                && held.pair().is_none_or(|pair| self.pairs[pair] == [key.a, key.b])
-        })
+    fn has_key(&self, i: u32, key: &FlowKey, packed: &PackedKey) -> bool {
+        let held = &self.entries[i].key;
+        held.is_like(packed) && held.pair().is_none_or(|pair| self.pairs[pair] == [key.a, key.b])
     }
 
     /// The key of entry `i`.
@@ -130,7 +147,20 @@ impl Store {
             None => (self.entries.push(entry), true),
         };
         self.index.insert(hash, i);
+        // Where the next one will be, so that it is in the cache by then.
+        match self.free.last() {
+            Some(&next) => self.entries.prefetch(next),
+            None => self.entries.prefetch_next(),
+        }
         (i, fresh)
+    }
+
+    /// Makes a new flow of entry `i` with the same key.
+    pub(super) fn renew(&mut self, i: u32, (sender, first): (CanonicalSide, Micros)) {
+        self.created = self.created.wrapping_add(1);
+        self.release_parts(i);
+        let key = self.entries[i].key;
+        self.entries[i] = Entry::new(key, self.created, first, sender);
     }
 
     fn grow(&mut self) {
@@ -144,16 +174,22 @@ impl Store {
     pub(super) fn remove(&mut self, i: u32) {
         let hash = key_hash(&self.key(i), self.seed);
         self.index.remove(hash, i);
+        self.release_parts(i);
         let entry = &mut self.entries[i];
         entry.set(flag::LIVE, false);
-        let entry = *entry;
+        if let Some(pair) = entry.key.pair() {
+            self.pairs.take(pair);
+        }
+        self.free.push(i);
+    }
+
+    /// Gives back what entry `i` holds besides its key.
+    fn release_parts(&mut self, i: u32) {
+        let entry = self.entries[i];
         if let Some(exported) = entry.exported() {
             self.labels.release(exported.labels);
         }
         entry.points.iter().filter(|&&n| n != CAPTURE).for_each(|&n| self.points.release(n));
-        if let Some(pair) = entry.key.pair() {
-            self.pairs.take(pair);
-        }
         if entry.past != NONE {
             self.pasts.take(entry.past);
         }
@@ -165,7 +201,6 @@ impl Store {
         {
             self.labels.release(extra.exported.labels);
         }
-        self.free.push(i);
     }
 
     /// Every entry in use, in the order of creation.

@@ -36,7 +36,7 @@ use crate::net::Addr;
 use crate::time::Micros;
 
 /// IE 136: end of flow detected.
-const END_OF_FLOW: u8 = 3;
+pub(super) const END_OF_FLOW: u8 = 3;
 
 /// One shard's flows. Nobody else can touch it, so it has no locks.
 #[derive(Clone, Debug)]
@@ -67,6 +67,10 @@ pub struct Prepared {
     key: FlowKey,
     side: CanonicalSide,
     hash: u64,
+    /// The entry that it leads to, if nothing happens meanwhile.
+    likely: Option<u32>,
+    /// Of a record: the hash of where it was seen.
+    seen: Option<u32>,
 }
 
 /// What a merged record did to an entry, for the steps that follow.
@@ -122,7 +126,8 @@ impl FlowTable {
     #[inline]
     #[must_use]
     pub fn prepare_record(&self, r: &FlowRecord) -> Prepared {
-        self.prepare(FlowKey::of_record(r, &self.params))
+        let prepared = self.prepare(FlowKey::of_record(r, &self.params));
+        Prepared { seen: Some(self.store.prefetch_report(r)), ..prepared }
     }
 
     /// As [`Self::prepare_record`], of a packet.
@@ -135,14 +140,17 @@ impl FlowTable {
     fn prepare(&self, (key, side): (FlowKey, CanonicalSide)) -> Prepared {
         let hash = key_hash(&key, self.params.hash_seed);
         self.store.prefetch_slots(hash);
-        Prepared { key, side, hash }
+        Prepared { key, side, hash, likely: None, seen: None }
     }
 
     /// Asks the processor to fetch the entry that `prepared` is likely to be merged into. To be
     /// called some records after it was prepared, some before it is merged.
     #[inline]
-    pub fn fetch(&self, prepared: &Prepared) {
-        self.store.prefetch_entry(prepared.hash);
+    pub fn fetch(&self, prepared: &mut Prepared) {
+        prepared.likely = self.store.prefetch_entry(prepared.hash);
+        if let Some(hash) = prepared.seen {
+            self.store.points.prefetch_value(hash);
+        }
     }
 
     /// Merges an export record or CSV row. O(1) but for what falls due.
@@ -167,13 +175,23 @@ impl FlowTable {
     ) {
         self.advance(r.stamp, ledgers, sink);
         ledgers.records.decoded += 1;
-        let side = prepared.side;
-        let mut found = self.store.find(&prepared.key, prepared.hash);
-        if let Some(i) = found.filter(|&i| self.record_reopens(i, side, r)) {
-            self.end(i, EndReason::EndOfFlow, self.clock, ledgers, sink);
-            found = None;
+        let Prepared { key, side, hash, likely, .. } = prepared;
+        let side = *side;
+        let found = self.store.find_likely(key, *hash, *likely);
+        let mut new = found.is_none();
+        if let Some(i) = found {
+            if let Some(new_flags) = self.store.merge_again(i, side, r, self.clock) {
+                let claim = self.orientable(i).then(|| orient::by_record(r, side, &self.store, i));
+                let (first, last, claim) = (r.first, r.last.max(r.first), claim.flatten());
+                let merged =
+                    Merged { entry: i, new, new_flags, claim, first, last, earlier: false };
+                return self.settle(&merged, ledgers, sink);
+            }
+            if self.record_reopens(i, side, r) {
+                self.renew(i, (side, r.first), ledgers, sink);
+                new = true;
+            }
         }
-        let new = found.is_none();
         let i = found.unwrap_or_else(|| self.create(prepared, r.first, ledgers, sink));
         let merged = self.merge_and_note_exporter(i, side, r);
         let Some((new_flags, earlier)) = merged else {
@@ -203,12 +221,12 @@ impl FlowTable {
             prepared = self.prepare(FlowKey::of_packet(p, ports, &self.params));
         }
         let side = prepared.side;
-        let mut found = self.store.find(&prepared.key, prepared.hash);
+        let found = self.store.find_likely(&prepared.key, prepared.hash, prepared.likely);
+        let mut new = found.is_none();
         if let Some(i) = found.filter(|&i| self.packet_reopens(i, p)) {
-            self.end(i, EndReason::EndOfFlow, self.clock, ledgers, sink);
-            found = None;
+            self.renew(i, (side, p.time), ledgers, sink);
+            new = true;
         }
-        let new = found.is_none();
         let i = found.unwrap_or_else(|| self.create(&prepared, p.time, ledgers, sink));
         let Some((new_flags, earlier)) = self.merge_packet(i, side, p, new) else {
             ledgers.records.duplicate += 1;
@@ -222,8 +240,16 @@ impl FlowTable {
 
     /// Lets everything happen that is due at or before `now`. The clock never runs backwards: an
     /// earlier `now` does nothing. `now` must not be ahead of a stamp that is still to come.
+    #[inline]
     pub fn advance(&mut self, now: Micros, ledgers: &mut Ledgers, sink: &mut impl FlowSink) {
         self.clock = self.clock.max(now);
+        if self.wheel.is_due(self.clock) {
+            self.expire(ledgers, sink);
+        }
+    }
+
+    #[cold]
+    fn expire(&mut self, ledgers: &mut Ledgers, sink: &mut impl FlowSink) {
         while self.wheel.is_due(self.clock) {
             while let Some(due) = self.wheel.pop(self.clock) {
                 self.fire(due, ledgers, sink);
@@ -290,12 +316,31 @@ impl FlowTable {
             let oldest = self.store.longest_idle().expect("a full table holds a flow");
             self.end(oldest, EndReason::LackOfResources, self.clock, ledgers, sink);
         }
-        let Prepared { key, side, hash } = prepared;
+        let Prepared { key, side, hash, .. } = prepared;
         let (i, fresh) = self.store.create(key, *hash, (*side, first));
         if fresh {
             self.wheel.add_entry();
         }
         i
+    }
+
+    /// Ends entry `i` and opens the flow that comes after it on the same key, in its place: as if it
+    /// were ended and created anew, but index and timer need not be touched.
+    fn renew(
+        &mut self,
+        i: u32,
+        opens: (CanonicalSide, Micros),
+        ledgers: &mut Ledgers,
+        sink: &mut impl FlowSink,
+    ) {
+        self.finish(i, EndReason::EndOfFlow, self.clock, ledgers, sink);
+        let queued = self.store.entries[i].queued;
+        self.store.renew(i, opens);
+        if self.wheel.waits(queued) {
+            self.store.entries[i].queued = queued;
+        } else {
+            self.wheel.cancel(i);
+        }
     }
 
     /// As [`Self::merge_record`]. Also notes the exporter, whether its record is merged or not.
@@ -497,9 +542,22 @@ impl FlowTable {
         }
     }
 
-    /// Cuts the flow's last slice, unless it would be empty and the sink has no use for it, and
-    /// frees the entry.
+    /// Ends the flow of entry `i` and frees the entry.
     fn end(
+        &mut self,
+        i: u32,
+        reason: EndReason,
+        now: Micros,
+        ledgers: &mut Ledgers,
+        sink: &mut impl FlowSink,
+    ) {
+        self.finish(i, reason, now, ledgers, sink);
+        self.wheel.cancel(i);
+        self.store.remove(i);
+    }
+
+    /// Cuts the flow's last slice, unless it would be empty and the sink has no use for it.
+    fn finish(
         &mut self,
         i: u32,
         reason: EndReason,
@@ -516,8 +574,6 @@ impl FlowTable {
         if wanted {
             self.cut(i, (reason, true), now, ledgers, sink);
         }
-        self.wheel.cancel(i);
-        self.store.remove(i);
     }
 
     /// Cuts the open slice (one without records, if none is open) and tells the sink.

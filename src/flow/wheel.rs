@@ -66,6 +66,12 @@ impl Wheel {
         }
     }
 
+    /// Whether an entry that is queued for `deadline` still waits in its slot: whatever its deadline
+    /// is then, it is scheduled again when the slot comes.
+    pub(super) const fn waits(&self, deadline: Micros) -> bool {
+        slot_of(deadline) > self.cursor
+    }
+
     /// Takes `entry` out.
     pub(super) fn cancel(&mut self, entry: u32) {
         self.rings.unlink(entry);

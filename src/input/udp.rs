@@ -16,6 +16,10 @@ use crate::time::Micros;
 pub const BATCH: usize = 64;
 /// The largest UDP payload: no datagram is ever cut.
 const DATAGRAM_OCTETS: usize = 65_535;
+/// Octets of each datagram that lie side by side with those of the others. Export datagrams are
+/// shorter than this; a batch of them then stays in the second-level cache, where places 64 KiB
+/// apart would all fall into the same sets. What a datagram has beyond goes to a place of its own.
+const DENSE_OCTETS: usize = 2_048;
 /// Room for the control messages of one datagram: SO_RXQ_OVFL's 32-bit counter and
 /// SO_TIMESTAMPNS's time.
 const CONTROL_OCTETS: usize = 64;
@@ -96,18 +100,22 @@ fn set_option(socket: &UdpSocket, name: libc::c_int, value: libc::c_int) -> io::
 /// Receives batches of datagrams from one socket.
 pub struct Receiver {
     socket: UdpSocket,
-    payloads: Vec<u8>,
+    /// [`DENSE_OCTETS`] of each datagram.
+    dense: Vec<u8>,
+    /// [`DATAGRAM_OCTETS`] of each: the kernel fills what follows the dense part, and the dense
+    /// part of a long datagram is copied before it. Never touched while there is none.
+    long: Vec<u8>,
     names: Vec<libc::sockaddr_storage>,
     controls: Vec<[u64; CONTROL_OCTETS / 8]>,
     headers: Vec<libc::mmsghdr>,
-    vectors: Vec<libc::iovec>,
+    vectors: Vec<[libc::iovec; 2]>,
     received: usize,
     drops: u32,
     dropped: u64,
 }
 
 // SAFETY: the raw pointers in `headers` and `vectors` point into the buffers that the receiver
-// owns, are set anew before each call, and are never handed out.
+// owns and that never move, and are never handed out.
 unsafe impl Send for Receiver {}
 
 impl std::fmt::Debug for Receiver {
@@ -124,45 +132,31 @@ impl Receiver {
         // SAFETY: all-zero is a valid value of these plain C structures.
         let (name, header) = unsafe { (mem::zeroed(), mem::zeroed()) };
         let vector = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        Self {
+        let mut receiver = Self {
             socket,
-            payloads: vec![0; BATCH * DATAGRAM_OCTETS],
+            dense: vec![0; BATCH * DENSE_OCTETS],
+            long: vec![0; BATCH * DATAGRAM_OCTETS],
             names: vec![name; BATCH],
             controls: vec![[0; CONTROL_OCTETS / 8]; BATCH],
             headers: vec![header; BATCH],
-            vectors: vec![vector; BATCH],
+            vectors: vec![[vector; 2]; BATCH],
             received: 0,
             drops,
             dropped: 0,
-        }
+        };
+        receiver.aim(BATCH);
+        receiver
     }
 
-    /// Counts drops of a socket that has nothing to read; returns 0 datagrams.
-    pub fn idle(&mut self) -> usize {
-        self.received = 0;
-        self.count_drops_of_idle();
-        0
-    }
-
-    /// Waits up to `timeout_ms` for datagrams and takes up to [`BATCH`] of those that are there.
-    /// Returns how many; 0 at the timeout or a signal.
+    /// Takes up to [`BATCH`] of the datagrams that are there, without waiting. Returns how many.
     ///
     /// # Errors
     /// The operating system's.
-    pub fn receive(&mut self, timeout_ms: i32) -> io::Result<usize> {
-        self.received = 0;
+    pub fn receive(&mut self) -> io::Result<usize> {
+        // Only what the kernel wrote to the last time has to be set anew.
+        let written = mem::take(&mut self.received);
+        self.aim(written);
         let fd = self.socket.as_raw_fd();
-        let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        // SAFETY: `poll` is one valid pollfd.
-        match unsafe { libc::poll(&raw mut poll, 1, timeout_ms) } {
-            0 => {
-                self.count_drops_of_idle();
-                return Ok(0);
-            }
-            ready if ready > 0 => {}
-            _ => return none_if_transient(io::Error::last_os_error()),
-        }
-        self.aim();
         // SAFETY: `headers` holds BATCH entries whose pointers `aim` set to live buffers of the
         // stated lengths.
         let count = unsafe {
@@ -171,9 +165,17 @@ impl Receiver {
             libc::recvmmsg(fd, self.headers.as_mut_ptr(), batch, flags, std::ptr::null_mut())
         };
         let Ok(count) = usize::try_from(count) else {
-            return none_if_transient(io::Error::last_os_error());
+            let none = none_if_transient(io::Error::last_os_error())?;
+            self.count_drops_of_idle();
+            return Ok(none);
         };
         self.received = count;
+        for index in 0..count {
+            if self.headers[index].msg_len as usize > DENSE_OCTETS {
+                let dense = &self.dense[index * DENSE_OCTETS..][..DENSE_OCTETS];
+                self.long[index * DATAGRAM_OCTETS..][..DENSE_OCTETS].copy_from_slice(dense);
+            }
+        }
         self.count_drops();
         Ok(count)
     }
@@ -182,10 +184,14 @@ impl Receiver {
     #[must_use]
     pub fn datagram(&self, index: usize) -> (Addr, u16, &[u8]) {
         assert!(index < self.received, "only what was received");
-        let start = index * DATAGRAM_OCTETS;
         let length = (self.headers[index].msg_len as usize).min(DATAGRAM_OCTETS);
         let (address, port) = source(&self.names[index]);
-        (address, port, &self.payloads[start..start + length])
+        let payload = if length > DENSE_OCTETS {
+            &self.long[index * DATAGRAM_OCTETS..][..length]
+        } else {
+            &self.dense[index * DENSE_OCTETS..][..length]
+        };
+        (address, port, payload)
     }
 
     /// When the kernel received the `index`th datagram of the last batch, by the wall clock; `None`
@@ -203,15 +209,28 @@ impl Receiver {
         mem::take(&mut self.dropped)
     }
 
-    fn aim(&mut self) {
-        for (index, header) in self.headers.iter_mut().enumerate() {
-            let payload = &mut self.payloads[index * DATAGRAM_OCTETS..][..DATAGRAM_OCTETS];
-            self.vectors[index].iov_base = payload.as_mut_ptr().cast();
-            self.vectors[index].iov_len = DATAGRAM_OCTETS;
+    /// How full the kernel's buffer is: octets that wait, its own overhead included, and the most
+    /// that may; `None` if it does not tell.
+    #[must_use]
+    pub fn queue(&self) -> Option<(u32, u32)> {
+        let info = memory_of(&self.socket)?;
+        Some((info[0], info[1]))
+    }
+
+    fn aim(&mut self, count: usize) {
+        for (index, header) in self.headers.iter_mut().enumerate().take(count) {
+            let dense = &mut self.dense[index * DENSE_OCTETS..][..DENSE_OCTETS];
+            let long = &mut self.long[index * DATAGRAM_OCTETS..][..DATAGRAM_OCTETS];
+            let rest = &mut long[DENSE_OCTETS..];
+            let parts = &mut self.vectors[index];
+            for (part, octets) in parts.iter_mut().zip([dense, rest]) {
+                part.iov_base = octets.as_mut_ptr().cast();
+                part.iov_len = octets.len();
+            }
             header.msg_hdr.msg_name = (&raw mut self.names[index]).cast();
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            header.msg_hdr.msg_iov = &raw mut self.vectors[index];
-            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_iov = parts.as_mut_ptr();
+            header.msg_hdr.msg_iovlen = parts.len();
             header.msg_hdr.msg_control = (&raw mut self.controls[index]).cast();
             header.msg_hdr.msg_controllen = CONTROL_OCTETS;
         }
@@ -265,7 +284,12 @@ fn control<T: Copy>(header: &libc::msghdr, kind: libc::c_int) -> Option<T> {
 /// What the kernel dropped of `socket` since it was made, as a counter that wraps at 32 bits.
 fn drops_of(socket: &UdpSocket) -> Option<u32> {
     const SK_MEMINFO_DROPS: usize = 8;
-    let mut info = [0_u32; 16];
+    memory_of(socket).map(|info| info[SK_MEMINFO_DROPS])
+}
+
+/// The kernel's `SO_MEMINFO` of `socket`: what it holds, may hold and dropped.
+fn memory_of(socket: &UdpSocket) -> Option<[u32; 9]> {
+    let mut info = [0_u32; 9];
     let mut length = size_of_val(&info) as libc::socklen_t;
     // SAFETY: `info` has room for `length` octets; the kernel writes no more than that.
     let result = unsafe {
@@ -273,7 +297,7 @@ fn drops_of(socket: &UdpSocket) -> Option<u32> {
         let fd = socket.as_raw_fd();
         libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, info, &raw mut length)
     };
-    (result == 0 && length as usize > SK_MEMINFO_DROPS * 4).then_some(info[SK_MEMINFO_DROPS])
+    (result == 0 && length as usize == size_of_val(&info)).then_some(info)
 }
 
 /// Waits up to `timeout_ms` until one of `receivers` has datagrams; whether one has.
@@ -325,6 +349,32 @@ fn source(name: &libc::sockaddr_storage) -> (Addr, u16) {
 mod tests {
     use super::*;
 
+    fn receive(receiver: &mut Receiver, timeout_ms: i32) -> usize {
+        wait(std::slice::from_ref(receiver), timeout_ms).expect("waited");
+        receiver.receive().expect("received")
+    }
+
+    /// Long ones and short ones in one batch: none is cut, and none is mixed up with another.
+    #[test]
+    fn datagrams_of_any_length_arrive_whole() {
+        let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1 << 20).expect("bind");
+        let to = bound.socket.local_addr().expect("bound");
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let lengths = [DENSE_OCTETS, DENSE_OCTETS + 1, 3, 65_507, DENSE_OCTETS - 1, 9_000];
+        let payload =
+            |length: usize| -> Vec<u8> { (0..length).map(|at| (at * 31 + length) as u8).collect() };
+        let mut receiver = Receiver::new(bound);
+        for _ in 0..2 {
+            for length in lengths {
+                sender.send_to(&payload(length), to).expect("sent");
+            }
+            assert_eq!(receive(&mut receiver, 1_000), lengths.len());
+            for (index, length) in lengths.into_iter().enumerate() {
+                assert!(receiver.datagram(index).2 == payload(length), "{length} octets");
+            }
+        }
+    }
+
     #[test]
     fn datagrams_arrive_with_their_source() {
         let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1 << 20).expect("bind");
@@ -335,7 +385,7 @@ mod tests {
             assert_eq!(sender.send_to(payload, to).expect("sent"), payload.len());
         }
         let mut receiver = Receiver::new(bound);
-        assert_eq!(receiver.receive(1_000).expect("received"), 3);
+        assert_eq!(receive(&mut receiver, 1_000), 3);
         let port = sender.local_addr().expect("bound").port();
         let from = Addr::v4(0x7f00_0001);
         assert_eq!(receiver.datagram(0), (from, port, &b"one"[..]));
@@ -347,7 +397,7 @@ mod tests {
             let age = now.since(receiver.arrived(index).expect("the kernel tells"));
             assert!((-2_000_000..60_000_000).contains(&age), "{age} us old");
         }
-        assert_eq!(receiver.receive(0).expect("nothing there"), 0);
+        assert_eq!(receive(&mut receiver, 0), 0);
     }
 
     #[test]
@@ -362,7 +412,7 @@ mod tests {
         let mut receiver = Receiver::new(bound);
         let mut received = 0;
         loop {
-            match receiver.receive(10).expect("received") {
+            match receive(&mut receiver, 10) {
                 0 => break,
                 count => received += count as u64,
             }

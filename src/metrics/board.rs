@@ -17,6 +17,7 @@ pub struct Slot {
     entries: AtomicU64,
     clock: AtomicI64,
     alerts: Mutex<Latency>,
+    detected: Mutex<Latency>,
     activity: Mutex<Activity>,
 }
 
@@ -71,6 +72,13 @@ impl Slot {
     pub fn alerts_took(&self, micros: impl Iterator<Item = i64>) {
         let mut alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner);
         micros.for_each(|micros| alerts.record(micros));
+    }
+
+    /// Takes in how long datagrams took from their arrival until detection was done on the last of
+    /// their records, in microseconds. As [`Slot::alerts_took`].
+    pub fn detection_took(&self, micros: impl Iterator<Item = i64>) {
+        let mut detected = self.detected.lock().unwrap_or_else(PoisonError::into_inner);
+        micros.for_each(|micros| detected.record(micros));
     }
 
     /// Sets how many flows the thread's tables hold.
@@ -134,9 +142,19 @@ impl Board {
     /// How long alerts took, of all threads.
     #[must_use]
     pub fn alert_latency(&self) -> Latency {
+        self.latency(|slot| &slot.alerts)
+    }
+
+    /// How long datagrams took until detection was done, of all threads.
+    #[must_use]
+    pub fn detection_latency(&self) -> Latency {
+        self.latency(|slot| &slot.detected)
+    }
+
+    fn latency(&self, of: fn(&Slot) -> &Mutex<Latency>) -> Latency {
         let mut sum = Latency::default();
         for slot in &self.slots {
-            sum.merge(&slot.alerts.lock().unwrap_or_else(PoisonError::into_inner));
+            sum.merge(&of(slot).lock().unwrap_or_else(PoisonError::into_inner));
         }
         sum
     }

@@ -7,6 +7,7 @@ pub mod board;
 pub mod delivery;
 pub mod latency;
 pub mod ledger;
+pub mod stages;
 pub mod table;
 pub mod talkers;
 

@@ -30,6 +30,10 @@ pub struct Snapshot {
     pub rules_changed: [u64; 3],
     /// From the arrival of the bytes that raised an alert to its handing to the outputs.
     pub alert_latency: Latency,
+    /// From the arrival of a datagram to the end of detection on its last record.
+    pub detection_latency: Latency,
+    /// CPU microseconds of each stage.
+    pub stages: Vec<(&'static str, u64)>,
     /// Unix seconds of the last load of the configuration that succeeded.
     pub loaded_at_s: u64,
     /// What the exporters' state adds up to.
@@ -256,6 +260,13 @@ metrics! {
         = |s| s.threads.iter().map(|(name, beats, _)| (vec![name.clone()], *beats)).collect();
     counter "weir_thread_busy_microseconds" ["thread"] "Time spent on work"
         = |s| s.threads.iter().map(|(name, _, busy)| (vec![name.clone()], *busy)).collect();
+    counter "weir_stage_cpu_microseconds" ["stage"]
+        "CPU time of each stage of the path, from a share of the batches"
+        = |s| s.stages.iter().map(|&(stage, micros)| (vec![stage.to_owned()], micros)).collect();
+    gauge "weir_detection_latency_quantile_microseconds" ["quantile"]
+        "The share of datagrams that the label says took no longer to be detected on, since the start"
+        = |s| named([("0.5", 0.5), ("0.99", 0.99), ("0.999", 0.999), ("1", 1.0)]
+            .map(|(label, quantile)| (label, s.detection_latency.quantile_us(quantile))));
     counter "weir_config_reloads" ["result"] "Reloads of configuration and rules"
         = |s| vec![
             (vec!["success".into()], s.reloads.0),
@@ -287,12 +298,20 @@ pub struct Histogram {
 }
 
 /// Every histogram.
-pub const HISTOGRAMS: &[Histogram] = &[Histogram {
-    name: "weir_alert_latency_seconds",
-    help: "From the arrival of the datagram or packet that raised an alert, by the kernel's clock, \
-           to the alert's handing to the outputs",
-    read: |s| &s.alert_latency,
-}];
+pub const HISTOGRAMS: &[Histogram] = &[
+    Histogram {
+        name: "weir_alert_latency_seconds",
+        help: "From the arrival of the datagram or packet that raised an alert, by the kernel's \
+               clock, to the alert's handing to the outputs",
+        read: |s| &s.alert_latency,
+    },
+    Histogram {
+        name: "weir_detection_latency_seconds",
+        help: "From the arrival of a datagram or packet, by the kernel's clock, to the end of \
+               detection on the last of its records",
+        read: |s| &s.detection_latency,
+    },
+];
 
 #[derive(Debug)]
 struct Scrape(Snapshot);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::collect::wall;
+use super::clock::wall;
 use super::replay::meter;
 use super::router::Router;
 use super::worker::Shared;

@@ -4,23 +4,27 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use super::clock::{self, wall};
+use super::pace::{Pace, Pause};
 use super::router::Router;
 use super::state::Saver;
 use super::worker::Shared;
 use crate::decode::netflow::{Collector, CollectorTotals, ExporterReport};
-use crate::flow::FlowRecord;
 use crate::input::udp::{BATCH, Receiver, wait};
 use crate::metrics::Ledgers;
+use crate::metrics::stages::{Laps, Stage};
 use crate::time::{InputClock, Micros};
 
 /// How long the reader waits for a datagram before it ticks the clock.
 const WAIT_MS: i32 = 100;
 /// Stopping, how long the reader goes on with what is queued in its sockets.
 const DRAIN: Duration = Duration::from_secs(1);
+/// How often the ledgers are published while there is traffic; without any, at each turn.
+pub(super) const PUBLISH: Duration = Duration::from_millis(5);
 /// How often reports are made, templates expire and state is saved.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -69,15 +73,10 @@ pub struct Collect {
     pub exporters: Arc<ExporterBoard>,
     /// Where templates are kept over a restart.
     pub state: Option<PathBuf>,
+    /// When it looks for datagrams.
+    pub pace: Pace,
     /// Set when the sensor stops.
     pub stop: Arc<AtomicBool>,
-}
-
-/// The wall clock, in microseconds.
-#[must_use]
-pub fn wall() -> Micros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// What the loop carries along.
@@ -85,7 +84,9 @@ pub fn wall() -> Micros {
 struct Turn {
     ledgers: Ledgers,
     clock: InputClock,
-    records: Vec<FlowRecord>,
+    /// When the ledgers were published last.
+    published: Option<Instant>,
+    laps: Laps,
 }
 
 impl Collect {
@@ -95,6 +96,7 @@ impl Collect {
     /// If a socket fails for good.
     pub fn run(mut self) -> io::Result<()> {
         self.router.pin();
+        clock::wake_in_time();
         let mut turn = Turn::default();
         let mut saver = Saver::new(self.state.take(), self.collector.state_generation());
         let result = self.read(&mut turn, &mut saver);
@@ -112,13 +114,10 @@ impl Collect {
             if self.stop.load(Ordering::Relaxed) {
                 stopped.get_or_insert_with(Instant::now);
             }
-            let ready = wait(&self.receivers, if stopped.is_some() { 0 } else { WAIT_MS })?;
-            // What was queued when the sensor was told to stop is still taken.
-            if stopped.is_some_and(|since| !ready || since.elapsed() > DRAIN) {
-                return Ok(());
-            }
             let now = wall();
-            if !self.receive(ready, turn)? {
+            self.pace.look(Instant::now());
+            let (count, more) = self.receive(turn)?;
+            if !more {
                 // Nothing that arrived before is left in a socket: the clock may go on to here.
                 turn.clock.stamp(now);
             }
@@ -134,31 +133,56 @@ impl Collect {
                 self.report(stamp);
             }
             self.router.flush(stamp);
-            self.publish(&turn.ledgers);
+            let now = Instant::now();
+            if count == 0 || turn.published.is_none_or(|at| now.duration_since(at) >= PUBLISH) {
+                turn.published = Some(now);
+                self.publish(&turn.ledgers);
+            }
+            // What was queued when the sensor was told to stop is still taken.
+            if let Some(since) = stopped {
+                if count == 0 || since.elapsed() > DRAIN {
+                    return Ok(());
+                }
+                continue;
+            }
+            match self.pace.pause(count, more, now) {
+                Pause::None => {}
+                Pause::Sleep(left) => std::thread::sleep(left),
+                Pause::Wait => {
+                    wait(&self.receivers, WAIT_MS)?;
+                }
+            }
         }
     }
 
-    /// Takes one batch from each socket; whether one may hold more. Records go on after each
-    /// datagram: one datagram bounds what is held here.
-    fn receive(&mut self, ready: bool, turn: &mut Turn) -> io::Result<bool> {
-        let Turn { ledgers, records, clock } = turn;
-        let mut more = false;
+    /// Takes one batch from each socket: how many datagrams there were, and whether a socket may
+    /// hold more. Records are decoded straight into the router's batch.
+    fn receive(&mut self, turn: &mut Turn) -> io::Result<(usize, bool)> {
+        let Turn { ledgers, clock, laps, .. } = turn;
+        let (mut taken, mut more) = (0, false);
         for receiver in &mut self.receivers {
-            let count = if ready { receiver.receive(0)? } else { receiver.idle() };
+            laps.begin();
+            let count = receiver.receive()?;
+            laps.lap(Stage::Receive, Duration::ZERO);
+            taken += count;
             more |= count == BATCH;
             for index in 0..count {
                 let arrived = receiver.arrived(index).unwrap_or_else(wall);
                 let stamp = clock.stamp(arrived);
                 self.router.arrived(arrived);
                 let (address, port, payload) = receiver.datagram(index);
-                self.collector.datagram((address, port), stamp, payload, records, ledgers);
-                for record in records.drain(..) {
-                    self.router.record(record);
+                let batch = self.router.batch();
+                self.collector.datagram((address, port), stamp, payload, batch, ledgers);
+                if self.router.decoded() {
+                    laps.lap(Stage::Decode, Duration::ZERO);
+                    self.router.work_off(stamp);
+                    laps.skip();
                 }
             }
+            laps.lap(Stage::Decode, Duration::ZERO);
             ledgers.datagrams.kernel_drops += receiver.take_kernel_drops();
         }
-        Ok(more)
+        Ok((taken, more))
     }
 
     fn publish(&self, ledgers: &Ledgers) {

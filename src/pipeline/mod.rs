@@ -13,6 +13,7 @@
 pub mod affinity;
 #[cfg(feature = "capture")]
 pub mod capture;
+pub mod clock;
 pub mod collect;
 pub mod exchange;
 mod excluded;
@@ -20,6 +21,7 @@ pub mod feeds;
 mod hunt;
 pub mod listing;
 pub mod outputs;
+pub mod pace;
 pub mod replay;
 pub mod router;
 pub mod rules;

@@ -277,10 +277,9 @@ impl Replay {
             return ledgers.packets.excepted.one("not_an_export");
         };
         ledgers.packets.excepted.one("export_datagram");
-        let mut records = Vec::new();
-        self.collector.datagram(source, stamp, payload, &mut records, ledgers);
-        for record in records {
-            self.router.record(record);
+        self.collector.datagram(source, stamp, payload, self.router.batch(), ledgers);
+        if self.router.decoded() {
+            self.router.work_off(stamp);
         }
     }
 

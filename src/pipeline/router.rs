@@ -6,12 +6,14 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::worker::Worker;
+use crate::flow::batch::Mergeable;
 use crate::flow::{FlowRecord, PacketRecord, Slice};
 use crate::net::{pair_hash, shard_of};
 use crate::time::Micros;
 
-/// Records in a load before it is sent off on its own.
-const LOAD_RECORDS: usize = 2_048;
+/// Records in a load before it is sent off on its own: few enough that the second-level cache still
+/// holds them when they are merged.
+const LOAD_RECORDS: usize = 512;
 /// Loads that may wait for a worker; beyond, the reader waits, and the kernel's buffer holds and
 /// counts what does not fit.
 const LOADS_MAX: usize = 16;
@@ -19,10 +21,10 @@ const LOADS_MAX: usize = 16;
 /// What a reader hands to a worker at once: records of its shards, in the order of the input.
 #[derive(Debug, Default)]
 pub struct Load {
-    /// Records with their shard.
-    pub records: Vec<(u8, FlowRecord)>,
-    /// Packets with their shard.
-    pub packets: Vec<(u8, PacketRecord)>,
+    /// Records.
+    pub records: Vec<FlowRecord>,
+    /// Packets.
+    pub packets: Vec<PacketRecord>,
     /// Slices of a retro-hunt with their shard and the input clock at each.
     pub slices: Vec<(u8, Micros, Slice)>,
     /// Whether slices are read: they tell of what was a while before the input clock.
@@ -33,6 +35,8 @@ pub struct Load {
     arrivals: Vec<(usize, Micros)>,
     /// When what is loaded next arrived.
     arrived: Option<Micros>,
+    /// How much of it has its arrival noted.
+    marked: usize,
 }
 
 /// When the records of a load arrived, asked in their order.
@@ -61,23 +65,39 @@ impl Load {
         Arrivals { rest: &self.arrivals, now: None }
     }
 
+    /// On live input: from which record (or packet) on which arrival holds.
+    #[must_use]
+    pub fn arrived(&self) -> &[(usize, Micros)] {
+        &self.arrivals
+    }
+
+    /// Whether there is nothing in it but the clock.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Empties it.
     pub fn clear(&mut self) {
         self.records.clear();
         self.packets.clear();
         self.arrivals.clear();
+        self.marked = 0;
     }
 
-    /// Notes the arrival of the record that is loaded next.
+    /// Notes the arrival of what was loaded since the last call.
     fn mark(&mut self) {
+        let from = self.marked;
+        self.marked = self.len();
         if let Some(arrived) = self.arrived
+            && from < self.marked
             && self.arrivals.last().is_none_or(|&(_, last)| last != arrived)
         {
-            self.arrivals.push((self.len(), arrived));
+            self.arrivals.push((from, arrived));
         }
     }
 
-    fn len(&self) -> usize {
+    const fn len(&self) -> usize {
         self.records.len() + self.packets.len() + self.slices.len()
     }
 }
@@ -98,8 +118,9 @@ pub struct Ring {
 pub enum Router {
     /// The reader's own thread is the worker.
     Inline(Box<Worker>, Load),
-    /// Worker `shard % N` owns the shard.
-    Rings(Vec<(Ring, Load)>),
+    /// Worker `shard % N` owns the shard. Records are decoded into a batch, and from there go to
+    /// the loads of their workers.
+    Rings(Vec<(Ring, Load)>, Vec<FlowRecord>),
 }
 
 /// Starts the thread of `worker`; it ends, flows flushed, when all routers to it are gone.
@@ -136,34 +157,68 @@ impl Router {
             let ring = Ring { loads, spent, told: Micros::MIN };
             (ring, Load::default())
         };
-        Self::Rings(seeds.iter().map(ring).collect())
+        Self::Rings(seeds.iter().map(ring).collect(), Vec::new())
     }
 
     /// Says when what comes next arrived, on live input: alerts on it are timed from then.
     pub fn arrived(&mut self, at: Micros) {
         match self {
             Self::Inline(_, load) => load.arrived = Some(at),
-            Self::Rings(rings) => rings.iter_mut().for_each(|(_, load)| load.arrived = Some(at)),
+            Self::Rings(rings, _) => rings.iter_mut().for_each(|(_, load)| load.arrived = Some(at)),
+        }
+    }
+
+    /// Where a decoder puts the records of a datagram; [`Router::decoded`] is to be called then. With
+    /// one worker this is its load: a record is written once, where it is merged from.
+    pub fn batch(&mut self) -> &mut Vec<FlowRecord> {
+        match self {
+            Self::Inline(_, load) => &mut load.records,
+            Self::Rings(_, batch) => batch,
+        }
+    }
+
+    /// Takes in what was put into [`Router::batch`] since the last call, all of which arrived when
+    /// [`Router::arrived`] said. Returns whether there is a full load for [`Router::work_off`].
+    pub fn decoded(&mut self) -> bool {
+        match self {
+            Self::Inline(_, load) => {
+                load.mark();
+                load.len() >= LOAD_RECORDS
+            }
+            Self::Rings(_, batch) => {
+                let mut batch = mem::take(batch);
+                batch.drain(..).for_each(|record| self.record(record));
+                *self.batch() = batch;
+                false
+            }
+        }
+    }
+
+    /// Works off the load of an inline worker.
+    pub fn work_off(&mut self, now: Micros) {
+        if let Self::Inline(worker, load) = self {
+            load.now = now;
+            worker.work(load);
         }
     }
 
     /// Takes in one flow record. May work off or send off a full load.
     pub fn record(&mut self, record: FlowRecord) {
-        let shard = shard_of(pair_hash(record.site, record.src, record.dst));
+        let shard = record.shard();
         let now = record.stamp;
         let load = self.load(shard);
+        load.records.push(record);
         load.mark();
-        load.records.push((shard as u8, record));
         self.push_off(shard, now);
     }
 
     /// Takes in one packet.
     pub fn packet(&mut self, packet: PacketRecord) {
-        let shard = shard_of(pair_hash(packet.site, packet.src, packet.dst));
+        let shard = packet.shard();
         let now = packet.stamp;
         let load = self.load(shard);
+        load.packets.push(packet);
         load.mark();
-        load.packets.push((shard as u8, packet));
         self.push_off(shard, now);
     }
 
@@ -180,15 +235,15 @@ impl Router {
     fn hunt(&mut self) {
         match self {
             Self::Inline(_, load) => load.hunts = true,
-            Self::Rings(rings) if rings.iter().all(|(_, load)| load.hunts) => {}
-            Self::Rings(rings) => rings.iter_mut().for_each(|(_, load)| load.hunts = true),
+            Self::Rings(rings, _) if rings.iter().all(|(_, load)| load.hunts) => {}
+            Self::Rings(rings, _) => rings.iter_mut().for_each(|(_, load)| load.hunts = true),
         }
     }
 
     fn load(&mut self, shard: usize) -> &mut Load {
         match self {
             Self::Inline(_, load) => load,
-            Self::Rings(rings) => {
+            Self::Rings(rings, _) => {
                 let owner = shard % rings.len();
                 &mut rings[owner].1
             }
@@ -203,7 +258,7 @@ impl Router {
                     worker.work(load);
                 }
             }
-            Self::Rings(rings) => {
+            Self::Rings(rings, _) => {
                 let owner = shard % rings.len();
                 let (ring, load) = &mut rings[owner];
                 if load.len() >= LOAD_RECORDS {
@@ -220,9 +275,9 @@ impl Router {
                 load.now = now;
                 worker.work(load);
             }
-            Self::Rings(rings) => {
+            Self::Rings(rings, _) => {
                 for (ring, load) in rings {
-                    if load.len() > 0 || now.since(ring.told) >= TICK_US {
+                    if !load.is_empty() || now.since(ring.told) >= TICK_US {
                         ring.send(load, now);
                     }
                 }
@@ -246,7 +301,7 @@ impl Router {
                 worker.work(&mut load);
                 worker.finish();
             }
-            Self::Rings(rings) => {
+            Self::Rings(rings, _) => {
                 for (mut ring, mut load) in rings {
                     ring.send(&mut load, now);
                 }

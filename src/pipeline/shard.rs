@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::exchange::Message;
 use super::rules::RuleBook;
@@ -20,6 +21,8 @@ use crate::time::Micros;
 /// alerts of rules under suppression, become messages to the exchange.
 #[derive(Debug)]
 pub struct Tagger<'a> {
+    /// Time spent on rules, in a load whose cost is measured.
+    pub ruled: Option<Duration>,
     /// The rules in force.
     pub book: &'a RuleBook,
     /// Where slices and alerts go.
@@ -87,6 +90,14 @@ impl Tagger<'_> {
     }
 
     pub(super) fn detect(&mut self, flow: &mut impl Told, phase: Phase) {
+        let began = self.ruled.map(|_| Instant::now());
+        self.detect_now(flow, phase);
+        if let (Some(ruled), Some(began)) = (&mut self.ruled, began) {
+            *ruled += began.elapsed();
+        }
+    }
+
+    fn detect_now(&mut self, flow: &mut impl Told, phase: Phase) {
         let set = &self.book.set;
         if set.rules().is_empty() && set.exclusions().is_empty() || self.is_excluded(flow, phase) {
             return;

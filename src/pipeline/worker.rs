@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::collect::wall;
+use super::clock::wall;
+use super::collect::PUBLISH;
 use super::exchange::{Message, Outbox, PARCEL_MESSAGES};
 use super::outputs::Outputs;
 use super::router::Load;
@@ -14,18 +15,22 @@ use super::rules::{RuleBook, Rules};
 use super::sampler::Sampler;
 use super::shard::Tagger;
 use crate::detect::sigma::{Costs, RuleIndex};
-use crate::flow::batch::merge_all;
+use crate::flow::batch::{Places, merge_all};
 use crate::flow::params::Params;
 use crate::flow::{FlowTable, Fold};
+use crate::metrics::stages::{self, Laps, Stage};
 use crate::metrics::{Activity, Board, Counts, Ledgers, Slot, Talkers};
 use crate::net::SHARDS;
 use crate::output::Batch;
-use crate::time::{Micros, SECOND};
+use crate::time::{MILLISECOND, Micros, SECOND};
 
 /// Alerts leave at once. A batch of slices leaves when it holds so many,
 const BATCH_RECORDS: usize = 1_024;
 /// or when its first is this old, on live input.
 const BATCH_AGE: Duration = Duration::from_millis(50);
+/// Input time after which shards that got no record advance, in microseconds: what fell due in them
+/// leaves that much later at most, and none of it is changed.
+const ADVANCE_US: i64 = MILLISECOND;
 /// Input time over which top talkers are counted, in microseconds.
 const WINDOW_US: i64 = 5 * SECOND;
 /// Top talkers that a worker tells.
@@ -61,9 +66,11 @@ impl Shared {
 pub struct Worker {
     shared: Arc<Shared>,
     slot: usize,
-    workers: usize,
     pin: bool,
+    /// The shards it owns, each with its table.
+    shards: Vec<usize>,
     tables: Vec<FlowTable>,
+    places: Places,
     /// Of each shard, the flows that a retro-hunt reads.
     folds: Vec<Fold>,
     silence_us: i64,
@@ -79,6 +86,12 @@ pub struct Worker {
     outbox: Outbox,
     batch: Batch,
     batch_since: Instant,
+    /// The input clock when all shards advanced last.
+    advanced: Micros,
+    /// When the ledgers were published last, and microseconds of work since then.
+    published: Option<Instant>,
+    busy: Duration,
+    laps: Laps,
     talkers: Talkers,
     /// When on the input clock the present window of talkers began.
     window: Micros,
@@ -94,17 +107,21 @@ impl Worker {
         pin: bool,
         outbox: Outbox,
     ) -> Self {
-        let shards = (index..SHARDS).step_by(workers);
+        let shards: Vec<usize> = (index..SHARDS).step_by(workers).collect();
         let silence_us = params.silence_us();
-        let fold = |_| Fold::new(params.capacity, silence_us);
-        let folds = shards.clone().map(fold).collect();
-        let tables = shards.map(|_| FlowTable::new(Arc::clone(params))).collect();
+        let folds = shards.iter().map(|_| Fold::new(params.capacity, silence_us)).collect();
+        let tables = shards.iter().map(|_| FlowTable::new(Arc::clone(params))).collect();
+        let mut places = [u8::MAX; SHARDS];
+        for (place, &shard) in (0..).zip(&shards) {
+            places[shard] = place;
+        }
         Self {
             shared,
             slot: index,
-            workers,
             pin,
+            shards,
             tables,
+            places,
             folds,
             silence_us,
             ledgers: Ledgers::default(),
@@ -118,6 +135,10 @@ impl Worker {
             outbox,
             batch: Batch::default(),
             batch_since: Instant::now(),
+            advanced: Micros::MIN,
+            published: None,
+            busy: Duration::ZERO,
+            laps: Laps::default(),
             talkers: Talkers::default(),
             window: Micros::MIN,
         }
@@ -157,8 +178,10 @@ impl Worker {
     /// load.
     pub fn work(&mut self, load: &mut Load) {
         let began = Instant::now();
+        self.laps.begin();
         let book = self.book();
         let mut tagger = Tagger {
+            ruled: self.laps.measures().then_some(Duration::ZERO),
             book: &book,
             batch: &mut self.batch,
             ships: !self.shared.outputs.sinks().is_empty(),
@@ -171,27 +194,37 @@ impl Worker {
             arrived: None,
             ended: false,
         };
-        let Self { tables, workers, ledgers, .. } = self;
+        let Self { tables, places, ledgers, .. } = self;
         let mut arrivals = load.arrivals();
-        merge_all(&load.records, tables, *workers, ledgers, &mut tagger, |index, tagger| {
+        merge_all(&load.records, tables, places, ledgers, &mut tagger, |index, tagger| {
             tagger.arrived = arrivals.of(index);
         });
         let mut arrivals = load.arrivals();
-        merge_all(&load.packets, tables, *workers, ledgers, &mut tagger, |index, tagger| {
+        merge_all(&load.packets, tables, places, ledgers, &mut tagger, |index, tagger| {
             tagger.arrived = arrivals.of(index);
         });
         tagger.arrived = None;
         for (shard, stamp, slice) in load.slices.drain(..) {
-            let fold = &mut self.folds[usize::from(shard) / self.workers];
+            let fold = &mut self.folds[usize::from(self.places[usize::from(shard)])];
             fold.slice(slice, stamp, &mut self.ledgers, &mut tagger);
         }
-        for (table, fold) in self.tables.iter_mut().zip(&mut self.folds) {
-            table.advance(load.now, &mut self.ledgers, &mut tagger);
-            fold.advance(load.now, &mut self.ledgers, &mut tagger);
-            if tagger.messages.len() >= PARCEL_MESSAGES {
-                self.outbox.send(tagger.messages, &mut self.ledgers);
+        if load.now.since(self.advanced) >= ADVANCE_US {
+            self.advanced = load.now;
+            for (table, fold) in self.tables.iter_mut().zip(&mut self.folds) {
+                table.advance(load.now, &mut self.ledgers, &mut tagger);
+                fold.advance(load.now, &mut self.ledgers, &mut tagger);
+                if tagger.messages.len() >= PARCEL_MESSAGES {
+                    self.outbox.send(tagger.messages, &mut self.ledgers);
+                }
             }
         }
+        let ruled = tagger.ruled.unwrap_or_default();
+        let idle = load.is_empty();
+        if self.laps.measures() && !idle {
+            stages::spend(Stage::Rules, ruled);
+            self.laps.lap(Stage::Table, ruled);
+        }
+        self.tell_latency(load);
         load.clear();
         if let Some(flows) = self.sampler.full() {
             self.shared.rules.sampled(self.slot, flows);
@@ -199,10 +232,15 @@ impl Worker {
         self.hand_on(began);
         self.outbox.send(&mut self.messages, &mut self.ledgers);
         let behind = if load.hunts { self.silence_us } else { 0 };
-        self.outbox.pass(load.now.plus(-behind));
+        // Shards may lag behind the load by less than this.
+        self.outbox.pass(self.advanced.plus(-behind));
         self.slot().set_clock(load.now);
         self.tell(load.now);
-        self.publish(began);
+        let now = Instant::now();
+        self.busy += now.duration_since(began);
+        if idle || self.published.is_none_or(|at| now.duration_since(at) >= PUBLISH) {
+            self.publish(now);
+        }
     }
 
     /// The end of the input: ends every flow and hands on the rest.
@@ -210,6 +248,7 @@ impl Worker {
         let began = Instant::now();
         let book = self.book();
         let mut tagger = Tagger {
+            ruled: None,
             book: &book,
             batch: &mut self.batch,
             ships: !self.shared.outputs.sinks().is_empty(),
@@ -233,8 +272,20 @@ impl Worker {
             self.shared.outputs.flush(mem::take(tagger.batch));
         }
         self.outbox.send(&mut self.messages, &mut self.ledgers);
-        self.publish(began);
+        let now = Instant::now();
+        self.busy += now.duration_since(began);
+        self.publish(now);
         self.outbox.finish();
+    }
+
+    /// Tells how long the datagrams of `load` took until now, when detection on them is done.
+    fn tell_latency(&self, load: &Load) {
+        let arrivals = load.arrived();
+        if !arrivals.is_empty() {
+            let now = wall();
+            let took = arrivals.iter().map(|&(_, arrived)| now.since(arrived));
+            self.slot().detection_took(took);
+        }
     }
 
     fn hand_on(&mut self, now: Instant) {
@@ -267,13 +318,15 @@ impl Worker {
         }
         self.window = now;
         let flows = self.tables.iter().map(|table| table.len() as u64);
-        let shards = (self.slot..SHARDS).step_by(self.workers).zip(flows).collect();
+        let shards = self.shards.iter().copied().zip(flows).collect();
         let talkers = self.talkers.take(TALKERS_TOLD);
         let window_s = passed as f64 / SECOND as f64;
         self.slot().set_activity(Activity { talkers, window_s, shards });
     }
 
-    fn publish(&mut self, began: Instant) {
+    fn publish(&mut self, now: Instant) {
+        self.published = Some(now);
+        let busy = mem::take(&mut self.busy);
         self.ledgers.detections.alerts.clone_from(&self.alerts);
         self.ledgers.detections.excluded.clone_from(&self.excluded);
         let folded: usize = self.folds.iter().map(Fold::len).sum();
@@ -281,7 +334,7 @@ impl Worker {
         let slot = self.slot();
         slot.publish(&self.ledgers);
         slot.set_entries(entries as u64);
-        slot.add_busy(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+        slot.add_busy(busy.as_micros().try_into().unwrap_or(u64::MAX));
         slot.beat();
     }
 

@@ -20,7 +20,7 @@ use super::load::{self, LoadError};
 use crate::config::Config;
 use crate::detect::sigma::feed::Tally;
 use crate::detect::sigma::{Change, Changes};
-use crate::pipeline::collect::wall;
+use crate::pipeline::clock::wall;
 use crate::pipeline::feeds::Feeds;
 use crate::pipeline::listing::{Listing, WorkTree};
 use crate::pipeline::{RuleBook, Rules, affinity};

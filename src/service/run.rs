@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,7 +24,9 @@ use crate::input::capture::{CaptureError, Live};
 use crate::input::udp::{self, Receiver};
 use crate::metrics::Ledgers;
 use crate::output::{Context, FilesSink, Sink};
-use crate::pipeline::collect::{Collect, ExporterBoard, wall};
+use crate::pipeline::clock::wall;
+use crate::pipeline::collect::{Collect, ExporterBoard};
+use crate::pipeline::pace::Pace;
 use crate::pipeline::worker::Shared;
 use crate::pipeline::{self, Outputs, Router, Rules, affinity, state};
 
@@ -171,6 +173,8 @@ impl Sensor {
             // Exporters send their templates again: no reason not to start.
             Err(error) => tracing::warn!(%error, "the templates of the last run are lost"),
         }
+        let input = &self.config.input.netflow;
+        let pace = Pace::new(input.coalesce_us, input.busy_poll_us, Instant::now());
         let collect = Collect {
             receivers: sockets.into_iter().map(Receiver::new).collect(),
             collector,
@@ -179,6 +183,7 @@ impl Sensor {
             shared: Arc::clone(&self.shared),
             exporters: Arc::clone(exporters),
             state,
+            pace,
             stop: Arc::clone(&self.stop),
         };
         self.reader("weir-netflow", move || collect.run().map_err(RunError::from))

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::reload::Reloads;
 use crate::api::Status;
 use crate::decode::netflow::CollectorTotals;
-use crate::metrics::Slot;
 use crate::metrics::table::{Exporters, Snapshot};
+use crate::metrics::{Slot, stages};
 use crate::net::Addr;
 use crate::pipeline::collect::ExporterBoard;
 use crate::pipeline::worker::Shared;
@@ -101,6 +101,8 @@ impl Status for SensorStatus {
                 self.reloads.failed.load(Ordering::Relaxed),
             ),
             alert_latency: self.shared.board.alert_latency(),
+            detection_latency: self.shared.board.detection_latency(),
+            stages: stages::spent_us().to_vec(),
             rules_changed: {
                 let [added, removed, changed] = &self.reloads.rules;
                 [added, removed, changed].map(|count| count.load(Ordering::Relaxed))

@@ -88,6 +88,10 @@ pub(super) struct View {
     pub exporters: Vec<(String, f64, u64, u64)>,
     /// Name, share of its time spent on work.
     pub threads: Vec<(String, f64)>,
+    /// Stage, share of a core, microseconds for each record.
+    pub stages: Vec<(String, f64, f64)>,
+    /// Median and 99th percentile from a datagram's arrival to the end of detection, microseconds.
+    pub latency_us: (f64, f64),
     /// Least, mean and most flows of a shard.
     pub shards: Option<(u64, f64, u64)>,
     /// Address, octets per second.
@@ -96,10 +100,11 @@ pub(super) struct View {
     pub rules: Vec<(String, u64, u64)>,
 }
 
+const RECORDS: &str = "weir_flow_records_total";
 const RATES: [(&str, &str); 8] = [
     ("datagrams", "weir_input_datagrams_total"),
     ("packets", "weir_input_packets_total"),
-    ("records", "weir_flow_records_total"),
+    ("records", RECORDS),
     ("merged", "weir_flow_records_merged_total"),
     ("duplicate", "weir_flow_records_duplicate_total"),
     ("slices", "weir_flow_slices_shipped_total"),
@@ -138,6 +143,17 @@ impl View {
             let share = rate(before.value(busy, labels), *is) / 1e6;
             (label(labels, "thread").to_owned(), share.min(1.0))
         });
+        let records = rate(before.sum(RECORDS), after.sum(RECORDS));
+        let spent = "weir_stage_cpu_microseconds_total";
+        let stages = after.series(spent).iter().map(|(labels, is)| {
+            let share = rate(before.value(spent, labels), *is) / 1e6;
+            let each = if records > 0.0 { share * 1e6 / records } else { 0.0 };
+            (label(labels, "stage").to_owned(), share, each)
+        });
+        let quantile = |q| {
+            let name = "weir_detection_latency_quantile_microseconds";
+            after.value(name, &format!("quantile=\"{q}\""))
+        };
         let version = after.series("weir_build_info").first();
         Self {
             version: version.map_or("", |(labels, _)| label(labels, "version")).to_owned(),
@@ -148,6 +164,8 @@ impl View {
             given_up,
             exporters: exporters(&after.exporters),
             threads: threads.collect(),
+            stages: stages.collect(),
+            latency_us: (quantile("0.5"), quantile("0.99")),
             shards: shards(&after.activity["shards"]),
             talkers: talkers(&after.activity["talkers"]),
             rules: after.rules.as_ref().map(rules).unwrap_or_default(),

@@ -12,7 +12,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
     let rows = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(11),
-        Constraint::Min(6),
+        Constraint::Min(14),
         Constraint::Min(6),
     ]);
     let [head, first, second, third] = rows.areas(frame.area());
@@ -23,7 +23,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
     given_up(frame, right, view);
     let [left, right] = halves.areas(second);
     exporters(frame, left, view);
-    threads(frame, right, view);
+    let [upper, lower] =
+        Layout::vertical([Constraint::Fill(1), Constraint::Length(9)]).areas(right);
+    threads(frame, upper, view);
+    stages(frame, lower, view);
     let [left, right] = halves.areas(third);
     talkers(frame, left, view);
     rules(frame, right, view);
@@ -80,6 +83,18 @@ fn threads(frame: &mut Frame<'_>, area: Rect, view: &View) {
         rows.push(Row::new(["shards".to_owned(), String::new(), spread]));
     }
     table(frame, area, ["threads", "busy", "flows: least / mean / most"], rows);
+}
+
+/// What each stage takes of a core and of a record's time.
+fn stages(frame: &mut Frame<'_>, area: Rect, view: &View) {
+    let row = |(stage, share, each): &(String, f64, f64)| {
+        Row::new([stage.clone(), format!("{:.1} %", share * 100.0), format!("{each:.3} us")])
+    };
+    let mut rows: Vec<Row<'_>> = view.stages.iter().map(row).collect();
+    let (median, late) = view.latency_us;
+    let latency = format!("{median:.0} / {late:.0} us");
+    rows.insert(0, Row::new(["latency: 50 / 99 %".to_owned(), String::new(), latency]));
+    table(frame, area, ["stages", "of a core", "a record"], rows);
 }
 
 fn talkers(frame: &mut Frame<'_>, area: Rect, view: &View) {

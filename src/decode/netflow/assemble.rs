@@ -9,9 +9,9 @@ use crate::config::Profile;
 use crate::flow::record::{Counters, FlowRecord, Name, ObservationPoint, TcpFlags};
 use crate::net::Addr;
 
-const TCP: u8 = 6;
+pub(super) const TCP: u8 = 6;
 /// The nine flags of IE 6.
-const FLAGS: u64 = 0x1ff;
+pub(super) const FLAGS: u64 = 0x1ff;
 
 /// What is the same for all records of a set.
 #[derive(Clone, Copy, Debug)]
@@ -189,6 +189,12 @@ fn biflow_direction(values: &Values<'_>) -> Option<u8> {
 }
 
 impl Context<'_> {
+    /// The sampling interval of a record that tells nothing of it; 0 if it is not known.
+    pub(super) fn sampling_interval(&self, interface: u32) -> u32 {
+        let told = self.options.interval_of(self.domain, interface);
+        told.or(self.known.sampling_interval).unwrap_or(0)
+    }
+
     /// The configured name, else the one that options data gave.
     pub(super) fn interface_name(&self, index: u32) -> Option<Name> {
         let name = self.known.interfaces.get(&index);

@@ -12,6 +12,7 @@ pub mod wire;
 
 mod assemble;
 mod collector;
+mod direct;
 mod exporter;
 mod field;
 mod lru;

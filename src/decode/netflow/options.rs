@@ -130,13 +130,29 @@ impl Options {
     /// The interval that applies to a record which carries none of its own ([`own_interval`]): its
     /// sampler's, its interface's, its domain's; `None` if none of them is known.
     pub(super) fn interval(&self, domain: u32, values: &Values<'_>, interface: u32) -> Option<u32> {
-        if self.samplers.is_empty() && self.by_interface.is_empty() && self.by_domain.is_empty() {
+        let sampler = if self.samplers.is_empty() { None } else { sampler_of(values) };
+        let sampler = sampler.and_then(|id| self.samplers.get(&(domain, id)));
+        let sampler = sampler.map(|sampling| sampling.interval);
+        sampler.or_else(|| self.interval_of(domain, interface))
+    }
+
+    /// The same, of a record that names no sampler.
+    pub(super) fn interval_of(&self, domain: u32, interface: u32) -> Option<u32> {
+        if self.by_interface.is_empty() && self.by_domain.is_empty() {
             return None;
         }
-        let sampler = sampler_of(values).and_then(|id| self.samplers.get(&(domain, id)));
-        let by_interface = || self.by_interface.get(&(domain, u64::from(interface)));
-        let found = sampler.or_else(by_interface).copied();
-        found.or_else(|| self.of_domain(domain)).map(|sampling| sampling.interval)
+        let by_interface = self.by_interface.get(&(domain, u64::from(interface))).copied();
+        by_interface.or_else(|| self.of_domain(domain)).map(|sampling| sampling.interval)
+    }
+
+    /// Whether any interface has a name.
+    pub(super) fn names_interfaces(&self) -> bool {
+        !self.interfaces.is_empty()
+    }
+
+    /// Whether interfaces of a domain may be sampled differently.
+    pub(super) fn samples_by_interface(&self) -> bool {
+        !self.by_interface.is_empty()
     }
 
     /// The sampling of a domain for records that name no sampler: what was told for it as a

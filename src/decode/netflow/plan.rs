@@ -4,6 +4,7 @@
 //! that a record decodes without looking anything up. A template with a variable-length field
 //! (RFC 7011 §7) becomes a list of steps that an interpreter walks with a running offset.
 
+use super::direct::Direct;
 use super::field::{Field, Kind, Values};
 use super::wire::{Template, VARIABLE, Version};
 
@@ -21,6 +22,8 @@ pub struct Plan {
     others: Vec<Slot>,
     /// Of variable templates only.
     steps: Vec<Step>,
+    /// Of ordinary templates only.
+    direct: Option<Direct>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +49,7 @@ impl Plan {
             numbers: Vec::new(),
             others: Vec::new(),
             steps: Vec::new(),
+            direct: None,
             template,
         };
         let variable = plan.template.is_variable();
@@ -67,7 +71,17 @@ impl Plan {
             offset += u32::from(spec.length);
         }
         plan.present = if variable { 0 } else { taken };
+        if !variable && !plan.template.options {
+            let slots = plan.numbers.iter().chain(&plan.others);
+            let places = slots.map(|slot| (slot.field, slot.offset, slot.width));
+            plan.direct = Direct::compile(plan.record_octets, taken, places);
+        }
         plan
+    }
+
+    /// The short way to read its flow records, if it is an ordinary template.
+    pub(super) const fn direct(&self) -> Option<&Direct> {
+        self.direct.as_ref()
     }
 
     /// What it was compiled from.
@@ -161,6 +175,17 @@ impl<'p, 'a> Records<'p, 'a> {
         }
         self.at += at;
         true
+    }
+
+    /// The next record and what follows it; [`Records::skip`] passes on.
+    pub(super) fn peek(&self) -> Option<&'a [u8]> {
+        let rest = self.rest();
+        (rest.len() >= self.plan.record_octets).then_some(rest)
+    }
+
+    /// Passes the next record, of a template of fixed lengths.
+    pub(super) const fn skip(&mut self) {
+        self.at += self.plan.record_octets;
     }
 
     /// Whether what follows the records is padding: at most `longest` octets, all zero.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::assemble::assemble;
 use super::collector::{Collector, Message, context};
+use super::direct::Common;
 use super::field::Values;
 use super::options::Options;
 use super::plan::{Plan, Records};
@@ -152,7 +153,20 @@ impl Collector {
             message.time.boot = self.boot(message.exporter, message.domain);
         } else {
             let (context, learnt) = context(&self.settings, &mut self.exporters, message);
-            while records.next(&mut values) {
+            let direct = plan.direct().filter(|direct| direct.reads(&context));
+            let common = Common::of(&context);
+            loop {
+                if let Some(direct) = direct
+                    && let Some(rest) = records.peek()
+                    && direct.record(rest, &common, learnt, out)
+                {
+                    records.skip();
+                    (count, flows) = (count + 1, flows + 1);
+                    continue;
+                }
+                if !records.next(&mut values) {
+                    break;
+                }
                 count += 1;
                 match assemble(&values, &context, learnt) {
                     Ok(record) => {

@@ -77,6 +77,7 @@ impl MessageTime {
     }
 
     /// Puts both into the window around the arrival, in order.
+    #[inline]
     pub(super) fn clamp(&self, first: Micros, last: Micros) -> FlowTimes {
         let (low, high) = (self.arrival.plus(-self.window_us), self.arrival.plus(self.window_us));
         let (in_first, in_last) = (first.clamp(low, high), last.clamp(low, high));

@@ -25,11 +25,15 @@ pub(super) struct ActiveTimeout {
 
 impl ActiveTimeout {
     /// Takes in a record's duration, in microseconds, and its flow end reason.
+    #[inline]
     pub(super) fn observe(&mut self, duration_us: i64, end_reason: Option<u8>) {
         let by_reason = end_reason == Some(2);
-        if duration_us < BUCKET_S * SECOND || (!by_reason && self.by_reason) {
-            return;
+        if duration_us >= BUCKET_S * SECOND && (by_reason || !self.by_reason) {
+            self.count(duration_us, by_reason);
         }
+    }
+
+    fn count(&mut self, duration_us: i64, by_reason: bool) {
         if by_reason && !self.by_reason {
             self.by_reason = true;
             self.buckets.clear();

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::part::{Part, file_name, probe};
 use super::{CLOSED, Message, Shared, WRITE_ERROR, recover};
 use crate::config::{Files, Format};
+use crate::metrics::stages::{Laps, Stage, spend_whole, thread_cpu};
 use crate::output::schema::{Fields, Layout};
 use crate::output::{Batch, Context, Encoder, Row, Stream};
 
@@ -29,6 +30,7 @@ pub(super) struct Worker {
     receiver: Receiver<Message>,
     open: Option<Open>,
     seq: u64,
+    laps: Laps,
     /// Nothing is opened before; set by a failure.
     retry_at: Option<Instant>,
     pause: Duration,
@@ -59,6 +61,7 @@ impl Worker {
             receiver,
             open: None,
             seq: 0,
+            laps: Laps::default(),
             retry_at: None,
             pause: PAUSE_MIN,
             misplaced: false,
@@ -180,7 +183,10 @@ impl Worker {
             self.placed();
         }
         let open = self.open.as_mut().expect("just opened");
-        open.encoder.rows(rows.iter().copied(), context)?;
+        self.laps.begin();
+        let result = open.encoder.rows(rows.iter().copied(), context);
+        self.laps.lap(Stage::Encode, Duration::ZERO);
+        result?;
         open.records += rows.len() as u64;
         open.whole = open.encoder.octets();
         Ok(())
@@ -204,7 +210,9 @@ impl Worker {
         let Open { mut part, encoder, records, .. } = open;
         let octets = encoder.octets();
         let moved = part.moved();
+        let began = thread_cpu();
         let result = encoder.finish().and_then(|_| self.commit(&mut part, records, octets));
+        spend_whole(Stage::Write, thread_cpu().saturating_sub(began));
         if let Err(error) = result {
             self.failed(Some(&error));
             self.settle(0, records);
