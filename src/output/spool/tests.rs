@@ -396,6 +396,7 @@ fn a_damaged_segment_costs_its_damaged_frames_counted() {
     std::fs::write(&path, octets).expect("room");
     a.away(false);
     b.away(false);
+    b.objects.lock().expect("no panic").clear();
     let spool = open(&config, sinks);
     let ledgers = spool.close();
     for (name, side) in [("a", &a), ("b", &b)] {
@@ -409,7 +410,7 @@ fn a_damaged_segment_costs_its_damaged_frames_counted() {
 #[test]
 fn in_memory_the_same_but_a_stop_loses_what_waits() {
     let directory = tempfile::tempdir().expect("a directory");
-    for (full, kept) in [(Full::Newest, 0..1_000), (Full::Oldest, 500..1_500)] {
+    for (full, kept) in [(Full::Newest, 0..700), (Full::Oldest, 800..1_500)] {
         let config = config::Spool {
             memory_records_max: 1_000,
             full,
@@ -418,6 +419,7 @@ fn in_memory_the_same_but_a_stop_loses_what_waits() {
         };
         let side = Side::default();
         side.away(true);
+        // A batch of 100 slices has 33 or 34 alerts, which are held, too: seven fit.
         let target = Box::new(side.clone());
         let (name, context) = ("m".to_owned(), Context::default());
         let sink = MemorySink::start(&config, name, Select::Slices, target, context);
@@ -438,7 +440,7 @@ fn in_memory_the_same_but_a_stop_loses_what_waits() {
         balanced(&ledger);
         assert_eq!(
             (ledger.spooled, ledger.shed.of(QUEUE_FULL), ledger.shed.of(CLOSED)),
-            (0, 500, 5)
+            (0, 800, 5)
         );
     }
 }
