@@ -81,7 +81,12 @@ fn run(name: &str, rules: &str, groups: u32) {
     let report = loaded.set.report();
     assert!(report.rejected.is_empty(), "{report}");
     let outputs = Outputs::waiting(Vec::new());
-    let shared = Shared { rules: book.into(), outputs, board: pipeline::board(1, 1) };
+    let shared = Shared {
+        rules: book.into(),
+        models: Arc::default(),
+        outputs,
+        board: pipeline::board(1, 1),
+    };
     let mut desk = Desk::new(Arc::new(shared), 2);
     let mut spent_s = 0.0;
     let mut loads: Vec<Vec<Message>> = Vec::new();

@@ -76,6 +76,8 @@ pub(super) enum Command {
     },
     /// Run captures, captured exports or CSV through the same pipeline.
     Replay(Box<Replay>),
+    /// Score every pair of addresses of a capture or of a table of flows by the sequence model.
+    Score(Score),
     /// Show every message, template and record of export datagrams as JSON lines.
     Decode(Decode),
     /// Ask a running sensor who exports to it, and how well.
@@ -173,6 +175,27 @@ fn speed(text: &str) -> Result<f64, String> {
         Ok(speed) if (SPEED_MIN..=SPEED_MAX).contains(&speed) => Ok(speed),
         _ => Err(format!("expected a number from {SPEED_MIN} to {SPEED_MAX}")),
     }
+}
+
+/// `weir score`.
+#[derive(ClapArgs, Debug)]
+pub(super) struct Score {
+    /// Captures, CSV, slices that Weir wrote, or Parquet of labelled flows (docs/model.md); `-` is
+    /// standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Write one row for each pair and window to FILE; `-` is standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Format of the output; by default from its name, else NDJSON.
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// Another ONNX file than the configuration's; the JSON of the same name lies beside it.
+    #[arg(long, value_name = "FILE.onnx")]
+    pub model: Option<PathBuf>,
+    /// Take settings from this configuration.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// `weir decode`.

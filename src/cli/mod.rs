@@ -14,6 +14,7 @@ mod man;
 mod replay;
 mod report;
 mod rules;
+mod score;
 mod top;
 
 use std::io::{self, Write};
@@ -95,6 +96,7 @@ fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Run { config } => run_service(&config),
         Command::Replay(replay) => replay::run(&replay),
+        Command::Score(score) => score::run(&score),
         Command::Decode(decode) => decode::run(&decode),
         Command::Exporters(exporters) => exporters::run(&exporters),
         Command::Health(health) => health::run(&health),

@@ -17,6 +17,7 @@ use crate::metrics::{Ledgers, ledger};
 use crate::output::stdout::{Sorted, StreamSink};
 use crate::output::{self, Batch, Context, Sink};
 use crate::pipeline::replay::{Exports, FLUSH_EVERY, Replay};
+use crate::pipeline::sequences::Models;
 use crate::pipeline::worker::Shared;
 use crate::pipeline::{self, Outputs, Rules, feeds, rules};
 
@@ -30,6 +31,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     for rejected in &book.set.report().rejected {
         tracing::warn!("{rejected}");
     }
+    let models = Models::load(&config).map_err(|error| Failure::Invalid(error.to_string()))?;
     // An output is only begun, and an older one only lost, when the input is there.
     for path in args.files.iter().filter(|path| path.as_os_str() != "-") {
         fs::metadata(path).map_err(|error| named(path, &error))?;
@@ -50,8 +52,12 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     }
     let workers = usize::from(args.workers);
     let outputs = Outputs::waiting(sinks);
-    let shared =
-        Arc::new(Shared { rules: Arc::new(rules), outputs, board: pipeline::board(workers, 1) });
+    let shared = Arc::new(Shared {
+        rules: Arc::new(rules),
+        models: Arc::new(models),
+        outputs,
+        board: pipeline::board(workers, 1),
+    });
     let began = Instant::now();
     let result = drive(args, &config, &shared, &stop);
     let took = began.elapsed();

@@ -92,6 +92,7 @@ impl Config {
         self.check_feeds(&mut report);
         self.output.check(&mut report);
         self.spool.check(&mut report);
+        self.model.check(&mut report);
         self.check_places(&mut report);
         report.0
     }

@@ -6,6 +6,7 @@
 mod check;
 mod custom;
 mod feed;
+mod model;
 pub mod output;
 mod parse;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use check::Problem;
 pub use custom::FieldValue;
 pub use feed::{Feed, FeedFormat, FeedKind, Severity};
+pub use model::{Allowed, Model};
 pub use output::{Durability, Files, Format, Full, Output, Place, S3, Secret, Select, Spool};
 pub use parse::{parse, parse_with};
 
@@ -39,6 +41,8 @@ pub struct Config {
     pub networks: Networks,
     /// `[rules]`.
     pub rules: Rules,
+    /// `[model]`.
+    pub model: Model,
     /// `[output.*]`.
     pub output: Output,
     /// `[spool]`.

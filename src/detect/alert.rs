@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::sequence::Verdict;
 use crate::flow::{Biflow, FlowId, Slice};
 use crate::net::fold_u64;
 use crate::time::Micros;
@@ -104,6 +105,8 @@ pub struct Alert {
     /// On live input: when the bytes that made the rule fire arrived, by the kernel's clock. `None`
     /// where no bytes did, as at the end of a flow. Not written out.
     pub arrived: Option<Micros>,
+    /// Of an alert of the sequence model: what it says. Its flow is the sequence as one.
+    pub verdict: Option<Verdict>,
 }
 
 /// A slice with the rules that fired over its flow so far: what sinks get.
@@ -115,6 +118,8 @@ pub struct TaggedSlice {
     pub rules: Vec<Arc<RuleMeta>>,
     /// Title of the exclusion that keeps rules from the flow.
     pub excluded: Option<Arc<str>>,
+    /// What the sequence model last said of the flow's pair.
+    pub verdict: Option<Verdict>,
 }
 
 /// Hash of (rule id, flow id): reproducible, so that a retry gives the same id.

@@ -1,7 +1,8 @@
-//! Detection on flows: Sigma rules, later the sequence model. Pure: rules come as text.
+//! Detection on flows: Sigma rules and the sequence model. Pure: rules and model come as octets.
 
 pub mod alert;
 pub mod attack;
+pub mod sequence;
 pub mod sigma;
 pub mod suppress;
 

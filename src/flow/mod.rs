@@ -33,6 +33,7 @@ pub use community::community_id;
 pub use fold::{Fold, FoldSink, FoldedFlow};
 pub use live::{Cut, LiveFlow};
 pub use memory::{Fired, Memory, Wake};
+pub use orient::direction;
 pub use params::Params;
 pub use record::{FlowRecord, ObservationPoint, PacketRecord, TcpFlags};
 pub use table::{FlowTable, Prepared};

@@ -104,7 +104,8 @@ fn by_port(entry: &Entry) -> Claim {
 }
 
 /// Where a flow from `src` to `dst` goes. O(home networks).
-pub(super) fn direction(home: &[Cidr], src: Addr, dst: Addr) -> Direction {
+#[must_use]
+pub fn direction(home: &[Cidr], src: Addr, dst: Addr) -> Direction {
     let at_home = |addr: Addr| home.iter().any(|network| network.contains(addr));
     match (at_home(src), at_home(dst)) {
         (true, true) => Direction::Internal,

@@ -4,6 +4,8 @@
 pub mod capture;
 pub mod compressed;
 #[cfg(feature = "parquet")]
+pub mod flows;
+#[cfg(feature = "parquet")]
 pub mod parquet;
 pub mod pcap;
 pub mod source;

@@ -177,6 +177,59 @@ pub struct Detections {
     pub excluded: Vec<u64>,
 }
 
+/// The sequence model. `slices = events + joined + passed_over`.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Sequences {
+    /// Slices that the model was shown.
+    pub slices: u64,
+    /// Those that became an event of their own in their pair's window.
+    pub events: u64,
+    /// Those that went on with a connection, and so with its event.
+    pub joined: u64,
+    /// Those that it has no use for: `not_unicast`, `allowed` by the configuration, `empty`.
+    pub passed_over: Counts,
+    /// Events that were older than everything in a full window.
+    pub late: u64,
+    /// Windows that were scored, by what came of it.
+    pub scored: Counts,
+    /// Alerts, by class.
+    pub alerts: Counts,
+    /// How often a pair's turn was put off by a second, as the budget was spent.
+    pub put_off: u64,
+    /// Windows that the model failed on.
+    pub failed: u64,
+    /// Pairs that are ready to be scored now.
+    pub waiting: u64,
+    /// Pairs now.
+    pub pairs: u64,
+    /// Pairs that made room for others.
+    pub pairs_evicted: u64,
+    /// Connections now that may go on.
+    pub connections: u64,
+    /// Connections that made room for others while they could have gone on.
+    pub connections_evicted: u64,
+}
+
+impl Sequences {
+    /// Adds `other`, line by line.
+    pub fn merge(&mut self, other: &Self) {
+        self.slices += other.slices;
+        self.events += other.events;
+        self.joined += other.joined;
+        self.passed_over.merge(&other.passed_over);
+        self.late += other.late;
+        self.scored.merge(&other.scored);
+        self.alerts.merge(&other.alerts);
+        self.put_off += other.put_off;
+        self.failed += other.failed;
+        self.waiting += other.waiting;
+        self.pairs += other.pairs;
+        self.pairs_evicted += other.pairs_evicted;
+        self.connections += other.connections;
+        self.connections_evicted += other.connections_evicted;
+    }
+}
+
 fn sum<S: serde::Serializer>(counts: &[u64], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(counts.iter().sum())
 }
@@ -192,6 +245,7 @@ pub struct Ledgers {
     pub slices: Slices,
     pub exchange: Exchange,
     pub detections: Detections,
+    pub sequences: Sequences,
     pub sinks: BTreeMap<String, Sink>,
 }
 
@@ -266,6 +320,7 @@ impl Ledgers {
         e.waiting += o.waiting;
         e.shed.merge(&o.shed);
         self.detections.merge(&other.detections);
+        self.sequences.merge(&other.sequences);
         for (name, o) in &other.sinks {
             let s = self.sinks.entry(name.clone()).or_default();
             s.selected += o.selected;
@@ -279,7 +334,7 @@ impl Ledgers {
     #[must_use]
     pub fn imbalances(&self) -> Vec<String> {
         let (d, p, s) = (&self.datagrams, &self.packets, &self.data_sets);
-        let (r, c, e) = (&self.records, &self.slices, &self.exchange);
+        let (r, c, e, q) = (&self.records, &self.slices, &self.exchange, &self.sequences);
         let mut equations = vec![
             ("datagrams".to_owned(), d.received, d.decoded + d.rejected.total()),
             ("packets".to_owned(), p.read, p.metered + p.excepted.total()),
@@ -297,6 +352,7 @@ impl Ledgers {
             ("slices".to_owned(), c.opened, c.shipped + c.held),
             ("slices records".to_owned(), r.merged, c.shipped_records + c.held_records),
             ("exchange".to_owned(), e.sent, e.handled + e.waiting + e.shed.total()),
+            ("sequences".to_owned(), q.slices, q.events + q.joined + q.passed_over.total()),
         ];
         for (name, sink) in &self.sinks {
             let right = sink.acknowledged + sink.spooled + sink.shed.total();

@@ -246,6 +246,38 @@ metrics! {
     counter "weir_detect_flows_excluded" ["exclusion"]
         "Flows that an exclusion kept from rules, by the exclusion's id"
         = |s| s.excluded.iter().map(|(id, n)| (vec![id.clone()], *n)).collect();
+    counter "weir_model_slices" [] "Slices that the sequence model was shown"
+        = |s| one(s.ledgers.sequences.slices);
+    counter "weir_model_events" ["as"]
+        "Slices that became an event in their pair's window, new or joined to one"
+        = |s| named([
+            ("new", s.ledgers.sequences.events),
+            ("joined", s.ledgers.sequences.joined),
+        ]);
+    counter "weir_model_slices_passed_over" ["reason"] "Slices that the model has no use for"
+        = |s| by(&s.ledgers.sequences.passed_over);
+    counter "weir_model_events_late" [] "Events older than everything in a full window"
+        = |s| one(s.ledgers.sequences.late);
+    counter "weir_model_windows_scored" ["class"] "Windows scored, by what came of it"
+        = |s| by(&s.ledgers.sequences.scored);
+    counter "weir_model_windows_failed" [] "Windows that the model failed on"
+        = |s| one(s.ledgers.sequences.failed);
+    counter "weir_model_turns_put_off" []
+        "How often a pair's turn was put off by a second, as the budget was spent"
+        = |s| one(s.ledgers.sequences.put_off);
+    gauge "weir_model_pairs_waiting" [] "Pairs that are ready to be scored"
+        = |s| one(s.ledgers.sequences.waiting);
+    counter "weir_model_alerts" ["class"] "Alerts of the model"
+        = |s| by(&s.ledgers.sequences.alerts);
+    gauge "weir_model_pairs" [] "Pairs whose last flows are kept"
+        = |s| one(s.ledgers.sequences.pairs);
+    counter "weir_model_pairs_evicted" [] "Pairs that made room for others"
+        = |s| one(s.ledgers.sequences.pairs_evicted);
+    gauge "weir_model_connections" [] "Connections that may go on"
+        = |s| one(s.ledgers.sequences.connections);
+    counter "weir_model_connections_evicted" []
+        "Connections that made room for others while they could have gone on"
+        = |s| one(s.ledgers.sequences.connections_evicted);
     counter "weir_output_records_selected" ["sink"] "Slices and alerts that a sink takes"
         = |s| by_sink(s, |sink| sink.selected);
     counter "weir_output_records_acknowledged" ["sink"] "Written for good"

@@ -19,6 +19,7 @@ pub mod parquet;
 #[cfg(feature = "spool")]
 pub mod remote;
 pub mod schema;
+pub mod scores;
 #[cfg(feature = "spool")]
 pub mod spool;
 pub mod stdout;

@@ -128,7 +128,7 @@ pub(crate) fn slice() -> impl Strategy<Value = TaggedSlice> {
         let flow_id = FlowId(id);
         let slice = Slice { flow_id, number, last, end_reason, records, flow, fired: Vec::new() };
         let excluded = rules.is_empty().then(|| "lab".into());
-        TaggedSlice { slice, rules, excluded }
+        TaggedSlice { slice, rules, excluded, verdict: None }
     })
 }
 
@@ -149,6 +149,7 @@ pub(crate) fn alert() -> impl Strategy<Value = Alert> {
             flow: of,
             suppressed,
             arrived: None,
+            verdict: None,
         },
     )
 }

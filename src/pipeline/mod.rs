@@ -26,6 +26,7 @@ pub mod replay;
 pub mod router;
 pub mod rules;
 pub mod sampler;
+pub mod sequences;
 pub mod shard;
 pub mod state;
 pub mod worker;

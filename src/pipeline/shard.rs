@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use super::exchange::Message;
 use super::rules::RuleBook;
 use super::sampler::Sampler;
+use super::sequences::Sequences;
 use crate::detect::alert::alert_id;
+use crate::detect::sequence::Verdict;
 use crate::detect::sigma::correlate::Match;
 use crate::detect::sigma::{Class, Costs, Phase, Record, RuleIndex};
 use crate::detect::{Alert, TaggedSlice};
@@ -35,6 +37,8 @@ pub struct Tagger<'a> {
     pub costs: &'a Costs,
     /// Takes some of the flows that open.
     pub sampler: &'a mut Sampler,
+    /// The sequence model, where it is enabled.
+    pub sequences: Option<&'a mut Sequences>,
     /// Flows kept from rules, by the exclusion's interned id.
     pub excluded: &'a mut Vec<u64>,
     /// Scratch, empty between calls.
@@ -134,7 +138,7 @@ impl Tagger<'_> {
         let rule = self.book.set.rule(index);
         let meta = &rule.meta;
         let flow_id = flow.id();
-        let alert = Alert {
+        self.leave(Alert {
             id: alert_id(&meta.id, flow_id.0),
             time: flow.final_at(rule.class),
             rule: Arc::clone(meta),
@@ -143,12 +147,49 @@ impl Tagger<'_> {
             flow: flow.view().clone(),
             suppressed: 0,
             arrived: self.arrived,
-        };
-        if self.book.limits.limit(&meta.id).is_some() {
+            verdict: None,
+        });
+    }
+
+    fn leave(&mut self, alert: Alert) {
+        if self.book.limits.limit(&alert.rule.id).is_some() {
             self.messages.push(Message::Alert(Box::new(alert)));
         } else {
-            self.alerts.one(meta.level.as_str());
+            self.alerts.one(alert.rule.level.as_str());
             self.batch.alerts.push(alert);
+        }
+    }
+
+    /// Shows the sequence model a slice that was cut at `now`. What is kept from detection is kept
+    /// from the model too.
+    fn judge(&mut self, slice: &Slice, now: Micros, excluded: bool) -> Option<Verdict> {
+        let sequences = self.sequences.as_deref_mut().filter(|_| !excluded)?;
+        let verdict = sequences.slice(slice, now);
+        self.found();
+        verdict
+    }
+
+    /// All shards have passed `now`.
+    pub(super) fn pass(&mut self, now: Micros) {
+        if let Some(sequences) = self.sequences.as_deref_mut() {
+            sequences.advance(now);
+        }
+        self.found();
+    }
+
+    /// The end of the input, after all slices were cut.
+    pub(super) fn finish(&mut self) {
+        if let Some(sequences) = self.sequences.as_deref_mut() {
+            sequences.finish();
+        }
+        self.found();
+    }
+
+    /// Raises what the model found.
+    fn found(&mut self) {
+        let Some(sequences) = self.sequences.as_deref_mut() else { return };
+        if !sequences.alerts.is_empty() {
+            mem::take(&mut sequences.alerts).into_iter().for_each(|alert| self.leave(alert));
         }
     }
 }
@@ -186,14 +227,15 @@ impl FoldSink for Tagger<'_> {
     /// Each slice gets all tags of its flow.
     fn completed(&mut self, flow: &mut FoldedFlow<'_>, slices: Vec<Slice>) {
         self.detect(flow, Phase::End);
-        if !self.ships {
-            return;
-        }
         let excluded = flow.memory.excluded.and_then(|uid| self.book.exclusion(uid));
         for mut slice in slices {
+            let verdict = self.judge(&slice, flow.now, excluded.is_some());
+            if !self.ships {
+                continue;
+            }
             slice.fired.extend_from_slice(&flow.memory.fired);
             let (rules, excluded) = (self.book.metas(&slice.fired).collect(), excluded.clone());
-            self.batch.slices.push(TaggedSlice { slice, rules, excluded });
+            self.batch.slices.push(TaggedSlice { slice, rules, excluded, verdict });
         }
     }
 }
@@ -242,12 +284,15 @@ impl FlowSink for Tagger<'_> {
         if cut.last && !mem::take(&mut self.ended) {
             self.detect(flow, Phase::End);
         }
-        if !self.ships {
+        if !self.ships && self.sequences.is_none() {
             return;
         }
         let slice = flow.slice(cut);
-        let rules = self.book.metas(&slice.fired).collect();
         let excluded = flow.memory.excluded.and_then(|uid| self.book.exclusion(uid));
-        self.batch.slices.push(TaggedSlice { slice, rules, excluded });
+        let verdict = self.judge(&slice, flow.now, excluded.is_some());
+        if self.ships {
+            let rules = self.book.metas(&slice.fired).collect();
+            self.batch.slices.push(TaggedSlice { slice, rules, excluded, verdict });
+        }
     }
 }

@@ -13,6 +13,7 @@ use super::outputs::Outputs;
 use super::router::Load;
 use super::rules::{RuleBook, Rules};
 use super::sampler::Sampler;
+use super::sequences::{Models, Sequences};
 use super::shard::Tagger;
 use crate::detect::sigma::{Costs, RuleIndex};
 use crate::flow::batch::{Places, merge_all};
@@ -41,6 +42,8 @@ const TALKERS_TOLD: usize = 20;
 pub struct Shared {
     /// The rules in force.
     pub rules: Arc<Rules>,
+    /// The sequence model in force.
+    pub models: Arc<Models>,
     /// The sinks.
     pub outputs: Outputs,
     /// What threads publish; worker `i` has the slot `i`.
@@ -80,6 +83,7 @@ pub struct Worker {
     costs: Arc<Costs>,
     costs_of: u32,
     sampler: Sampler,
+    sequences: Option<Sequences>,
     excluded: Vec<u64>,
     hits: Vec<RuleIndex>,
     messages: Vec<Message>,
@@ -129,6 +133,7 @@ impl Worker {
             costs: Arc::default(),
             costs_of: 0,
             sampler: Sampler::default(),
+            sequences: None,
             excluded: Vec::new(),
             hits: Vec::new(),
             messages: Vec::new(),
@@ -174,12 +179,29 @@ impl Worker {
         book
     }
 
+    /// Takes over the sequence model in force, if it is another.
+    fn adopt_model(&mut self) {
+        let Some(book) = self.shared.models.book() else {
+            self.sequences = None;
+            return;
+        };
+        match &mut self.sequences {
+            Some(sequences) => sequences.adopt(&book),
+            None => {
+                let (of, live) = ((self.slot, self.workers), !self.shared.outputs.waits());
+                let limits = &self.shared.models.limits;
+                self.sequences = Some(Sequences::new(book, limits, of, live));
+            }
+        }
+    }
+
     /// Updates the tables with `load`, detects on what changed, hands on what ended. Empties the
     /// load.
     pub fn work(&mut self, load: &mut Load) {
         let began = Instant::now();
         self.laps.begin();
         let book = self.book();
+        self.adopt_model();
         let mut tagger = Tagger {
             ruled: self.laps.measures().then_some(Duration::ZERO),
             book: &book,
@@ -188,6 +210,7 @@ impl Worker {
             alerts: &mut self.alerts,
             costs: &self.costs,
             sampler: &mut self.sampler,
+            sequences: self.sequences.as_mut(),
             excluded: &mut self.excluded,
             hits: &mut self.hits,
             messages: &mut self.messages,
@@ -218,6 +241,10 @@ impl Worker {
                 }
             }
         }
+        // What slices of a retro-hunt tell of is behind the input clock.
+        if !load.hunts {
+            tagger.pass(load.now);
+        }
         let ruled = tagger.ruled.unwrap_or_default();
         let idle = load.is_empty();
         if self.laps.measures() && !idle {
@@ -247,6 +274,7 @@ impl Worker {
     pub fn finish(mut self) {
         let began = Instant::now();
         let book = self.book();
+        self.adopt_model();
         let mut tagger = Tagger {
             ruled: None,
             book: &book,
@@ -255,6 +283,7 @@ impl Worker {
             alerts: &mut self.alerts,
             costs: &self.costs,
             sampler: &mut self.sampler,
+            sequences: self.sequences.as_mut(),
             excluded: &mut self.excluded,
             hits: &mut self.hits,
             messages: &mut self.messages,
@@ -271,6 +300,7 @@ impl Worker {
             // A full table at once would be more than a sink has room for.
             self.shared.outputs.flush(mem::take(tagger.batch));
         }
+        tagger.finish();
         self.outbox.send(&mut self.messages, &mut self.ledgers);
         let now = Instant::now();
         self.busy += now.duration_since(began);
@@ -329,6 +359,9 @@ impl Worker {
         let busy = mem::take(&mut self.busy);
         self.ledgers.detections.alerts.clone_from(&self.alerts);
         self.ledgers.detections.excluded.clone_from(&self.excluded);
+        if let Some(sequences) = &self.sequences {
+            sequences.tell(&mut self.ledgers.sequences);
+        }
         let folded: usize = self.folds.iter().map(Fold::len).sum();
         let entries = folded + self.tables.iter().map(FlowTable::len).sum::<usize>();
         let slot = self.slot();

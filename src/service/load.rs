@@ -10,6 +10,7 @@ use crate::detect::suppress;
 use crate::output::schema;
 use crate::pipeline::feeds::{FeedFileError, Feeds};
 use crate::pipeline::rules;
+use crate::pipeline::sequences::LoadModelError;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,9 @@ pub enum LoadError {
     /// A feed cannot be used.
     #[error(transparent)]
     Feed(#[from] FeedFileError),
+    /// The sequence model cannot be used.
+    #[error(transparent)]
+    Model(#[from] LoadModelError),
     /// Rules that are none.
     #[error("{}", lines(.0))]
     Invalid(Vec<Rejected>),
@@ -61,6 +65,7 @@ pub fn config(path: &Path) -> Result<Config, LoadError> {
     config.rules.feed.iter_mut().for_each(|feed| absolute(&mut feed.path));
     config.rules.exclusions.iter_mut().for_each(absolute);
     config.rules.placeholders.iter_mut().for_each(absolute);
+    config.model.file.iter_mut().for_each(absolute);
     config.output.paths(&mut { absolute });
     absolute(&mut config.spool.directory);
     absolute(&mut config.sensor.state_directory);
@@ -93,6 +98,11 @@ pub fn reloadable(old: &Config, new: &Config) -> Result<(), LoadError> {
     let table = |config: &Config| {
         let mut table = toml::Table::try_from(config).unwrap_or_default();
         table.remove("rules");
+        // What workers may hold is made at the start.
+        if let Some(toml::Value::Table(model)) = table.get_mut("model") {
+            let held = |key: &str| ["pairs_max", "connections_max"].contains(&key);
+            model.retain(|key, _| held(key));
+        }
         toml::Value::Table(table)
     };
     let mut changed = Vec::new();
@@ -122,14 +132,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_rules_are_reloaded() {
+    fn only_rules_and_model_are_reloaded() {
         let old = Config::default();
         let mut new = old.clone();
         new.rules.disable.push("x".into());
+        new.model.alerts_per_1000_hosts_day = 3.0;
         assert!(reloadable(&old, &new).is_ok());
         new.flow.linger_s = 9;
+        new.model.pairs_max = 64;
         new.site.push(config::Site { name: "a".into(), exporters: Vec::new() });
         let error = reloadable(&old, &new).expect_err("needs a restart").to_string();
-        assert!(error.starts_with("flow.linger_s, site: only a restart"), "{error}");
+        assert!(
+            error.starts_with("flow.linger_s, model.pairs_max, site: only a restart"),
+            "{error}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Rules while the sensor runs: on SIGHUP, and when their files change. A thread of low priority
+//! Rules and the model while the sensor runs: on SIGHUP, and when their files change. A thread of low priority
 //! reads and compiles beside the workers, which take the new set over by pointer.
 //!
 //! Changes are found by listing the files every few seconds: that works on network file systems
@@ -23,6 +23,7 @@ use crate::detect::sigma::{Change, Changes};
 use crate::pipeline::clock::wall;
 use crate::pipeline::feeds::Feeds;
 use crate::pipeline::listing::{Listing, WorkTree};
+use crate::pipeline::sequences::{self, Book, Models};
 use crate::pipeline::{RuleBook, Rules, affinity};
 
 /// A change is looked at again after this long at most, to see whether it goes on.
@@ -147,6 +148,7 @@ pub struct Keeper {
     /// The configuration in force.
     config: Config,
     rules: Arc<Rules>,
+    models: Arc<Models>,
     reloads: Arc<Reloads>,
     feeds: Feeds,
     /// The files of the set in force, as they were listed before they were read.
@@ -156,19 +158,18 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Loads the rules for the first time.
+    /// Loads rules and model for the first time.
     ///
     /// # Errors
-    /// If the rules cannot be loaded.
+    /// If one of them cannot be loaded.
     pub fn load(
         path: PathBuf,
         config: Config,
-        rules: Arc<Rules>,
-        reloads: Arc<Reloads>,
+        (rules, models, reloads): (Arc<Rules>, Arc<Models>, Arc<Reloads>),
     ) -> Result<Self, LoadError> {
         let (feeds, listing) = (Feeds::default(), Listing::default());
         let tried = Listing::default();
-        let mut keeper = Self { path, config, rules, reloads, feeds, listing, tried };
+        let mut keeper = Self { path, config, rules, models, reloads, feeds, listing, tried };
         keeper.attempt(Trigger::Start)?;
         Ok(keeper)
     }
@@ -286,8 +287,16 @@ impl Keeper {
         }
         // Listed before it is read: what changes meanwhile is seen at the next look.
         self.tried = Listing::of(&config);
+        let model = match trigger {
+            Trigger::Watch => None,
+            Trigger::Start | Trigger::Signal => Some(sequences::book(&config)?),
+        };
         let (sources, options) = load::rules(&config, &mut self.feeds)?;
         let book = self.rules.reload(&sources, &options).map_err(LoadError::Invalid)?;
+        if let Some(model) = model {
+            report_model(model.as_ref());
+            self.models.put(model);
+        }
         report_rules(&book);
         self.config = config;
         self.listing = self.tried.clone();
@@ -343,6 +352,15 @@ fn say(attempt: &Attempt, in_force: &InForce) {
         commits,
         "reloaded"
     );
+}
+
+/// Says in the log which model is in force.
+fn report_model(model: Option<&Book>) {
+    let Some(model) = model else { return tracing::info!("no sequence model") };
+    let settings = model.settings();
+    let (sha256, threshold) = (settings.labels.sha256.as_str(), settings.threshold);
+    let budget = settings.budget;
+    tracing::info!(sha256, alerts_per_1000_hosts_day = budget, threshold, "sequence model loaded");
 }
 
 /// Says in the log what was loaded and what was not.

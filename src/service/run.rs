@@ -27,6 +27,7 @@ use crate::output::{Context, FilesSink, Sink};
 use crate::pipeline::clock::wall;
 use crate::pipeline::collect::{Collect, ExporterBoard};
 use crate::pipeline::pace::Pace;
+use crate::pipeline::sequences::Models;
 use crate::pipeline::worker::Shared;
 use crate::pipeline::{self, Outputs, Router, Rules, affinity, state};
 
@@ -98,8 +99,9 @@ struct Sensor {
 impl Sensor {
     fn start(path: &Path, config: Config) -> Result<Self, RunError> {
         let (rules, reloads) = (Arc::new(Rules::default()), Arc::new(Reloads::default()));
-        let reload = (Arc::clone(&rules), Arc::clone(&reloads));
-        let keeper = Keeper::load(path.to_owned(), config.clone(), reload.0, reload.1)?;
+        let models = Arc::new(Models::new(&config));
+        let reloaded = (Arc::clone(&rules), Arc::clone(&models), Arc::clone(&reloads));
+        let keeper = Keeper::load(path.to_owned(), config.clone(), reloaded)?;
         let sockets = sockets(&config)?;
         let live = open_capture(&config)?;
         let readers = usize::from(!sockets.is_empty()) + live.len();
@@ -112,6 +114,7 @@ impl Sensor {
         };
         let shared = Arc::new(Shared {
             rules,
+            models,
             outputs: Outputs::live(sinks(&config)?),
             board: pipeline::board(workers, readers),
         });

@@ -212,7 +212,12 @@ fn a_reload_keeps_the_groups_of_correlations_that_stay() {
     };
     let uid = load(&rules, format!("{base}{}{}", count("stays", 4), count("changes", 4)));
     let outputs = Outputs::waiting(Vec::new());
-    let shared = Arc::new(Shared { rules: Arc::new(rules), outputs, board: pipeline::board(1, 1) });
+    let shared = Arc::new(Shared {
+        rules: Arc::new(rules),
+        models: Arc::default(),
+        outputs,
+        board: pipeline::board(1, 1),
+    });
     let mut desk = Desk::new(Arc::clone(&shared), 2);
     let mut number = 0;
     let mut send = |desk: &mut Desk, times: i64| {

@@ -126,7 +126,12 @@ fn shared(outputs: Outputs, limits: RulesConfig) -> Arc<Shared> {
     let rules = Rules::default();
     let limits = Limits::of(&limits);
     rules.load(&[], &sigma::Options { limits, ..sigma::Options::default() });
-    Arc::new(Shared { rules: Arc::new(rules), outputs, board: pipeline::board(1, 1) })
+    Arc::new(Shared {
+        rules: Arc::new(rules),
+        models: Arc::default(),
+        outputs,
+        board: pipeline::board(1, 1),
+    })
 }
 
 #[test]

@@ -34,11 +34,12 @@ fn batch(from: u32, to: u32) -> Arc<Batch> {
                 flow: flow.clone(),
                 suppressed: 0,
                 arrived: None,
+                verdict: None,
             });
         }
         let slice = Slice { flow_id, number, flow, ..Slice::default() };
         let rules = if tagged { vec![rule.clone()] } else { Vec::new() };
-        batch.slices.push(TaggedSlice { slice, rules, excluded: None });
+        batch.slices.push(TaggedSlice { slice, rules, excluded: None, verdict: None });
     }
     Arc::new(batch)
 }

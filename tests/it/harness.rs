@@ -14,6 +14,7 @@ use weir::metrics::{Ledgers, ledger};
 use weir::output::stdout::{Sorted, StreamSink};
 use weir::output::{self, Batch, Context, Sink};
 use weir::pipeline::replay::{Exports, FLUSH_EVERY, Replay, ReplayError};
+use weir::pipeline::sequences::Models;
 use weir::pipeline::worker::Shared;
 use weir::pipeline::{self, Outputs, Rules, rules};
 
@@ -55,7 +56,8 @@ pub(crate) struct Run {
 
 impl Default for Run {
     fn default() -> Self {
-        let config = Config::default();
+        let mut config = Config::default();
+        config.model.enabled = false;
         Self { config, workers: 1, flush_every: FLUSH_EVERY, exports: Exports::No }
     }
 }
@@ -112,9 +114,11 @@ impl Run {
         let rules = Rules::default();
         let (sources, options) = rules::gather(&self.config).expect("readable rules");
         rules.load(&sources, &options);
+        let models = Models::load(&self.config).expect("a model that can be run");
         let outputs = Outputs::waiting(vec![Arc::clone(&sink) as Arc<dyn Sink>]);
         let shared = Arc::new(Shared {
             rules: Arc::new(rules),
+            models: Arc::new(models),
             outputs,
             board: pipeline::board(self.workers, 1),
         });

@@ -69,7 +69,7 @@ fn slice(rules: Vec<Arc<RuleMeta>>) -> TaggedSlice {
         flow: flow(),
         ..Slice::default()
     };
-    TaggedSlice { slice, rules, excluded: None }
+    TaggedSlice { slice, rules, excluded: None, verdict: None }
 }
 
 fn alert() -> Alert {

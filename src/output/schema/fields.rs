@@ -6,6 +6,7 @@ use super::Kind::{
 };
 use super::{Context, Field, Kind, Row, VERSION, Value};
 use crate::detect::RuleMeta;
+use crate::detect::sequence::{Attack, Verdict};
 use crate::flow::Slice;
 use crate::net::Addr;
 
@@ -27,7 +28,7 @@ pub(super) const SLICES: &[&[Field]] =
 
 /// The parts of an alert, in order.
 pub(super) const ALERTS: &[&[Field]] =
-    &[ALERT, FLOW_START, CANONICAL, IDENTITY, OBSERVED, ENRICHED, SCHEMA];
+    &[ALERT, FLOW_START, CANONICAL, IDENTITY, OBSERVED, ENRICHED, MODEL, SCHEMA];
 
 const START: &[Field] = &[always(
     "timestamp",
@@ -358,11 +359,41 @@ const RULES: &[Field] = &[
 ];
 
 const MODEL: &[Field] = &[
-    maybe("model_class", Text, |_, _| Value::Null, "The sequence model's class."),
-    maybe("model_score", Float64, |_, _| Value::Null, "Its score, 0 to 1."),
-    maybe("mitre_tactic", Text, |_, _| Value::Null, "ATT&CK tactic that the model names."),
-    maybe("mitre_technique", Text, |_, _| Value::Null, "ATT&CK technique that the model names."),
-    maybe("sequence_id", Text, |_, _| Value::Null, "The sequence that the model scored."),
+    maybe(
+        "model_class",
+        Words(&["benign", "c2", "exfil", "scan", "bruteforce", "dos"]),
+        |r, _| some(r.verdict, |v| Value::Text(v.class.as_str())),
+        "What the sequence model says of the pair of addresses, as of its latest score; of an \
+         alert, at that score. Absent where the pair was not scored.",
+    ),
+    maybe(
+        "model_score",
+        Float64,
+        |r, _| some(r.verdict, |v| Value::Float(v.score)),
+        "The probability of command and control or exfiltration, 0 to 1.",
+    ),
+    maybe(
+        "mitre_tactic",
+        Text,
+        |r, _| some(attack(r), |attack| Value::Text(&attack.tactic)),
+        "Id of the ATT&CK tactic that the model names, `TA0011` for example.",
+    ),
+    maybe(
+        "mitre_technique",
+        Text,
+        |r, _| some(attack(r), |attack| Value::Text(&attack.technique)),
+        "Id of the ATT&CK technique that the model names.",
+    ),
+    maybe(
+        "sequence_id",
+        Text,
+        |r, _| {
+            let id = |v: &Verdict| v.sequence.id(r.flow.src, r.flow.dst).to_string();
+            some(r.verdict, |v| Value::Made(id(v)))
+        },
+        "The sequence that the flow belongs to, 32 flows of a pair: `<lower address>_<higher \
+         address>_<start of its first flow, ms>_c<number>`.",
+    ),
 ];
 
 const SCHEMA: &[Field] =
@@ -483,6 +514,10 @@ fn exporter(row: &Row<'_>) -> Option<Addr> {
     Some(row.flow.point.exporter).filter(|&address| address != Addr::UNSPECIFIED)
 }
 
+fn attack<'a>(row: &Row<'a>) -> Option<&'a Attack> {
+    row.verdict.and_then(|verdict| verdict.attack.as_ref())
+}
+
 fn retransmits<'a>(row: &Row<'a>, _: &'a Context) -> Value<'a> {
     match (row.flow.fwd.retransmits, row.flow.bwd.retransmits) {
         (None, None) => Value::Null,
@@ -490,9 +525,11 @@ fn retransmits<'a>(row: &Row<'a>, _: &'a Context) -> Value<'a> {
     }
 }
 
-/// Nothing without a protocol: an id that no other tool would give is worse than none.
+/// Nothing without a protocol, and of an alert of the model, which is on many flows: an id that no
+/// other tool would give is worse than none.
 fn community_id<'a>(row: &Row<'a>, context: &'a Context) -> Value<'a> {
-    if !context.community_id || row.flow.protocol == 0 {
+    let of_many = row.alert.is_some_and(|alert| alert.verdict.is_some());
+    if !context.community_id || row.flow.protocol == 0 || of_many {
         return Value::Null;
     }
     Value::Made(crate::flow::community_id(row.flow, 0))

@@ -23,6 +23,7 @@ pub use layout::Layout;
 pub use record::{Record, Shown};
 
 use crate::config::{Config, Select};
+use crate::detect::sequence::Verdict;
 use crate::detect::{Alert, Evidence, RuleMeta, TaggedSlice, Technique};
 use crate::flow::{Biflow, FlowId, Slice};
 use crate::net::Addr;
@@ -217,6 +218,8 @@ pub struct Row<'a> {
     pub alert: Option<&'a Alert>,
     /// Title of the exclusion that keeps rules from the flow, of a slice.
     pub excluded: Option<&'a str>,
+    /// What the sequence model says of the flow's pair.
+    pub verdict: Option<&'a Verdict>,
 }
 
 impl<'a> From<&'a TaggedSlice> for Row<'a> {
@@ -229,6 +232,7 @@ impl<'a> From<&'a TaggedSlice> for Row<'a> {
             slice: Some(slice),
             alert: None,
             excluded: tagged.excluded.as_deref(),
+            verdict: tagged.verdict.as_ref(),
         }
     }
 }
@@ -242,6 +246,7 @@ impl<'a> From<&'a Alert> for Row<'a> {
             slice: None,
             alert: Some(alert),
             excluded: None,
+            verdict: alert.verdict.as_ref(),
         }
     }
 }

@@ -75,8 +75,12 @@ detection: { a: { bytes_out|gt: 4000000000, DestinationPort: 443 }, condition: a
     let rules = Rules::default();
     assert_eq!(rules.load(&[source], &Options::default()).set.rules().len(), 1);
     let board = pipeline::board(1, 1);
-    let shared =
-        Arc::new(Shared { rules: rules.into(), outputs: Outputs::live(Vec::new()), board });
+    let shared = Arc::new(Shared {
+        rules: rules.into(),
+        models: Arc::default(),
+        outputs: Outputs::live(Vec::new()),
+        board,
+    });
     let config = Config::default();
     let params = Arc::new(Params::from_config(&config));
     let mut workers = pipeline::start(&shared, &params, 1, 1, false).expect("no thread is needed");

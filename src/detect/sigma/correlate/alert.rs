@@ -43,6 +43,7 @@ pub(super) fn of(
         flow: (*found.flow).clone(),
         suppressed: 0,
         arrived: None,
+        verdict: None,
     }
 }
 

@@ -1,0 +1,227 @@
+//! `weir score`: every pair of a file, scored by the sequence model.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::args::Score as Args;
+use super::{Failure, load};
+use crate::config::{Config, Format};
+use crate::decode::netflow::Collector;
+use crate::decode::text::CsvDecoder;
+use crate::detect::sequence::Record;
+use crate::detect::sequence::table::{Row, Table, likely_protocol};
+use crate::flow::FlowRecord;
+use crate::flow::key::TCP;
+use crate::flow::params::Params;
+use crate::input::source::{Kind, Source};
+use crate::output::scores::Writer;
+use crate::output::{Batch, Context, Ledgers, Sink};
+use crate::pipeline::replay::{Exports, FLUSH_EVERY, Replay};
+use crate::pipeline::sequences::{self, Models};
+use crate::pipeline::worker::Shared;
+use crate::pipeline::{self, Outputs, Rules};
+
+/// Octets of text read at once.
+const CHUNK_OCTETS: usize = 64 << 10;
+/// Bad rows that are named one by one; all are counted.
+const ROWS_WARNED_MAX: u64 = 10;
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let invalid = |error: &dyn std::fmt::Display| Failure::Invalid(error.to_string());
+    let mut config = args.config.as_deref().map(load).transpose()?.unwrap_or_default();
+    config.model.enabled = true;
+    if args.model.is_some() {
+        config.model.file.clone_from(&args.model);
+    }
+    let book = sequences::book(&config).map_err(|error| invalid(&error))?;
+    let book = book.ok_or_else(|| invalid(&"this build has no feature `model`"))?;
+    let mut table = Table::default();
+    for path in &args.files {
+        read(path, &config, &mut table)?;
+    }
+    let format = args.format.unwrap_or_else(|| named_format(&args.output));
+    if !matches!(format, Format::Ndjson | Format::Csv | Format::Parquet) {
+        return Err(invalid(&"--format: expected ndjson, csv or parquet"));
+    }
+    let mut writer = Writer::new(format, open(&args.output)?)?;
+    let pairs = table.pairs();
+    let mut model = book.model().clone();
+    let scored = table.score(book.settings(), &mut model, |scored| writer.write(&scored))?;
+    let windows = writer.rows();
+    writer.finish()?;
+    if !scored {
+        return Err(invalid(&"the model failed on a window: not all pairs were scored"));
+    }
+    tracing::info!(pairs, windows, "scored");
+    Ok(())
+}
+
+fn named_format(path: &Path) -> Format {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("csv") => Format::Csv,
+        Some("parquet") => Format::Parquet,
+        _ => Format::Ndjson,
+    }
+}
+
+fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(BufWriter::new(io::stdout())));
+    }
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    Ok(Box::new(BufWriter::with_capacity(256 << 10, File::create(path).map_err(named)?)))
+}
+
+/// Reads one file into `table`.
+fn read(path: &Path, config: &Config, table: &mut Table) -> Result<(), Failure> {
+    let named =
+        |error: &dyn std::fmt::Display| Failure::Invalid(format!("{}: {error}", path.display()));
+    let mut source = Source::open(path, Arc::default())?;
+    match source.kind()? {
+        Kind::Text => rows(path, source, table),
+        #[cfg(feature = "parquet")]
+        Kind::Parquet if crate::input::flows::is_labelled(path) => {
+            let mut flows =
+                crate::input::flows::Flows::open(path).map_err(|error| named(&error))?;
+            while flows.next_rows(|row| table.push(row)).map_err(|error| named(&error))? {}
+            Ok(())
+        }
+        _ => {
+            drop(source);
+            metered(path, config, table).map_err(|error| named(&error))
+        }
+    }
+}
+
+/// Rows of CSV, each a flow. Where no column tells the protocol, the ports do.
+fn rows(path: &Path, mut source: Source, table: &mut Table) -> Result<(), Failure> {
+    let named =
+        |error: &dyn std::fmt::Display| Failure::Invalid(format!("{}: {error}", path.display()));
+    let mut decoder = CsvDecoder::default();
+    let mut chunk = vec![0; CHUNK_OCTETS];
+    let mut rejected = 0;
+    let mut take = |row: Result<FlowRecord, crate::decode::text::RowError>| match row {
+        Ok(record) => table.push(of_record(&record)),
+        Err(error) => {
+            rejected += 1;
+            if rejected <= ROWS_WARNED_MAX {
+                tracing::warn!("{}: {error}", path.display());
+            }
+        }
+    };
+    loop {
+        let octets = source.read(&mut chunk)?;
+        if octets == 0 {
+            break;
+        }
+        decoder.push(&chunk[..octets], &mut take).map_err(|error| named(&error))?;
+    }
+    decoder.finish(&mut take).map_err(|error| named(&error))?;
+    if rejected > 0 {
+        tracing::warn!(rejected, "{}: rows without a meaning", path.display());
+    }
+    Ok(())
+}
+
+fn of_record(record: &FlowRecord) -> Row {
+    let bwd = record.bwd.unwrap_or_default();
+    let protocol = match record.protocol {
+        0 => likely_protocol(record.src_port, record.dst_port),
+        known => known,
+    };
+    let flags = record.fwd.tcp_flags.unwrap_or(0) | bwd.tcp_flags.unwrap_or(0);
+    Row {
+        scenario: None,
+        src: record.src,
+        dst: record.dst,
+        record: Record {
+            first: record.first,
+            last: record.last,
+            fwd_octets: record.fwd.octets,
+            bwd_octets: bwd.octets,
+            fwd_packets: record.fwd.packets,
+            bwd_packets: bwd.packets,
+            initiator_port: record.src_port,
+            responder_port: record.dst_port,
+            protocol,
+            flags: flags.to_le_bytes()[0],
+            flags_known: flags != 0 || protocol != TCP,
+            initiator_low: false,
+        },
+        continues: false,
+    }
+}
+
+/// Captures, and slices that Weir wrote: through the same pipeline as a replay, for the slices.
+fn metered(path: &Path, config: &Config, table: &mut Table) -> Result<(), String> {
+    let slices = Arc::new(Slices::default());
+    let shared = Arc::new(Shared {
+        rules: Arc::new(Rules::default()),
+        models: Arc::new(Models::default()),
+        outputs: Outputs::waiting(vec![Arc::clone(&slices) as Arc<dyn Sink>]),
+        board: pipeline::board(1, 1),
+    });
+    let params = Arc::new(Params::from_config(config));
+    let started = pipeline::start(&shared, &params, 1, 1, false);
+    let mut started = started.map_err(|error| error.to_string())?;
+    let replay = Replay {
+        exports: Exports::No,
+        options: (&config.flow).into(),
+        flush_every: FLUSH_EVERY,
+        speed: None,
+        #[cfg(feature = "capture")]
+        filter: None,
+        collector: Collector::new(config),
+        router: started.routers.pop().expect("one router for one reader"),
+        slot: 1,
+        shared: Arc::clone(&shared),
+        sites: Context::of(config).sites,
+        progress: Arc::new(AtomicU64::new(0)),
+        stop: Arc::new(AtomicBool::new(false)),
+    };
+    let (_, result) = replay.run(&[path.to_owned()]);
+    shared.outputs.close();
+    let taken = std::mem::take(&mut *slices.0.lock().unwrap_or_else(PoisonError::into_inner));
+    taken.into_iter().for_each(|row| table.push(row));
+    result.map_err(|error| error.to_string())
+}
+
+/// Keeps what the table needs of slices.
+#[derive(Default)]
+struct Slices(Mutex<Vec<Row>>);
+
+impl Sink for Slices {
+    fn offer(&self, batch: &Arc<Batch>) {
+        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let slices = batch.slices.iter().map(|tagged| &tagged.slice);
+        rows.extend(slices.filter(|slice| slice.records > 0).map(|slice| Row {
+            scenario: None,
+            src: slice.flow.src,
+            dst: slice.flow.dst,
+            record: Record::of(&slice.flow),
+            continues: false,
+        }));
+    }
+
+    fn offer_blocking(&self, batch: &Arc<Batch>) {
+        self.offer(batch);
+    }
+
+    fn ledgers(&self) -> Ledgers {
+        Ledgers::default()
+    }
+
+    fn set_context(&self, _context: Context) {}
+
+    fn faults(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    fn close(&self) -> Ledgers {
+        self.ledgers()
+    }
+}

@@ -1,0 +1,126 @@
+//! The connections of one shard that may go on: what joins their records as they come.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashTable;
+
+use super::event::Event;
+use super::record::{Connection, Joined, Record};
+use crate::net::fold_u64;
+use crate::time::Micros;
+
+/// A pair's serial number, and which of its connections.
+type Key = (u32, Connection);
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    key: Key,
+    joined: Joined,
+    /// When, by the input clock, no record can join it any more.
+    expires: Micros,
+}
+
+/// Connections that were cut by the active timeout or fell silent without an end. Bounded: where
+/// there is no room, one that is older than most makes it, and what comes of it becomes an event of
+/// its own.
+#[derive(Debug)]
+pub(super) struct Joins {
+    open: HashTable<Open>,
+    /// Each of them once, with the moment at which to look whether it has expired.
+    order: VecDeque<(Micros, Key)>,
+    limit: usize,
+    silence_us: i64,
+    /// Connections that made room while a record could still have joined them.
+    pub(super) evicted: u64,
+}
+
+impl Joins {
+    /// At most `limit` of them. `silence_us`: the longest from one cut of a flow to the next.
+    pub(super) fn new(limit: usize, silence_us: i64) -> Self {
+        let (open, order) = (HashTable::new(), VecDeque::new());
+        Self { open, order, limit, silence_us, evicted: 0 }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Takes a record of the pair with this serial number; `goes_on` says that its flow has not
+    /// ended. If it joins an event, returns that event as it was, and as it is now.
+    pub(super) fn take(
+        &mut self,
+        serial: u32,
+        record: &Record,
+        goes_on: bool,
+        now: Micros,
+    ) -> Option<(Event, Event)> {
+        self.expire(now);
+        let key = (serial, record.connection());
+        let ends = record.last.plus(record.join_us());
+        let stays = goes_on || !record.is_closed() && now < ends;
+        let expires = now.plus(self.silence_us.saturating_add(record.join_us()));
+        let Ok(mut entry) = self.open.find_entry(hash_of(key), |open| open.key == key) else {
+            if stays {
+                self.insert(Open { key, joined: Joined::new(*record), expires });
+            }
+            return None;
+        };
+        let open = entry.get_mut();
+        open.expires = expires;
+        let joins = open.joined.takes(record);
+        let old = Event::of(&open.joined.whole);
+        if joins {
+            open.joined.add(record);
+        } else {
+            open.joined = Joined::new(*record);
+        }
+        let new = Event::of(&open.joined.whole);
+        if !stays {
+            entry.remove();
+        }
+        joins.then_some((old, new))
+    }
+
+    fn insert(&mut self, open: Open) {
+        if self.limit == 0 {
+            self.evicted += 1;
+            return;
+        }
+        while self.open.len() >= self.limit {
+            let Some((_, key)) = self.order.pop_front() else { break };
+            self.evicted += u64::from(self.remove(key));
+        }
+        // Those that ended leave their place in the order behind.
+        if self.order.len() > 2 * self.limit {
+            let held = &self.open;
+            self.order.retain(|&(_, key)| held.find(hash_of(key), |o| o.key == key).is_some());
+        }
+        self.order.push_back((open.expires, open.key));
+        self.open.insert_unique(hash_of(open.key), open, |open| hash_of(open.key));
+    }
+
+    fn remove(&mut self, key: Key) -> bool {
+        let entry = self.open.find_entry(hash_of(key), |open| open.key == key);
+        entry.map(hashbrown::hash_table::OccupiedEntry::remove).is_ok()
+    }
+
+    fn expire(&mut self, now: Micros) {
+        while let Some(&(due, key)) = self.order.front()
+            && due <= now
+        {
+            self.order.pop_front();
+            let Some(open) = self.open.find(hash_of(key), |open| open.key == key) else { continue };
+            if open.expires > now {
+                self.order.push_back((open.expires, key));
+            } else {
+                self.remove(key);
+            }
+        }
+    }
+}
+
+fn hash_of((serial, (protocol, low, high)): Key) -> u64 {
+    let ports = u64::from(protocol) << 32 | u64::from(low) << 16 | u64::from(high);
+    fold_u64(u64::from(serial) ^ 0xa076_1d64_78bd_642f, ports ^ 0xe703_7ed1_a0b4_28db)
+}

@@ -1,0 +1,300 @@
+//! What stands beside the ONNX file, `weir.json`: what the model's numbers mean.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::event::Service;
+use super::features::{self, STAT_NAMES, STEP_NAMES, WINDOW};
+
+/// The classes, in the order of the model's output.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[repr(u8)]
+pub enum Class {
+    /// Nothing of what follows.
+    #[default]
+    Benign,
+    /// Command and control.
+    C2,
+    /// Exfiltration.
+    Exfil,
+    /// A scan.
+    Scan,
+    /// Brute force.
+    BruteForce,
+    /// Denial of service.
+    Dos,
+}
+
+impl Class {
+    /// How many there are.
+    pub const COUNT: usize = 6;
+
+    /// All, by index.
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Benign, Self::C2, Self::Exfil, Self::Scan, Self::BruteForce, Self::Dos];
+
+    /// The name in records and in the model's file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Benign => "benign",
+            Self::C2 => "c2",
+            Self::Exfil => "exfil",
+            Self::Scan => "scan",
+            Self::BruteForce => "bruteforce",
+            Self::Dos => "dos",
+        }
+    }
+}
+
+/// Probabilities by class.
+pub type Probabilities = [f32; Class::COUNT];
+
+/// The score of a window: the probability of command and control or exfiltration.
+#[must_use]
+pub fn score(probabilities: &Probabilities) -> f64 {
+    let of = |class: Class| f64::from(probabilities[class as usize]);
+    (of(Class::C2) + of(Class::Exfil)).clamp(0.0, 1.0)
+}
+
+/// ln(p/(1 − p)), with p kept off 0 and 1.
+pub(super) fn log_odds(p: f64) -> f64 {
+    let p = p.clamp(1e-6, 1.0 - 1e-6);
+    (p / (1.0 - p)).ln()
+}
+
+/// Why the file beside a model cannot be used.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum LabelsError {
+    /// Not the JSON that is expected.
+    #[error("{0}")]
+    Json(String),
+    /// A list is another than this build's.
+    #[error("`{key}` is {found}, expected {expected}")]
+    Other {
+        /// Its key.
+        key: &'static str,
+        /// What stands there.
+        found: String,
+        /// What must stand there.
+        expected: String,
+    },
+    /// A value that has no meaning.
+    #[error("`{key}`: {message}")]
+    Invalid {
+        /// Its key.
+        key: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+#[derive(Deserialize)]
+struct File {
+    sha256: String,
+    classes: Vec<String>,
+    window: usize,
+    steps: Vec<String>,
+    stats: Vec<String>,
+    thresholds_alerts_per_1000_hosts_day: BTreeMap<String, f64>,
+    reference_stats: Vec<f32>,
+    evidence_groups: BTreeMap<String, Vec<String>>,
+    attack: BTreeMap<String, Attack>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Attack {
+    tactic: String,
+    /// By service; `""` is any other.
+    technique: BTreeMap<String, String>,
+}
+
+/// Ids of a tactic and of its techniques, by service.
+#[derive(Clone, Debug, PartialEq)]
+struct Shared {
+    tactic: Arc<str>,
+    technique: BTreeMap<String, Arc<str>>,
+}
+
+impl From<Attack> for Shared {
+    fn from(file: Attack) -> Self {
+        let technique = file.technique.into_iter().map(|(service, id)| (service, id.into()));
+        Self { tactic: file.tactic.into(), technique: technique.collect() }
+    }
+}
+
+/// What the model's numbers mean.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Labels {
+    /// SHA-256 of the ONNX file, in hexadecimal digits.
+    pub sha256: String,
+    /// Logarithm of the budget, and log odds of the threshold; in rising order.
+    thresholds: Vec<(f64, f64)>,
+    /// Medians of benign windows.
+    pub(super) reference: features::Stats,
+    /// What evidence is explained by: a name, and the statistics that it stands for.
+    pub(super) groups: Vec<(String, Vec<usize>)>,
+    attack: BTreeMap<String, Shared>,
+}
+
+impl Labels {
+    /// Parses and checks the text of the file.
+    ///
+    /// # Errors
+    /// [`LabelsError`]: what was found, and what was expected.
+    pub fn parse(text: &str) -> Result<Self, LabelsError> {
+        let file: File =
+            serde_json::from_str(text).map_err(|error| LabelsError::Json(error.to_string()))?;
+        same("classes", &file.classes, &Class::ALL.map(Class::as_str))?;
+        same("steps", &file.steps, &STEP_NAMES)?;
+        same("stats", &file.stats, &STAT_NAMES)?;
+        if file.window != WINDOW {
+            let (found, expected) = (file.window.to_string(), WINDOW.to_string());
+            return Err(LabelsError::Other { key: "window", found, expected });
+        }
+        let reference = <features::Stats>::try_from(file.reference_stats.as_slice());
+        let reference = reference.map_err(|_| LabelsError::Other {
+            key: "reference_stats",
+            found: format!("{} values", file.reference_stats.len()),
+            expected: format!("{} values", STAT_NAMES.len()),
+        })?;
+        let thresholds = thresholds(&file.thresholds_alerts_per_1000_hosts_day)?;
+        let mut groups = Vec::new();
+        for (name, members) in file.evidence_groups {
+            let places: Option<Vec<usize>> =
+                members.iter().map(|member| features::index_of(member)).collect();
+            let places = places.ok_or_else(|| LabelsError::Invalid {
+                key: "evidence_groups",
+                message: format!("`{name}` names a statistic that there is not"),
+            })?;
+            groups.push((name, places));
+        }
+        for class in &Class::ALL[1..] {
+            let name = class.as_str();
+            let known = file.attack.get(name).is_some_and(|of| of.technique.contains_key(""));
+            if !known {
+                let message = format!("`{name}` has no technique for any other service (\"\")");
+                return Err(LabelsError::Invalid { key: "attack", message });
+            }
+        }
+        let attack = file.attack.into_iter().map(|(class, of)| (class, of.into())).collect();
+        let sha256 = file.sha256;
+        Ok(Self { sha256, thresholds, reference, groups, attack })
+    }
+
+    /// The score above which a pair is alerted on, so that about `budget` alerts come of 1,000 hosts
+    /// a day: between the budgets of the file, and beyond them, along a line of log odds over the
+    /// budget's logarithm.
+    #[must_use]
+    pub fn threshold(&self, budget: f64) -> f64 {
+        let x = budget.max(1e-9).ln();
+        let last = self.thresholds.len() - 2;
+        let at = self.thresholds[1..=last].partition_point(|&(known, _)| known < x).min(last);
+        let ((x0, y0), (x1, y1)) = (self.thresholds[at], self.thresholds[at + 1]);
+        let y = y0 + (y1 - y0) * (x - x0) / (x1 - x0);
+        1.0 / (1.0 + (-y).exp())
+    }
+
+    /// The tactic's id and the technique's of a class other than benign, by the window's prevailing
+    /// service; `icmp` says that most of the window is ICMP.
+    #[must_use]
+    pub fn attack(
+        &self,
+        class: Class,
+        service: Service,
+        icmp: bool,
+    ) -> Option<(&Arc<str>, &Arc<str>)> {
+        let attack = self.attack.get(class.as_str())?;
+        let name = if icmp { "icmp" } else { service.as_str() };
+        let technique = attack.technique.get(name).or_else(|| attack.technique.get(""))?;
+        Some((&attack.tactic, technique))
+    }
+}
+
+fn same<const N: usize>(
+    key: &'static str,
+    found: &[String],
+    expected: &[&'static str; N],
+) -> Result<(), LabelsError> {
+    if found == expected {
+        return Ok(());
+    }
+    let (found, expected) = (found.join(", "), expected.join(", "));
+    Err(LabelsError::Other { key, found, expected })
+}
+
+fn thresholds(file: &BTreeMap<String, f64>) -> Result<Vec<(f64, f64)>, LabelsError> {
+    let key = "thresholds_alerts_per_1000_hosts_day";
+    let invalid = |message: String| LabelsError::Invalid { key, message };
+    let mut known = Vec::new();
+    for (budget, &threshold) in file {
+        let budget: f64 =
+            budget.parse().map_err(|_| invalid(format!("`{budget}` is not a number")))?;
+        if !(budget > 0.0 && budget.is_finite() && (0.0..=1.0).contains(&threshold)) {
+            return Err(invalid(format!("{budget}: {threshold} is no score from 0 to 1")));
+        }
+        known.push((budget.ln(), log_odds(threshold)));
+    }
+    known.sort_by(|a, b| a.0.total_cmp(&b.0));
+    if known.len() < 2 {
+        return Err(invalid(format!("{} budgets, expected two at least", known.len())));
+    }
+    if known.windows(2).any(|pair| pair[1].1 > pair[0].1) {
+        return Err(invalid("a larger budget has a higher threshold".to_owned()));
+    }
+    Ok(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIPPED: &str = include_str!("../../../model/weir.json");
+
+    #[test]
+    fn the_shipped_file_is_read() {
+        let labels = Labels::parse(SHIPPED).expect("the shipped file");
+        let of = |class, service, icmp| {
+            labels.attack(class, service, icmp).map(|(tactic, id)| (&**tactic, &**id))
+        };
+        assert_eq!(of(Class::C2, Service::Tls, false), Some(("TA0011", "T1071.001")));
+        assert_eq!(of(Class::C2, Service::None, true), Some(("TA0011", "T1095")));
+        assert_eq!(of(Class::C2, Service::Dynamic, false), Some(("TA0011", "T1571")));
+        assert_eq!(of(Class::Scan, Service::Tls, false), Some(("TA0007", "T1046")));
+        assert_eq!(of(Class::Benign, Service::Tls, false), None);
+        assert!(labels.groups.len() > 3);
+    }
+
+    #[test]
+    fn thresholds_fall_as_the_budget_grows() {
+        let json: serde_json::Value = serde_json::from_str(SHIPPED).expect("JSON");
+        let labels = Labels::parse(SHIPPED).expect("the shipped file");
+        for (budget, threshold) in
+            json["thresholds_alerts_per_1000_hosts_day"].as_object().expect("an object")
+        {
+            let found = labels.threshold(budget.parse().expect("a number"));
+            assert!((found - threshold.as_f64().expect("a number")).abs() < 1e-9, "{budget}");
+        }
+        let budgets = [0.01, 0.1, 1.0, 2.0, 3.0, 7.0, 55.0, 300.0, 1e4];
+        let found = budgets.map(|budget| labels.threshold(budget));
+        assert!(found.windows(2).all(|pair| pair[0] > pair[1]), "{found:?}");
+        assert!(found.iter().all(|threshold| (0.0..1.0).contains(threshold)));
+    }
+
+    #[test]
+    fn another_file_is_refused_with_what_is_expected() {
+        let edited = |from: &str, to: &str| Labels::parse(&SHIPPED.replacen(from, to, 1));
+        for (from, to, want) in [
+            ("\"benign\",\n", "", "`classes` is c2, exfil"),
+            ("\"window\": 32", "\"window\": 64", "`window` is 64, expected 32"),
+            ("\"log_count\"", "\"count\"", "`stats` is count, log_span"),
+            ("\"1\": ", "\"x\": ", "`x` is not a number"),
+            ("\"sha256\"", "\"sha\"", "missing field `sha256`"),
+        ] {
+            let error = edited(from, to).expect_err(from).to_string();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+}

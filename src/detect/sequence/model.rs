@@ -1,0 +1,194 @@
+//! The ONNX file, run by tract.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use tract_onnx::prelude::{
+    Datum, DatumExt, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable,
+    IntoTValue, OutletId, TValue, Tensor, TractError, TractResult, TypedSimplePlan, tvec,
+};
+
+use tract_onnx::tract_hir::infer::Factoid;
+
+use super::features::{STATS, STEP, STEPS, WINDOW};
+use super::labels::{Class, Labels, LabelsError, Probabilities};
+use super::{Scorer, Windows};
+
+/// Windows of one run of the graph, each with a plan of its own: what is scored together is cut
+/// into these. Measured, 64 at once cost least a window, and one alone little more.
+const BATCHES: [usize; 3] = [64, 8, 1];
+
+/// The file that the sensor works with unless it is pointed at another.
+const SHIPPED: (&[u8], &str) =
+    (include_bytes!("../../../model/weir.onnx"), include_str!("../../../model/weir.json"));
+
+/// Why a model cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// Not an ONNX file, or one with operators that are not known here.
+    #[error("not a model that can be run: {0}")]
+    Onnx(String),
+    /// Inputs or outputs are others than expected.
+    #[error(
+        "{found}; expected the inputs `steps` [batch, 32, 26] and `stats` [batch, 62] and the \
+             output `probabilities` [batch, 6], all float32"
+    )]
+    Shapes {
+        /// What was found.
+        found: String,
+    },
+    /// What stands beside it cannot be used.
+    #[error(transparent)]
+    Labels(#[from] LabelsError),
+}
+
+/// A model that can be run. Its plans are shared by all threads that hold a copy.
+#[derive(Clone)]
+pub struct Model {
+    labels: Arc<Labels>,
+    plans: Vec<(usize, Arc<TypedSimplePlan>)>,
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model").field("sha256", &self.labels.sha256).finish_non_exhaustive()
+    }
+}
+
+impl Model {
+    /// Of the octets of an ONNX file and the text of the JSON beside it.
+    ///
+    /// # Errors
+    /// [`ModelError`]: what was found, and what was expected.
+    pub fn parse(onnx: &[u8], labels: &str) -> Result<Self, ModelError> {
+        let labels = Arc::new(Labels::parse(labels)?);
+        let failed = |error: TractError| ModelError::Onnx(format!("{error:#}"));
+        let mut octets = onnx;
+        let graph = tract_onnx::onnx().model_for_read(&mut octets).map_err(failed)?;
+        let inputs = inputs(&graph)?;
+        let plan = |&batch: &usize| Ok((batch, plan(&graph, inputs, batch)?));
+        let plans: Result<_, ModelError> = BATCHES.iter().map(plan).collect();
+        Ok(Self { labels, plans: plans? })
+    }
+
+    /// The model that Weir ships.
+    ///
+    /// # Panics
+    /// Never: a test loads it.
+    #[must_use]
+    pub fn shipped() -> Self {
+        static LOADED: OnceLock<Model> = OnceLock::new();
+        let (onnx, labels) = SHIPPED;
+        let load = || Self::parse(onnx, labels).expect("the shipped model can be run");
+        LOADED.get_or_init(load).clone()
+    }
+
+    /// What its numbers mean.
+    #[must_use]
+    pub const fn labels(&self) -> &Arc<Labels> {
+        &self.labels
+    }
+}
+
+/// Which input is `steps` and which is `stats`.
+fn inputs(graph: &InferenceModel) -> Result<[usize; 2], ModelError> {
+    let declared = |outlets: &[OutletId]| {
+        let each = outlets.iter().map(|&outlet| {
+            let fact = graph.outlet_fact(outlet).map(|fact| format!("{fact:?}"));
+            let name = graph.outlet_label(outlet).unwrap_or(&graph.node(outlet.node).name);
+            (name.to_owned(), fact.unwrap_or_default())
+        });
+        each.collect::<Vec<(String, String)>>()
+    };
+    let failed = |error: TractError| ModelError::Onnx(format!("{error:#}"));
+    let from = declared(graph.input_outlets().map_err(failed)?);
+    let to = declared(graph.output_outlets().map_err(failed)?);
+    let place = |name: &str| from.iter().position(|(known, _)| known == name);
+    match (place("steps"), place("stats"), from.len(), to.len()) {
+        (Some(steps), Some(stats), 2, 1) => Ok([steps, stats]),
+        _ => {
+            let list = |list: &[(String, String)]| {
+                let each = list.iter().map(|(name, fact)| format!("`{name}` [{fact}]"));
+                each.collect::<Vec<_>>().join(", ")
+            };
+            let found = format!("the inputs are {}, the outputs {}", list(&from), list(&to));
+            Err(ModelError::Shapes { found })
+        }
+    }
+}
+
+/// A plan for `batch` windows at once.
+fn plan(
+    graph: &InferenceModel,
+    [steps, stats]: [usize; 2],
+    batch: usize,
+) -> Result<Arc<TypedSimplePlan>, ModelError> {
+    let onnx = |error: TractError| ModelError::Onnx(format!("{error:#}"));
+    for (name, at, shape) in [("steps", steps, &[WINDOW, STEP][..]), ("stats", stats, &[STATS])] {
+        let fact = graph.input_fact(at).map_err(onnx)?;
+        if !takes(fact, shape) {
+            return Err(ModelError::Shapes { found: format!("the input `{name}` is [{fact:?}]") });
+        }
+    }
+    let build = || -> TractResult<Arc<TypedSimplePlan>> {
+        let graph = graph.clone();
+        let graph = graph.with_input_fact(steps, f32::fact([batch, WINDOW, STEP]).into())?;
+        let graph = graph.with_input_fact(stats, f32::fact([batch, STATS]).into())?;
+        graph.into_optimized()?.into_runnable()
+    };
+    let plan = build().map_err(onnx)?;
+    let fact = plan.model().output_fact(0).map_err(onnx)?;
+    let shape = fact.shape.as_concrete();
+    if fact.datum_type != f32::datum_type() || shape != Some(&[batch, Class::COUNT]) {
+        return Err(ModelError::Shapes { found: format!("the output is [{fact:?}]") });
+    }
+    Ok(plan)
+}
+
+/// Whether an input takes any number of windows of this shape.
+fn takes(fact: &InferenceFact, shape: &[usize]) -> bool {
+    let of_floats = fact.datum_type.concretize() == Some(f32::datum_type());
+    let dims: Vec<Option<i64>> =
+        fact.shape.dims().map(|dim| dim.concretize().and_then(|dim| dim.to_i64().ok())).collect();
+    let wanted = shape.iter().map(|&dim| i64::try_from(dim).ok());
+    of_floats && dims.len() == shape.len() + 1 && dims[0].is_none() && wanted.eq(dims[1..].to_vec())
+}
+
+impl Model {
+    fn run(&self, windows: &Windows, out: &mut Vec<Probabilities>) -> TractResult<()> {
+        let (mut at, len) = (0, windows.len());
+        while at < len {
+            let left = len - at;
+            // A few places stay empty rather than that many small runs are made.
+            let fits =
+                |(batch, _): &&(usize, Arc<TypedSimplePlan>)| *batch <= left.next_power_of_two();
+            let (batch, plan) = self.plans.iter().find(fits).unwrap_or(&self.plans[0]);
+            let filled = left.min(*batch);
+            let steps = &windows.steps[at * STEPS..(at + filled) * STEPS];
+            let stats = &windows.stats[at * STATS..(at + filled) * STATS];
+            let steps = tensor(&[*batch, WINDOW, STEP], steps)?;
+            let stats = tensor(&[*batch, STATS], stats)?;
+            let result = plan.run(tvec![steps, stats])?;
+            let result = result[0].to_plain_array_view::<f32>()?;
+            let rows = result.rows().into_iter().take(filled);
+            out.extend(rows.map(|row| std::array::from_fn(|class| row[class])));
+            at += filled;
+        }
+        Ok(())
+    }
+}
+
+/// A tensor that begins with `values`; what is left is 0.
+fn tensor(shape: &[usize], values: &[f32]) -> TractResult<TValue> {
+    let mut tensor = Tensor::zero::<f32>(shape)?;
+    let mut view = tensor.to_plain_array_view_mut::<f32>()?;
+    let all = view.as_slice_mut().expect("a new tensor is contiguous");
+    all[..values.len()].copy_from_slice(values);
+    Ok(tensor.into_tvalue())
+}
+
+impl Scorer for Model {
+    fn score(&mut self, windows: &Windows, out: &mut Vec<Probabilities>) -> bool {
+        self.run(windows, out).is_ok()
+    }
+}

@@ -1,0 +1,271 @@
+//! One shard's sequences: slices in, verdicts and alerts out.
+
+use std::collections::VecDeque;
+
+use super::event::Event;
+use super::evidence;
+use super::features::Columns;
+use super::joins::Joins;
+use super::labels::{Class, Probabilities};
+use super::pairs::{Pair, Pairs, flag};
+use super::record::{Record, is_unicast};
+use super::verdict::{Attack, Prevailing, Sequence, Verdict, apply};
+use super::{Scorer, Settings, Windows};
+use crate::detect::Alert;
+use crate::flow::Slice;
+use crate::metrics::ledger;
+use crate::time::{Micros, SECOND};
+
+/// Windows are scored at whole seconds of input time,
+const TICK_US: i64 = SECOND;
+/// a pair at most every so many of them.
+const REST_TICKS: i64 = 60;
+
+/// A pair's turn: at which tick, and which pair.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    tick: i64,
+    place: u32,
+    serial: u32,
+}
+
+/// The pairs of one shard, their windows, and whose turn it is.
+#[derive(Debug)]
+pub struct Shard {
+    pairs: Pairs,
+    joins: Joins,
+    /// By how much its whole seconds are early, in microseconds.
+    phase_us: i64,
+    /// The last whole second of input time that was passed; none before the first slice.
+    tick: Option<i64>,
+    /// Pairs whose turn is at the next tick.
+    ready: VecDeque<Turn>,
+    /// Pairs that were scored within the last minute, in the order of their next turn.
+    resting: VecDeque<Turn>,
+    counts: ledger::Sequences,
+    windows: Windows,
+    turns: Vec<(u32, Columns)>,
+    probabilities: Vec<Probabilities>,
+}
+
+impl Shard {
+    /// For `pairs` pairs and `joins` connections that may go on, at most. `silence_us`: the longest
+    /// from one cut of a flow to the next. `phase_us`: by how much its whole seconds are early.
+    #[must_use]
+    pub fn new(pairs: usize, joins: usize, silence_us: i64, phase_us: i64) -> Self {
+        Self {
+            pairs: Pairs::new(pairs),
+            joins: Joins::new(joins, silence_us),
+            tick: None,
+            ready: VecDeque::new(),
+            resting: VecDeque::new(),
+            counts: ledger::Sequences::default(),
+            phase_us,
+            windows: Windows::default(),
+            turns: Vec::new(),
+            probabilities: Vec::new(),
+        }
+    }
+
+    /// What it did so far, and what it holds.
+    #[must_use]
+    pub fn ledger(&self) -> ledger::Sequences {
+        ledger::Sequences {
+            pairs: self.pairs.len() as u64,
+            connections: self.joins.len() as u64,
+            pairs_evicted: self.pairs.evicted,
+            connections_evicted: self.joins.evicted,
+            waiting: self.ready.len() as u64,
+            ..self.counts.clone()
+        }
+    }
+
+    fn tick_of(&self, now: Micros) -> i64 {
+        now.plus(self.phase_us).0.div_euclid(TICK_US)
+    }
+
+    /// Whether [`Shard::advance`] to `now` would score anything.
+    #[must_use]
+    pub fn is_due(&self, now: Micros) -> bool {
+        let to = self.tick_of(now);
+        let passed = self.tick.is_some_and(|tick| tick < to);
+        passed && (!self.ready.is_empty() || self.resting.front().is_some_and(|t| t.tick <= to))
+    }
+
+    /// Takes a slice that was cut at `now`, by the input clock, to which the shard has advanced.
+    /// `hash` is that of its pair. Returns what the model last said of the pair.
+    pub fn slice(
+        &mut self,
+        slice: &Slice,
+        hash: u64,
+        now: Micros,
+        settings: &Settings,
+    ) -> Option<Verdict> {
+        let flow = &slice.flow;
+        self.counts.slices += 1;
+        if !is_unicast(flow.src) || !is_unicast(flow.dst) {
+            self.counts.passed_over.one("not_unicast");
+            return None;
+        }
+        if settings.allow.allows(flow) {
+            self.counts.passed_over.one("allowed");
+            return None;
+        }
+        // Nothing was due in between, whoever told the time.
+        let tick = self.tick.map_or(self.tick_of(now), |tick| tick.max(self.tick_of(now)));
+        self.tick = Some(tick);
+        let place = self.pairs.of(hash, flow.site, flow.src, flow.dst);
+        if slice.records == 0 {
+            self.counts.passed_over.one("empty");
+            return verdict(self.pairs.get(place), settings);
+        }
+        let record = Record::of(flow);
+        let pair = self.pairs.get_mut(place);
+        pair.seen = now;
+        match self.joins.take(pair.serial, &record, !slice.last, now) {
+            Some((old, new)) => {
+                self.counts.joined += 1;
+                pair.replace(&old, new);
+            }
+            None => {
+                self.counts.events += 1;
+                let kept = pair.add(Event::of(&record), record.first);
+                self.counts.late += u64::from(!kept);
+            }
+        }
+        if pair.has(flag::RESTING) {
+            pair.set(flag::CHANGED, true);
+        } else if !pair.has(flag::READY) && pair.is_worth_scoring() {
+            pair.set(flag::READY, true);
+            self.ready.push_back(Turn { tick: tick + 1, place, serial: pair.serial });
+        }
+        verdict(pair, settings)
+    }
+
+    /// Passes every whole second up to `now`, and scores at each whose turn it is, `allowance`
+    /// windows at most in all: those beyond have their turn later. Appends alerts to `alerts`.
+    pub fn advance(
+        &mut self,
+        now: Micros,
+        settings: &Settings,
+        scorer: &mut impl Scorer,
+        allowance: &mut usize,
+        alerts: &mut Vec<Alert>,
+    ) {
+        let (Some(tick), to) = (self.tick, self.tick_of(now)) else { return };
+        let mut tick = tick;
+        while tick < to {
+            let rested = self.resting.front().map_or(to, |turn| turn.tick.min(to));
+            tick = if self.ready.is_empty() { rested.max(tick + 1) } else { tick + 1 };
+            self.wake(tick);
+            self.score(tick, settings, scorer, allowance, alerts);
+            if *allowance == 0 {
+                // Nobody's turn comes before the budget allows it: the rest is one step.
+                tick = to;
+                self.wake(to);
+            }
+        }
+        self.tick = Some(tick.max(self.tick.unwrap_or(tick)));
+    }
+
+    /// The end of the input: scores all that changed.
+    pub fn finish(
+        &mut self,
+        settings: &Settings,
+        scorer: &mut impl Scorer,
+        alerts: &mut Vec<Alert>,
+    ) {
+        let Some(tick) = self.tick else { return };
+        self.wake(i64::MAX);
+        self.score(tick + 1, settings, scorer, &mut usize::MAX.clone(), alerts);
+    }
+
+    /// Those that have rested until `tick` are ready, if anything came meanwhile.
+    fn wake(&mut self, tick: i64) {
+        while let Some(turn) = self.resting.pop_front_if(|turn| turn.tick <= tick) {
+            let pair = self.pairs.get_mut(turn.place);
+            if pair.serial != turn.serial {
+                continue;
+            }
+            let changed = pair.has(flag::CHANGED);
+            pair.set(flag::RESTING | flag::CHANGED, false);
+            if changed && pair.is_worth_scoring() {
+                pair.set(flag::READY, true);
+                self.ready.push_back(turn);
+            }
+        }
+    }
+
+    /// Scores those that are ready, at `tick`.
+    fn score(
+        &mut self,
+        tick: i64,
+        settings: &Settings,
+        scorer: &mut impl Scorer,
+        allowance: &mut usize,
+        alerts: &mut Vec<Alert>,
+    ) {
+        while *allowance > 0
+            && let Some(turn) = self.ready.pop_front()
+        {
+            let pair = self.pairs.get_mut(turn.place);
+            if pair.serial != turn.serial {
+                continue;
+            }
+            *allowance -= 1;
+            pair.set(flag::READY, false);
+            pair.set(flag::RESTING, true);
+            self.resting.push_back(Turn { tick: tick + REST_TICKS, ..turn });
+            let columns = Columns::of(pair.window());
+            self.windows.push(&columns, &columns.stats());
+            self.turns.push((turn.place, columns));
+        }
+        self.counts.put_off += self.ready.len() as u64;
+        if self.turns.is_empty() {
+            return;
+        }
+        if !scorer.score(&self.windows, &mut self.probabilities) {
+            self.counts.failed += (self.turns.len() - self.probabilities.len()) as u64;
+        }
+        let time = Micros(tick.saturating_mul(TICK_US)).plus(-self.phase_us);
+        for ((place, columns), p) in self.turns.drain(..).zip(self.probabilities.drain(..)) {
+            let pair = self.pairs.get_mut(place);
+            pair.prevailing = Prevailing::of(&columns).pack();
+            let alerts_on = apply(pair, &p, settings.threshold);
+            self.counts.scored.one(pair.class.as_str());
+            if !alerts_on {
+                continue;
+            }
+            self.counts.alerts.one(pair.class.as_str());
+            let pair = self.pairs.get(place);
+            if let Some(verdict) = verdict(pair, settings) {
+                alerts.push(evidence::alert(pair, &columns, &p, verdict, time, settings, scorer));
+            }
+        }
+        self.windows.clear();
+    }
+}
+
+/// What the model last said of a pair; none before the first time.
+fn verdict(pair: &Pair, settings: &Settings) -> Option<Verdict> {
+    if !pair.has(flag::SCORED) {
+        return None;
+    }
+    let Prevailing { service, icmp } = Prevailing::unpack(pair.prevailing);
+    let attack = match pair.class {
+        Class::Benign => None,
+        class => settings.labels.attack(class, service, icmp),
+    };
+    Some(Verdict {
+        class: pair.class,
+        score: pair.score.into(),
+        attack: attack.map(|(tactic, technique)| Attack {
+            tactic: tactic.clone(),
+            technique: technique.clone(),
+        }),
+        sequence: Sequence {
+            start_ms: pair.chunk_start_ms,
+            ordinal: pair.count.saturating_sub(1) / super::features::WINDOW as u32,
+        },
+    })
+}

@@ -1,0 +1,269 @@
+//! Flow records in Parquet files of labelled captures: the columns of `data/flows`, which evaluation
+//! of the sequence model reads (`weir score`).
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
+};
+use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
+use arrow_schema::{ArrowError, DataType};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::errors::ParquetError;
+
+use crate::detect::sequence::Record;
+use crate::detect::sequence::table::Row;
+use crate::flow::key::TCP;
+use crate::net::Addr;
+use crate::time::Micros;
+
+/// Rows that are decoded at once.
+const BATCH_ROWS: usize = 8_192;
+
+/// Why a file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FlowsError {
+    /// It cannot be opened.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It is damaged.
+    #[error("{0}")]
+    Parquet(#[from] ParquetError),
+    /// A row group is damaged.
+    #[error("{0}")]
+    Arrow(#[from] ArrowError),
+    /// A column is missing or of another type.
+    #[error("column `{column}` is {found}, expected {expected}")]
+    Column {
+        /// Which.
+        column: &'static str,
+        /// Its type, or that there is none.
+        found: String,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// A cell has no meaning.
+    #[error("row {row}: `{column}` is `{value}`, expected {expected}")]
+    Value {
+        /// From 1.
+        row: u64,
+        /// Which column.
+        column: &'static str,
+        /// What stands there.
+        value: String,
+        /// What must stand there.
+        expected: &'static str,
+    },
+}
+
+/// Whether the file at `path` has these columns, and not Weir's own.
+#[must_use]
+pub fn is_labelled(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file);
+    builder.is_ok_and(|b| b.schema().column_with_name("ts_start").is_some())
+}
+
+/// Reads the rows of one file.
+pub struct Flows {
+    batches: ParquetRecordBatchReader,
+    scenarios: HashMap<String, Arc<str>>,
+    row: u64,
+}
+
+impl Flows {
+    /// Opens `path`.
+    ///
+    /// # Errors
+    /// If it cannot be read or is no Parquet.
+    pub fn open(path: &Path) -> Result<Self, FlowsError> {
+        // Types as Parquet has them: no dictionaries.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let file = File::open(path)?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)?;
+        let batches = builder.with_batch_size(BATCH_ROWS).build()?;
+        Ok(Self { batches, scenarios: HashMap::new(), row: 0 })
+    }
+
+    /// Hands the next rows to `take`. Returns whether there were any.
+    ///
+    /// # Errors
+    /// If the file is damaged there, or is not of these columns.
+    pub fn next_rows(&mut self, mut take: impl FnMut(Row)) -> Result<bool, FlowsError> {
+        let Some(batch) = self.batches.next() else { return Ok(false) };
+        let columns = Columns::of(&batch?)?;
+        for at in 0..columns.len {
+            self.row += 1;
+            let scenario = columns.scenario.as_ref().map(|names| names.value(at));
+            let scenario = scenario.map(|name| self.scenario(name));
+            take(columns.row(at, self.row, scenario)?);
+        }
+        Ok(true)
+    }
+
+    fn scenario(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.scenarios.get(name) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = name.into();
+        self.scenarios.insert(name.to_owned(), Arc::clone(&new));
+        new
+    }
+}
+
+/// The columns of one batch, as whole numbers and texts.
+struct Columns {
+    len: usize,
+    ts_start: Vec<i64>,
+    duration_us: Vec<i64>,
+    src_ip: StringArray,
+    dst_ip: StringArray,
+    src_port: Vec<i64>,
+    dst_port: Vec<i64>,
+    proto: Vec<i64>,
+    /// Octets and packets, forward and backward.
+    counters: [Vec<i64>; 4],
+    tcp_flags: Vec<i64>,
+    cont: Option<Vec<i64>>,
+    scenario: Option<StringArray>,
+}
+
+impl Columns {
+    fn of(batch: &RecordBatch) -> Result<Self, FlowsError> {
+        let whole = |column| integers(required(batch, column, "a whole number")?, column);
+        let text = |column| texts(required(batch, column, "text")?, column);
+        let counter = |column| batch.column_by_name(column).map(|array| integers(array, column));
+        let none = || vec![0; batch.num_rows()];
+        let counter = |column| counter(column).unwrap_or_else(|| Ok(none()));
+        Ok(Self {
+            len: batch.num_rows(),
+            ts_start: whole("ts_start")?,
+            duration_us: micros(required(batch, "duration_ms", "a number")?)?,
+            src_ip: text("src_ip")?,
+            dst_ip: text("dst_ip")?,
+            src_port: whole("src_port")?,
+            dst_port: whole("dst_port")?,
+            proto: whole("proto")?,
+            counters: [
+                whole("fwd_bytes")?,
+                counter("bwd_bytes")?,
+                counter("fwd_pkts")?,
+                counter("bwd_pkts")?,
+            ],
+            tcp_flags: counter("tcp_flags")?,
+            cont: batch.column_by_name("cont").map(|array| integers(array, "cont")).transpose()?,
+            scenario: batch.column_by_name("scenario").map(|a| texts(a, "scenario")).transpose()?,
+        })
+    }
+
+    fn row(&self, at: usize, row: u64, scenario: Option<Arc<str>>) -> Result<Row, FlowsError> {
+        let wrong =
+            |column, value: String, expected| FlowsError::Value { row, column, value, expected };
+        let address = |column, texts: &StringArray| {
+            let text = texts.value(at);
+            let expected = "an IPv4 or IPv6 address";
+            text.parse::<Addr>().map_err(|_| wrong(column, text.to_owned(), expected))
+        };
+        let port = |column, values: &[i64]| {
+            let value = values[at];
+            u16::try_from(value).map_err(|_| wrong(column, value.to_string(), "0 to 65535"))
+        };
+        let octet = |column, values: &[i64]| {
+            let value = values[at];
+            u8::try_from(value).map_err(|_| wrong(column, value.to_string(), "0 to 255"))
+        };
+        let [fwd_octets, bwd_octets, fwd_packets, bwd_packets] =
+            [0, 1, 2, 3].map(|which: usize| self.counters[which][at].max(0).unsigned_abs());
+        let (protocol, flags) =
+            (octet("proto", &self.proto)?, octet("tcp_flags", &self.tcp_flags)?);
+        let first = Micros(self.ts_start[at]);
+        Ok(Row {
+            scenario,
+            src: address("src_ip", &self.src_ip)?,
+            dst: address("dst_ip", &self.dst_ip)?,
+            record: Record {
+                first,
+                last: first.plus(self.duration_us[at].max(0)),
+                fwd_octets,
+                bwd_octets,
+                fwd_packets,
+                bwd_packets,
+                initiator_port: port("src_port", &self.src_port)?,
+                responder_port: port("dst_port", &self.dst_port)?,
+                protocol,
+                flags,
+                flags_known: flags != 0 || protocol != TCP,
+                initiator_low: false,
+            },
+            continues: self.cont.as_ref().is_some_and(|cont| cont[at] != 0),
+        })
+    }
+}
+
+fn required<'a>(
+    batch: &'a RecordBatch,
+    column: &'static str,
+    expected: &'static str,
+) -> Result<&'a ArrayRef, FlowsError> {
+    let absent = || FlowsError::Column { column, found: "not there".to_owned(), expected };
+    batch.column_by_name(column).ok_or_else(absent)
+}
+
+fn other(array: &ArrayRef, column: &'static str, expected: &'static str) -> FlowsError {
+    FlowsError::Column { column, found: array.data_type().to_string(), expected }
+}
+
+fn texts(array: &ArrayRef, column: &'static str) -> Result<StringArray, FlowsError> {
+    let text = array.as_string_opt::<i32>().cloned();
+    text.ok_or_else(|| other(array, column, "text"))
+}
+
+/// Whole numbers of any width, and truth values; null is 0.
+fn integers(array: &ArrayRef, column: &'static str) -> Result<Vec<i64>, FlowsError> {
+    macro_rules! widened {
+        ($kind:ty) => {
+            array
+                .as_primitive::<$kind>()
+                .iter()
+                .map(|value| value.map_or(0, |value| i64::try_from(value).unwrap_or(i64::MAX)))
+                .collect()
+        };
+    }
+    Ok(match array.data_type() {
+        DataType::Int8 => widened!(Int8Type),
+        DataType::Int16 => widened!(Int16Type),
+        DataType::Int32 => widened!(Int32Type),
+        DataType::Int64 => widened!(Int64Type),
+        DataType::UInt8 => widened!(UInt8Type),
+        DataType::UInt16 => widened!(UInt16Type),
+        DataType::UInt32 => widened!(UInt32Type),
+        DataType::UInt64 => widened!(UInt64Type),
+        DataType::Boolean => {
+            array.as_boolean().iter().map(|value| i64::from(value.unwrap_or(false))).collect()
+        }
+        _ => return Err(other(array, column, "a whole number")),
+    })
+}
+
+/// Milliseconds as whole microseconds, rounded to even.
+fn micros(array: &ArrayRef) -> Result<Vec<i64>, FlowsError> {
+    let us = |ms: Option<f64>| (ms.unwrap_or(0.0) * 1_000.0).round_ties_even() as i64;
+    Ok(match array.data_type() {
+        DataType::Float32 => {
+            array.as_primitive::<Float32Type>().iter().map(|v| us(v.map(f64::from))).collect()
+        }
+        DataType::Float64 => array.as_primitive::<Float64Type>().iter().map(us).collect(),
+        _ => {
+            let ms = integers(array, "duration_ms")?;
+            ms.into_iter().map(|ms| ms.saturating_mul(1_000)).collect()
+        }
+    })
+}

@@ -1,0 +1,333 @@
+//! The sequence model in the workers: the model in force, each worker's shards, and what scoring may
+//! cost.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+
+use crate::config::Config;
+use crate::detect::Alert;
+#[cfg(feature = "model")]
+use crate::detect::sequence::Model;
+#[cfg(feature = "model")]
+use crate::detect::sequence::ModelError;
+use crate::detect::sequence::{Allow, Settings, Shard, Verdict};
+#[cfg(not(feature = "model"))]
+use crate::detect::sequence::{Probabilities, Scorer, Windows};
+use crate::flow::Slice;
+use crate::flow::params::Params;
+use crate::metrics::ledger;
+use crate::net::{SHARDS, pair_hash, shard_of};
+use crate::time::{Micros, SECOND};
+
+/// There is none without the feature.
+#[cfg(not(feature = "model"))]
+#[derive(Clone, Debug)]
+pub enum Model {}
+
+#[cfg(not(feature = "model"))]
+impl Scorer for Model {
+    fn score(&mut self, _: &Windows, _: &mut Vec<Probabilities>) -> bool {
+        match *self {}
+    }
+}
+
+/// What a window is reckoned to cost before any was scored, in seconds.
+const COST_S: f64 = 150e-6;
+
+/// Why a model cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadModelError {
+    /// A file cannot be read.
+    #[error("model.file: {}: {error}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// It is not what is expected.
+    #[cfg(feature = "model")]
+    #[error("model.file: {}: {error}", path.display())]
+    Model {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: ModelError,
+    },
+}
+
+/// The model in force, and what the configuration wants of it.
+#[derive(Clone, Debug)]
+pub struct Book {
+    model: Model,
+    settings: Settings,
+    /// Share of a core that a worker may spend on scoring live input.
+    cpu_share: f64,
+}
+
+impl Book {
+    /// The settings.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The model.
+    #[must_use]
+    pub const fn model(&self) -> &Model {
+        &self.model
+    }
+}
+
+/// The model in force; none where it is not enabled. Readers never wait.
+#[derive(Debug, Default)]
+pub struct Models {
+    /// What all workers may hold; a restart only changes it.
+    pub limits: SequenceLimits,
+    book: ArcSwapOption<Book>,
+}
+
+impl Models {
+    /// None yet, and what `config` lets workers hold.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self { limits: SequenceLimits::of(config), book: ArcSwapOption::empty() }
+    }
+
+    /// As `config` wants it.
+    ///
+    /// # Errors
+    /// [`LoadModelError`]: what is wrong with the file that the configuration names.
+    pub fn load(config: &Config) -> Result<Self, LoadModelError> {
+        let models = Self::new(config);
+        models.put(book(config)?);
+        Ok(models)
+    }
+
+    /// The snapshot in force.
+    #[must_use]
+    pub fn book(&self) -> Option<Arc<Book>> {
+        self.book.load_full()
+    }
+
+    /// Puts another in force.
+    pub fn put(&self, book: Option<Book>) {
+        self.book.store(book.map(Arc::new));
+    }
+}
+
+/// Loads the model that `config` wants.
+///
+/// # Errors
+/// [`LoadModelError`].
+#[cfg(feature = "model")]
+pub fn book(config: &Config) -> Result<Option<Book>, LoadModelError> {
+    let wanted = &config.model;
+    if !wanted.enabled {
+        return Ok(None);
+    }
+    let model = match &wanted.file {
+        None => Model::shipped(),
+        Some(path) => read(path)?,
+    };
+    let (labels, allow) = (Arc::clone(model.labels()), Allow::new(wanted.allow.clone()));
+    let (budget, home) = (wanted.alerts_per_1000_hosts_day, config.networks.home.clone());
+    let settings = Settings::new(labels, budget, allow, home);
+    Ok(Some(Book { model, settings, cpu_share: wanted.cpu_share }))
+}
+
+/// Loads nothing: this build has no feature `model`.
+///
+/// # Errors
+/// None.
+#[cfg(not(feature = "model"))]
+#[expect(clippy::unnecessary_wraps, reason = "the same form as with the feature")]
+pub fn book(config: &Config) -> Result<Option<Book>, LoadModelError> {
+    let _ = (config, Allow::new, fs::read::<&Path>);
+    Ok(None)
+}
+
+/// Reads the ONNX file at `path` and the JSON of the same name beside it.
+#[cfg(feature = "model")]
+fn read(path: &Path) -> Result<Model, LoadModelError> {
+    let named = |path: &Path, error| LoadModelError::Read { path: path.to_owned(), error };
+    let beside = path.with_extension("json");
+    let onnx = fs::read(path).map_err(|error| named(path, error))?;
+    let labels = fs::read_to_string(&beside).map_err(|error| named(&beside, error))?;
+    let model = Model::parse(&onnx, &labels);
+    model.map_err(|error| LoadModelError::Model { path: path.to_owned(), error })
+}
+
+/// The shards of one worker.
+#[derive(Debug)]
+pub struct Sequences {
+    book: Arc<Book>,
+    scorer: Model,
+    shards: Vec<Shard>,
+    workers: usize,
+    budget: Budget,
+    /// Those raised since they were last taken.
+    pub alerts: Vec<Alert>,
+}
+
+impl Sequences {
+    /// Of worker `index` of `workers`. `live` says that scoring has a budget.
+    #[must_use]
+    pub fn new(
+        book: Arc<Book>,
+        config: &SequenceLimits,
+        (index, workers): (usize, usize),
+        live: bool,
+    ) -> Self {
+        let each = |all: usize| (all / SHARDS).max(1);
+        let shard = |shard: usize| {
+            // Not all shards score at the same moment.
+            let phase_us = SECOND * shard as i64 / SHARDS as i64;
+            Shard::new(each(config.pairs_max), each(config.joins_max), config.silence_us, phase_us)
+        };
+        let shards = (index..SHARDS).step_by(workers).map(shard).collect();
+        let (scorer, budget) = (book.model.clone(), Budget::new(book.cpu_share, live));
+        Self { book, scorer, shards, workers, budget, alerts: Vec::new() }
+    }
+
+    /// Takes another model over; windows stay.
+    pub fn adopt(&mut self, book: &Arc<Book>) {
+        if !Arc::ptr_eq(&self.book, book) {
+            self.scorer = book.model.clone();
+            self.budget.share = book.cpu_share;
+            self.book = Arc::clone(book);
+        }
+    }
+
+    /// Takes a slice that was cut at `now`. Returns what the model last said of its pair.
+    pub fn slice(&mut self, slice: &Slice, now: Micros) -> Option<Verdict> {
+        let flow = &slice.flow;
+        let hash = pair_hash(flow.site, flow.src, flow.dst);
+        let at = shard_of(hash) / self.workers;
+        self.advance_one(at, now);
+        self.shards[at].slice(slice, hash, now, &self.book.settings)
+    }
+
+    /// Passes `now` on all shards.
+    pub fn advance(&mut self, now: Micros) {
+        (0..self.shards.len()).for_each(|at| self.advance_one(at, now));
+    }
+
+    fn advance_one(&mut self, at: usize, now: Micros) {
+        let shard = &mut self.shards[at];
+        if !shard.is_due(now) {
+            return;
+        }
+        let (began, allowed) = (Instant::now(), self.budget.windows());
+        let mut left = allowed;
+        let settings = &self.book.settings;
+        shard.advance(now, settings, &mut self.scorer, &mut left, &mut self.alerts);
+        self.budget.spent(allowed - left, began.elapsed());
+    }
+
+    /// The end of the input: scores all that changed.
+    pub fn finish(&mut self) {
+        for shard in &mut self.shards {
+            shard.finish(&self.book.settings, &mut self.scorer, &mut self.alerts);
+        }
+    }
+
+    /// Tells what the shards did and hold, in `ledger`.
+    pub fn tell(&self, ledger: &mut ledger::Sequences) {
+        let mut sum = ledger::Sequences::default();
+        for shard in &self.shards {
+            sum.merge(&shard.ledger());
+        }
+        *ledger = sum;
+    }
+}
+
+/// What the shards of all workers may hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SequenceLimits {
+    /// Pairs.
+    pub pairs_max: usize,
+    /// Connections that may go on.
+    pub joins_max: usize,
+    /// The longest from one cut of a flow to the next, in microseconds.
+    pub silence_us: i64,
+}
+
+impl SequenceLimits {
+    /// As `config` wants it.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self {
+            pairs_max: config.model.pairs_max,
+            joins_max: config.model.connections_max,
+            silence_us: Params::from_config(config).silence_us(),
+        }
+    }
+}
+
+impl Default for SequenceLimits {
+    fn default() -> Self {
+        Self::of(&Config::default())
+    }
+}
+
+/// What scoring may cost on live input: a share of the time that passes, of which a second's worth
+/// may be saved up.
+#[derive(Debug)]
+struct Budget {
+    live: bool,
+    share: f64,
+    left_s: f64,
+    since: Instant,
+    /// What a window cost of late, in seconds.
+    cost_s: f64,
+}
+
+impl Budget {
+    fn new(share: f64, live: bool) -> Self {
+        Self { live, share, left_s: share, since: Instant::now(), cost_s: COST_S }
+    }
+
+    /// How many windows may be scored now.
+    fn windows(&mut self) -> usize {
+        if !self.live {
+            return usize::MAX;
+        }
+        let now = Instant::now();
+        let passed = now.duration_since(self.since).as_secs_f64();
+        self.since = now;
+        self.left_s = (self.left_s + passed * self.share).min(self.share);
+        (self.left_s / self.cost_s).max(0.0) as usize
+    }
+
+    fn spent(&mut self, windows: usize, took: Duration) {
+        let took = took.as_secs_f64();
+        self.left_s -= took;
+        if windows > 0 {
+            self.cost_s += (took / windows as f64 - self.cost_s) / 8.0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spent_budget_scores_nothing_until_time_has_passed() {
+        let mut budget = Budget::new(0.1, true);
+        assert!(budget.windows() > 600);
+        budget.spent(100, Duration::from_millis(200));
+        assert_eq!(budget.windows(), 0);
+        assert!(budget.left_s < -0.09 && budget.cost_s > COST_S);
+        budget.since -= Duration::from_secs(60);
+        let windows = budget.windows();
+        assert!(windows > 0 && budget.left_s <= 0.1, "a second's worth, and no more");
+        assert_eq!(Budget::new(0.1, false).windows(), usize::MAX, "a replay has none");
+    }
+}
