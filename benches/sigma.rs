@@ -7,6 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt::Write as _;
 use std::fs;
 use std::hint::black_box;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,8 +15,10 @@ use std::time::Instant;
 
 use rsigma_eval::{Engine, JsonEvent};
 use serde_json::{Value, json};
-use weir::detect::sigma::{Event, Interner, Options, Phase, RuleSet, Source, Traffic};
+use weir::config;
+use weir::detect::sigma::{Event, Feed, Interner, Options, Phase, RuleSet, Source, Traffic};
 use weir::flow::Biflow;
+use weir::pipeline;
 
 /// The system's allocator, counting what is in use.
 struct Counting;
@@ -151,17 +154,82 @@ fn one_by_one(set: &RuleSet, flows: &[Biflow], phase: Phase) {
     }
 }
 
+/// What `f` makes, the seconds that it takes by the wall and of this thread's CPU time, and the
+/// octets that stay in use.
+fn taken<T>(f: impl FnOnce() -> T) -> (T, (f64, f64), usize) {
+    let before = IN_USE.load(Ordering::Relaxed);
+    let (wall, cpu) = (Instant::now(), thread_ns());
+    let made = f();
+    let seconds = (wall.elapsed().as_secs_f64(), (thread_ns() - cpu) as f64 / 1e9);
+    (made, seconds, IN_USE.load(Ordering::Relaxed).saturating_sub(before))
+}
+
+/// Writes a list of so many different addresses, in an order that no reader foresees.
+fn write_list(path: &Path, addresses: u32) {
+    let mut text = String::with_capacity(16 * addresses as usize);
+    for number in 0..addresses {
+        // An odd factor permutes 32 bits.
+        let address = Ipv4Addr::from_bits(number.wrapping_mul(0x9e37_79b1) ^ 0x5bd1_e995);
+        writeln!(text, "{address}").expect("writing to a string");
+    }
+    fs::write(path, text).expect("the list");
+}
+
+/// Measures a feed of so many addresses beside the rules of `rules`, and those rules without it;
+/// prints a line for each.
+fn measure_feed(folder: &Path, rules: &str, addresses: u32, events: &Events) -> Value {
+    let sources = sources(&folder.join(rules));
+    let path = folder.join("feed.txt");
+    write_list(&path, addresses);
+    let spec = config::Feed { path, ..config::Feed::default() };
+    let (feeds, (read_s, read_cpu_s), feed_octets) =
+        taken(|| pipeline::feeds::read(&[spec]).expect("a feed"));
+    let flows = &events.flows;
+    let sample = events.sample();
+    let compile = |feeds: &[Arc<Feed>]| {
+        let traffic = Some(Arc::clone(&sample));
+        let options = Options { traffic, feeds: feeds.to_vec(), ..Options::default() };
+        let made = taken(|| RuleSet::compile(&sources, &options, &mut Interner::default()));
+        assert_eq!(made.0.rules().len(), sources.len() + feeds.len(), "{}", made.0.report());
+        made
+    };
+    let (without, _, octets_without) = compile(&[]);
+    let (with, (compile_s, compile_cpu_s), octets_with) = compile(&feeds);
+    let cost = |name: &str, set: &RuleSet| {
+        let batch = |flows: &[Biflow]| {
+            black_box(in_batches(set, flows, Phase::End));
+        };
+        let ns = per_fresh_flow(flows, batch);
+        let streamed_ns = per_flow(flows.len(), || batch(flows));
+        eprintln!("{name:>20} {ns:>9.1} {streamed_ns:>9.1}");
+        (ns, streamed_ns)
+    };
+    let table = octets_with.saturating_sub(octets_without);
+    eprintln!(
+        "feed of {addresses} addresses: read in {read_s:.2} s ({read_cpu_s:.2} CPU), \
+         {:.1} MiB; compiled with the rules in {compile_s:.2} s ({compile_cpu_s:.2} CPU), \
+         {:.1} MiB more than without it",
+        feed_octets as f64 / f64::from(1 << 20),
+        table as f64 / f64::from(1 << 20),
+    );
+    let (without_ns, without_streamed_ns) = cost("rules", &without);
+    let (with_ns, with_streamed_ns) = cost("rules and feed", &with);
+    json!({
+        "addresses": addresses, "rules": sources.len(), "flows": flows.len(),
+        "read_s": read_s, "read_cpu_s": read_cpu_s, "compile_s": compile_s,
+        "compile_cpu_s": compile_cpu_s, "feed_octets": feed_octets, "table_octets": table,
+        "without_ns": without_ns, "with_ns": with_ns,
+        "without_streamed_ns": without_streamed_ns, "with_streamed_ns": with_streamed_ns,
+    })
+}
+
 /// Measures one set of rules and returns its figures; prints a line of the table.
 fn measure(name: &str, folder: &Path, events: &Events, rsigma_events: usize) -> Value {
     let sources = sources(folder);
     let flows = &events.flows;
     let compile = |traffic| {
         let options = Options { traffic, ..Options::default() };
-        let before = IN_USE.load(Ordering::Relaxed);
-        let (wall, cpu) = (Instant::now(), thread_ns());
-        let set = RuleSet::compile(&sources, &options, &mut Interner::default());
-        let seconds = (wall.elapsed().as_secs_f64(), (thread_ns() - cpu) as f64 / 1e9);
-        (set, seconds, IN_USE.load(Ordering::Relaxed).saturating_sub(before))
+        taken(|| RuleSet::compile(&sources, &options, &mut Interner::default()))
     };
     let (cold, (compile_s, compile_cpu_s), octets) = compile(None);
     let loaded = cold.rules().len();
@@ -248,8 +316,11 @@ fn main() {
             figures.insert(name.to_owned(), measure(name, &path, events, rsigma_events));
         }
     }
+    let mut whole = json!({ "rules": figures, "rounds": ROUNDS, "flows_a_call": BATCH });
+    if only.is_empty() || only.iter().any(|one| one == "feed") {
+        whole["feed"] = measure_feed(folder, "rules-10000", 1_000_000, &events);
+    }
     let mut text = String::new();
-    let whole = json!({ "rules": figures, "rounds": ROUNDS, "flows_a_call": BATCH });
     writeln!(text, "{whole:#}").expect("writing to a string");
     match std::env::var_os("WEIR_BENCH_OUT") {
         Some(path) => fs::write(path, text).expect("the results"),

@@ -4,13 +4,21 @@
 //! of the hash as fit above it, so that hardly any look-up touches an entry but its own; the caller
 //! compares whole keys. A bucket that is full passes entries on to the next one and counts them, so
 //! that a look-up knows where to stop and a removal leaves nothing behind.
+//!
+//! The index grows by linear hashing (Litwin, VLDB 1980): full, it doubles one bucket at a time, with
+//! each entry that is added. Nothing is copied as a whole, so no record waits for it.
 
+use super::slab::Slab;
 use crate::mem;
 
 /// Slots in a bucket; the last word counts.
 const SLOTS: usize = 15;
 /// Entries for each bucket, on average, beyond which the index doubles.
 const LOAD_MAX: usize = 12;
+/// Buckets of an empty index.
+const HOMES_MIN: u32 = 4;
+/// Buckets past the last home, more or less: what runs over the end of the last ones.
+const BEYOND: usize = 4;
 
 /// Slots, and last the number of entries that found this bucket full and went on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,26 +28,37 @@ struct Bucket([u32; SLOTS + 1]);
 /// The index: 5.3 to 10.7 octets for each entry.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
-    buckets: Vec<Bucket>,
+    /// The homes, then what runs over their end: there is no way round to the first.
+    buckets: Slab<Bucket>,
+    /// Buckets that hashes lead to. While it is no power of two, the index is growing to the next.
+    homes: u32,
     len: usize,
     /// Bits of a slot that hold the entry's number + 1.
     number_bits: u32,
+    /// Scratch: entries on their way to a new home, with their hashes.
+    moving: Vec<(u64, u32)>,
 }
 
 impl Index {
     /// An index of entries with numbers below `limit`.
     pub(super) fn new(limit: usize) -> Self {
         let number_bits = (usize::BITS - limit.leading_zeros()).min(31);
-        Self { buckets: vec![Bucket::default(); 4], len: 0, number_bits }
+        let buckets = Slab::new(Self::homes_for(limit) + BEYOND);
+        let mut index = Self { buckets, homes: HOMES_MIN, len: 0, number_bits, moving: Vec::new() };
+        for _ in 0..HOMES_MIN {
+            index.buckets.push(Bucket::default());
+        }
+        index
     }
 
+    /// The bucket where the entries under `hash` begin.
+    #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the low half is wanted")]
-    const fn home(&self, hash: u64) -> usize {
-        hash as u32 as usize & (self.buckets.len() - 1)
-    }
-
-    const fn next(&self, bucket: usize) -> usize {
-        (bucket + 1) & (self.buckets.len() - 1)
+    const fn home(&self, hash: u64) -> u32 {
+        let all = self.homes.next_power_of_two() - 1;
+        let home = hash as u32 & all;
+        // The upper half of a growing index is there up to `homes`.
+        if home < self.homes { home } else { home & (all >> 1) }
     }
 
     const fn tag_mask(&self) -> u32 {
@@ -50,10 +69,15 @@ impl Index {
         (hash >> 32) as u32 & self.tag_mask()
     }
 
+    /// Homes of an index that has grown to hold `entries`.
+    const fn homes_for(entries: usize) -> usize {
+        let homes = entries.div_ceil(LOAD_MAX).next_power_of_two();
+        if homes < HOMES_MIN as usize { HOMES_MIN as usize } else { homes }
+    }
+
     /// Octets of an index that has grown to hold `entries`.
     pub(super) const fn octets(entries: usize) -> usize {
-        let buckets = entries.div_ceil(LOAD_MAX).next_power_of_two();
-        if buckets < 4 { 4 * size_of::<Bucket>() } else { buckets * size_of::<Bucket>() }
+        Self::homes_for(entries) * size_of::<Bucket>()
     }
 
     /// Asks the processor to fetch what a look-up of `hash` reads first.
@@ -83,32 +107,75 @@ impl Index {
             if bucket[SLOTS] == 0 {
                 return None;
             }
-            at = self.next(at);
+            at += 1;
         }
     }
 
-    /// Whether the index has to [grow](Self::grow) before the next entry.
-    pub(super) const fn is_full(&self) -> bool {
-        self.len >= self.buckets.len() * LOAD_MAX
+    /// Makes room for one more entry; to be called before each [`Self::insert`]. A full index grows
+    /// by one bucket, and the entries that belong there move; `hash_of` tells the hash of an entry.
+    /// O(entries of a bucket).
+    #[inline]
+    pub(super) fn make_room(&mut self, hash_of: impl Fn(u32) -> u64) {
+        if self.grows() || self.len >= self.homes as usize * LOAD_MAX {
+            self.split(hash_of);
+        }
     }
 
-    /// Doubles the index. `entries` are all of its entries with their hashes. O(entries).
-    pub(super) fn grow(&mut self, entries: impl Iterator<Item = (u64, u32)>) {
-        let buckets = self.buckets.len() * 2;
-        // The old one goes first: both are never there together.
-        self.buckets = Vec::new();
-        self.buckets = Vec::with_capacity(buckets);
-        mem::huge_pages(&self.buckets);
-        self.buckets.resize(buckets, Bucket::default());
-        self.len = 0;
-        entries.for_each(|(hash, entry)| self.insert(hash, entry));
+    /// Whether the index is on its way to twice the homes that it had.
+    #[inline]
+    const fn grows(&self) -> bool {
+        !self.homes.is_power_of_two()
     }
 
-    /// Adds `entry`, which must not be there yet. The index must not be full.
+    /// The bucket whose entries the next new home takes over in part.
+    const fn to_split(&self) -> u32 {
+        self.homes - (self.homes + 1).next_power_of_two() / 2
+    }
+
+    /// Of a growing index, the entries that the next [`Self::make_room`] asks the hashes of.
+    pub(super) fn asked_next(&self) -> impl Iterator<Item = u32> {
+        let bucket = self.grows().then(|| &self.buckets[self.to_split()].0[..SLOTS]);
+        let slots = bucket.unwrap_or_default().iter().filter(|slot| **slot != 0);
+        slots.map(|slot| (slot & !self.tag_mask()) - 1)
+    }
+
+    /// Adds one home, and moves the entries that belong there.
+    fn split(&mut self, hash_of: impl Fn(u32) -> u64) {
+        let (from, to) = (self.to_split(), self.homes);
+        let mut moving = std::mem::take(&mut self.moving);
+        let mut at = from;
+        loop {
+            let bucket = &self.buckets[at].0;
+            for slot in bucket[..SLOTS].iter().filter(|slot| **slot != 0) {
+                let entry = (slot & !self.tag_mask()) - 1;
+                let hash = hash_of(entry);
+                // What bit tells the new home from the old one is their difference.
+                if self.home(hash) == from && hash & u64::from(to - from) != 0 {
+                    moving.push((hash, entry));
+                }
+            }
+            if bucket[SLOTS] == 0 {
+                break;
+            }
+            at += 1;
+        }
+        moving.iter().for_each(|&(hash, entry)| self.remove(hash, entry));
+        if to == self.buckets.len() {
+            self.buckets.push(Bucket::default());
+        }
+        self.homes += 1;
+        moving.drain(..).for_each(|(hash, entry)| self.insert(hash, entry));
+        self.moving = moving;
+    }
+
+    /// Adds `entry`, which must not be there yet.
     pub(super) fn insert(&mut self, hash: u64, entry: u32) {
         let slot = self.tag(hash) | (entry + 1);
         let mut at = self.home(hash);
         loop {
+            if at == self.buckets.len() {
+                self.buckets.push(Bucket::default());
+            }
             let bucket = &mut self.buckets[at].0;
             if let Some(free) = bucket[..SLOTS].iter_mut().find(|slot| **slot == 0) {
                 *free = slot;
@@ -116,7 +183,7 @@ impl Index {
                 return;
             }
             bucket[SLOTS] += 1;
-            at = self.next(at);
+            at += 1;
         }
     }
 
@@ -133,39 +200,45 @@ impl Index {
             }
             debug_assert_ne!(bucket[SLOTS], 0, "the entry is in the index");
             bucket[SLOTS] -= 1;
-            at = self.next(at);
+            at += 1;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
 
     use super::*;
 
+    fn add(index: &mut Index, hash: impl Fn(u32) -> u64, entry: u32) {
+        index.make_room(&hash);
+        index.insert(hash(entry), entry);
+    }
+
     proptest! {
-        /// Few distinct hashes, so that buckets run over and around the end.
+        /// From a few distinct hashes, so that buckets run over and past the end, to all distinct.
         #[test]
-        fn the_index_is_a_map(moves in prop::collection::vec((0..200_u32, any::<bool>()), 0..600)) {
-            let hash = |entry: u32| u64::from(entry % 5) * 0x1_0000_0003 + 2;
-            let mut index = Index::new(200);
+        fn the_index_is_a_map(
+            distinct in prop_oneof![Just(5_u32), Just(40), Just(2_000)],
+            moves in prop::collection::vec((0..2_000_u32, any::<bool>()), 0..3_000),
+        ) {
+            let hash = |entry: u32| u64::from(entry % distinct).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut index = Index::new(2_000);
             let mut map = BTreeMap::new();
-            for (entry, add) in moves {
-                if add && !map.contains_key(&entry) {
-                    if index.is_full() {
-                        index.grow(map.keys().map(|&entry| (hash(entry), entry)));
-                    }
+            for (entry, adds) in moves {
+                if adds && !map.contains_key(&entry) {
+                    add(&mut index, hash, entry);
                     map.insert(entry, ());
-                    index.insert(hash(entry), entry);
-                } else if !add && map.remove(&entry).is_some() {
+                } else if !adds && map.remove(&entry).is_some() {
                     index.remove(hash(entry), entry);
                 }
             }
             prop_assert_eq!(index.len, map.len());
-            for entry in 0..200 {
+            for entry in 0..2_000 {
                 let found = index.find(hash(entry), |e| e == entry);
                 prop_assert_eq!(found, map.get(&entry).map(|()| entry));
             }
@@ -173,5 +246,31 @@ mod tests {
             left.iter().for_each(|&entry| index.remove(hash(entry), entry));
             prop_assert!(index.buckets.iter().all(|bucket| bucket.0 == [0; SLOTS + 1]));
         }
+    }
+
+    /// What an insertion moves does not depend on how many entries there are, and room and load stay
+    /// what the size of the index says.
+    #[test]
+    fn no_insertion_pays_for_the_growth_of_the_whole() {
+        let hash = |entry: u32| crate::net::fold_u64(entry.into(), 0x9e37_79b9_7f4a_7c15);
+        let mut index = Index::new(200_000);
+        let asked = Cell::new(0);
+        let (mut most, mut all) = (0, 0);
+        for entry in 0..200_000 {
+            asked.set(0);
+            index.make_room(|entry| {
+                asked.set(asked.get() + 1);
+                hash(entry)
+            });
+            (most, all) = (most.max(asked.get()), all + asked.get());
+            index.insert(hash(entry), entry);
+            let load = index.len.div_ceil(index.homes as usize);
+            assert!(index.homes == HOMES_MIN || (6..=LOAD_MAX + 1).contains(&load), "{load}");
+        }
+        // Full buckets stand in rows, so one asks for many, now and then.
+        assert!((SLOTS..100 * SLOTS).contains(&most), "one insertion asked for {most} hashes");
+        assert!(all < 8 * 200_000, "{all} hashes were asked for");
+        let octets = index.buckets.len() as usize * size_of::<Bucket>();
+        assert!(octets <= Index::octets(200_000) + 2 * BEYOND * size_of::<Bucket>(), "{octets}");
     }
 }

@@ -134,9 +134,7 @@ impl Store {
     ) -> (u32, bool) {
         // After 2^32 flows of a shard the numbers begin anew: they only break ties.
         self.created = self.created.wrapping_add(1);
-        if self.index.is_full() {
-            self.grow();
-        }
+        self.make_room();
         let packed = PackedKey::new(key, |pair| self.pairs.add(pair));
         let entry = Entry::new(packed, self.created, first, sender);
         let (i, fresh) = match self.free.pop() {
@@ -163,11 +161,13 @@ impl Store {
         self.entries[i] = Entry::new(key, self.created, first, sender);
     }
 
-    fn grow(&mut self) {
+    /// Makes room in the index for one more entry.
+    #[inline]
+    fn make_room(&mut self) {
         let Self { index, entries, pairs, seed, .. } = self;
-        let live = (0..).zip(entries.iter()).filter(|(_, entry)| entry.has(flag::LIVE));
-        let hash = |key: &PackedKey| key_hash(&key.unpack(|pair| pairs[pair]), *seed);
-        index.grow(live.map(|(i, entry)| (hash(&entry.key), i)));
+        index.make_room(|i| key_hash(&entries[i].key.unpack(|pair| pairs[pair]), *seed));
+        // What moves with the next entry is on its way by then.
+        index.asked_next().for_each(|i| entries.prefetch(i));
     }
 
     /// Frees entry `i` with all of its parts.

@@ -175,6 +175,9 @@ pub struct Detections {
     /// Flows that exclusions kept from rules, by the exclusion's interned id; written as a sum.
     #[serde(serialize_with = "sum")]
     pub excluded: Vec<u64>,
+    /// Matches of rules on flows that remember as many as they can: such a rule does not fire, and
+    /// is counted again at the flow's next look.
+    pub passed_over: u64,
 }
 
 /// The sequence model. `slices = events + joined + passed_over`.
@@ -270,6 +273,7 @@ impl Detections {
         for (rule, n) in &other.suppressed {
             *self.suppressed.entry(rule.clone()).or_default() += n;
         }
+        self.passed_over += other.passed_over;
         self.suppression_groups += other.suppression_groups;
         self.suppression_evicted += other.suppression_evicted;
         for (rule, o) in &other.correlations {

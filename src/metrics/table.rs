@@ -243,6 +243,9 @@ metrics! {
         = |s| one(s.filters.0);
     gauge "weir_detect_exclusions" [] "Exclusions loaded"
         = |s| one(s.filters.1);
+    counter "weir_detect_matches_passed_over" []
+        "Matches that did not fire, as their flow remembers 1,024 rules that did; at each look at it"
+        = |s| one(s.ledgers.detections.passed_over);
     counter "weir_detect_flows_excluded" ["exclusion"]
         "Flows that an exclusion kept from rules, by the exclusion's id"
         = |s| s.excluded.iter().map(|(id, n)| (vec![id.clone()], *n)).collect();

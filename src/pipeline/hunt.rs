@@ -1,17 +1,11 @@
 //! Retro-hunt: slices that Weir wrote, read again, so that other rules can run on their flows.
 
-use std::io::Read;
 use std::path::Path;
 
 use super::replay::{Replay, ReplayError, Run};
 use crate::decode::slices::{NdjsonDecoder, SliceError};
 use crate::flow::Slice;
 use crate::input::source::Source;
-
-/// Octets of text read at once.
-const CHUNK_OCTETS: usize = 64 << 10;
-/// Bad rows that are named one by one; all are counted.
-const ROWS_WARNED_MAX: u64 = 10;
 
 impl Replay {
     /// Reads slices as NDJSON.
@@ -22,14 +16,10 @@ impl Replay {
         run: &mut Run,
     ) -> Result<(), ReplayError> {
         let mut decoder = NdjsonDecoder::new(self.sites.clone());
-        let mut chunk = vec![0; CHUNK_OCTETS];
-        loop {
-            let octets = source.read(&mut chunk)?;
-            if octets == 0 || self.stopped() {
-                break;
-            }
-            decoder.push(&chunk[..octets], |line, row| self.slice(path, line, row, run));
-        }
+        self.chunks(&mut source, |replay, chunk| {
+            decoder.push(chunk, |line, row| replay.slice(path, line, row, run));
+            Ok(())
+        })?;
         decoder.finish(|line, row| self.slice(path, line, row, run));
         Ok(())
     }
@@ -63,14 +53,7 @@ impl Replay {
                 self.router.slice(slice, stamp);
                 self.count_and_flush(stamp, run);
             }
-            Err(error) => {
-                run.ledgers.records.decoded += 1;
-                run.ledgers.records.dropped.one(error.reason());
-                run.rejected_rows += 1;
-                if run.rejected_rows <= ROWS_WARNED_MAX {
-                    tracing::warn!("{}: row {row}: {error}", path.display());
-                }
-            }
+            Err(error) => run.reject(path, error.reason(), &format_args!("row {row}: {error}")),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The reader of files: captures, captures of export datagrams, CSV, slices. The same loop as live
 //! traffic; only the input and its clock differ.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -134,7 +135,7 @@ pub(super) struct Run {
     pub(super) clock: InputClock,
     pace: Option<(Instant, Micros)>,
     since_flush: u64,
-    pub(super) rejected_rows: u64,
+    rejected_rows: u64,
 }
 
 /// What a replay leaves behind.
@@ -144,6 +145,18 @@ pub struct Replayed {
     pub collector: Collector,
     /// The input clock at the end.
     pub now: Micros,
+}
+
+impl Run {
+    /// Counts a row that tells of no flow, and names the first ones.
+    pub(super) fn reject(&mut self, path: &Path, reason: &'static str, why: &dyn fmt::Display) {
+        self.ledgers.records.decoded += 1;
+        self.ledgers.records.dropped.one(reason);
+        self.rejected_rows += 1;
+        if self.rejected_rows <= ROWS_WARNED_MAX {
+            tracing::warn!("{}: {why}", path.display());
+        }
+    }
 }
 
 impl Replay {
@@ -286,16 +299,27 @@ impl Replay {
     fn rows(&mut self, path: &Path, mut source: Source, run: &mut Run) -> Result<(), ReplayError> {
         let failed = |error: HeaderError| ReplayError::Rows { path: path.to_owned(), error };
         let mut decoder = CsvDecoder::default();
+        self.chunks(&mut source, |replay, chunk| {
+            decoder.push(chunk, |row| replay.row(path, row, run)).map_err(failed)
+        })?;
+        decoder.finish(|row| self.row(path, row, run)).map_err(failed)
+    }
+
+    /// Calls `each` with what `source` holds, in pieces, until its end or until the replay shall
+    /// end.
+    pub(super) fn chunks(
+        &mut self,
+        source: &mut Source,
+        mut each: impl FnMut(&mut Self, &[u8]) -> Result<(), ReplayError>,
+    ) -> Result<(), ReplayError> {
         let mut chunk = vec![0; CHUNK_OCTETS];
         loop {
             let octets = source.read(&mut chunk)?;
             if octets == 0 || self.stopped() {
-                break;
+                return Ok(());
             }
-            let each = |row| self.row(path, row, run);
-            decoder.push(&chunk[..octets], each).map_err(failed)?;
+            each(self, &chunk[..octets])?;
         }
-        decoder.finish(|row| self.row(path, row, run)).map_err(failed)
     }
 
     fn row(&mut self, path: &Path, row: Result<FlowRecord, RowError>, run: &mut Run) {
@@ -307,14 +331,7 @@ impl Replay {
                 self.router.record(record);
                 self.count_and_flush(stamp, run);
             }
-            Err(error) => {
-                run.ledgers.records.decoded += 1;
-                run.ledgers.records.dropped.one(error.reason());
-                run.rejected_rows += 1;
-                if run.rejected_rows <= ROWS_WARNED_MAX {
-                    tracing::warn!("{}: {error}", path.display());
-                }
-            }
+            Err(error) => run.reject(path, error.reason(), &error),
         }
     }
 

@@ -21,6 +21,8 @@ use crate::flow::Biflow;
 
 /// Folders below a rule directory, at most: a link may lead back.
 const DEPTH_MAX: usize = 16;
+/// Octets of a file of rules, at most.
+const FILE_OCTETS_MAX: u64 = 256 << 20;
 
 /// An immutable snapshot: the rules, and the identity of every rule that ever fired.
 #[derive(Debug, Default)]
@@ -308,7 +310,7 @@ pub fn read(directories: &[PathBuf], unreadable: &mut Vec<Rejected>) -> io::Resu
     let files = files(directories)?;
     let mut sources = Vec::with_capacity(files.len());
     for path in files {
-        let octets = fs::read(&path).map_err(|error| named(&path, &error))?;
+        let octets = octets_of(&path).map_err(|error| named(&path, &error))?;
         let file = path.display().to_string();
         match String::from_utf8(octets) {
             Ok(text) => sources.push(Source { file, text }),
@@ -323,6 +325,19 @@ pub fn read(directories: &[PathBuf], unreadable: &mut Vec<Rejected>) -> io::Resu
         }
     }
     Ok(sources)
+}
+
+/// What a file of rules holds. Pipes and devices are refused: they may never end.
+fn octets_of(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(path)?;
+    let refuse = |why: String| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    if !metadata.is_file() {
+        return refuse("is no regular file".to_owned());
+    }
+    if metadata.len() > FILE_OCTETS_MAX {
+        return refuse(format!("has {} octets, over {FILE_OCTETS_MAX}", metadata.len()));
+    }
+    fs::read(path)
 }
 
 /// Every `*.yml` and `*.yaml` below `directories`, in order. What git keeps for itself is left out.

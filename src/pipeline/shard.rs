@@ -12,8 +12,10 @@ use crate::detect::alert::alert_id;
 use crate::detect::sequence::Verdict;
 use crate::detect::sigma::correlate::Match;
 use crate::detect::sigma::{Class, Costs, Phase, Record, RuleIndex};
-use crate::detect::{Alert, TaggedSlice};
-use crate::flow::{Biflow, Cut, FlowId, FlowSink, FoldSink, FoldedFlow, LiveFlow, Memory, Slice};
+use crate::detect::{Alert, RuleMeta, TaggedSlice};
+use crate::flow::{
+    Biflow, Cut, Fired, FlowId, FlowSink, FoldSink, FoldedFlow, LiveFlow, Memory, Slice,
+};
 use crate::metrics::Counts;
 use crate::output::Batch;
 use crate::time::Micros;
@@ -41,6 +43,8 @@ pub struct Tagger<'a> {
     pub sequences: Option<&'a mut Sequences>,
     /// Flows kept from rules, by the exclusion's interned id.
     pub excluded: &'a mut Vec<u64>,
+    /// Matches on flows that remember as many rules as they can.
+    pub passed_over: &'a mut u64,
     /// Scratch, empty between calls.
     pub hits: &'a mut Vec<RuleIndex>,
     /// To the exchange.
@@ -113,6 +117,7 @@ impl Tagger<'_> {
         for index in hits.drain(..) {
             let rule = set.rule(index);
             if !flow.memory().fired.push(rule.meta.uid) {
+                self.pass_over(&rule.meta);
                 continue;
             }
             if rule.taps.on_fire {
@@ -131,6 +136,19 @@ impl Tagger<'_> {
         } else {
             flow.memory().wake = set.wake(flow.view(), flow.fired());
         }
+    }
+
+    /// A rule that the flow cannot remember must not fire, else it would fire again and again.
+    fn pass_over(&mut self, rule: &RuleMeta) {
+        if *self.passed_over == 0 {
+            tracing::warn!(
+                rule = %rule.id,
+                "a flow remembers {} rules that fired, and no more: weir_detect_matches_passed_over \
+                 counts further ones",
+                Fired::MAX
+            );
+        }
+        *self.passed_over += 1;
     }
 
     /// An alert leaves at once, unless it has to stand in the queue before suppression.

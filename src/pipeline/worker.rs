@@ -10,7 +10,7 @@ use super::clock::wall;
 use super::collect::PUBLISH;
 use super::exchange::{Message, Outbox, PARCEL_MESSAGES};
 use super::outputs::Outputs;
-use super::router::Load;
+use super::router::{Arrivals, Load};
 use super::rules::{RuleBook, Rules};
 use super::sampler::Sampler;
 use super::sequences::{Models, Sequences};
@@ -25,7 +25,9 @@ use crate::net::SHARDS;
 use crate::output::Batch;
 use crate::time::{MILLISECOND, Micros, SECOND};
 
-/// Alerts leave at once. A batch of slices leaves when it holds so many,
+/// Alerts leave after so many records at most, so that none waits for the rest of its load.
+const ALERTS_EVERY: usize = 64;
+/// A batch of slices leaves when it holds so many,
 const BATCH_RECORDS: usize = 1_024;
 /// or when its first is this old, on live input.
 const BATCH_AGE: Duration = Duration::from_millis(50);
@@ -51,6 +53,14 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Hands the alerts of `batch`, if there are any, to the sinks, and leaves its slices.
+    fn hand_alerts(&self, slot: usize, batch: &mut Batch) {
+        if !batch.alerts.is_empty() {
+            let alerts = mem::take(&mut batch.alerts);
+            self.hand(slot, Batch { alerts, ..Batch::default() });
+        }
+    }
+
     /// Hands `batch` to the sinks, and takes the time of its alerts on the board's slot `slot`.
     pub fn hand(&self, slot: usize, batch: Batch) {
         let arrivals = batch.alerts.iter().filter_map(|alert| alert.arrived);
@@ -85,6 +95,7 @@ pub struct Worker {
     sampler: Sampler,
     sequences: Option<Sequences>,
     excluded: Vec<u64>,
+    passed_over: u64,
     hits: Vec<RuleIndex>,
     messages: Vec<Message>,
     outbox: Outbox,
@@ -135,6 +146,7 @@ impl Worker {
             sampler: Sampler::default(),
             sequences: None,
             excluded: Vec::new(),
+            passed_over: 0,
             hits: Vec::new(),
             messages: Vec::new(),
             outbox,
@@ -212,20 +224,28 @@ impl Worker {
             sampler: &mut self.sampler,
             sequences: self.sequences.as_mut(),
             excluded: &mut self.excluded,
+            passed_over: &mut self.passed_over,
             hits: &mut self.hits,
             messages: &mut self.messages,
             arrived: None,
             ended: false,
         };
-        let Self { tables, places, ledgers, .. } = self;
+        let Self { tables, places, ledgers, shared, slot, .. } = self;
+        let before = |arrivals: &mut Arrivals<'_>, index: usize, tagger: &mut Tagger<'_>| {
+            tagger.arrived = arrivals.of(index);
+            if index % ALERTS_EVERY == 0 {
+                shared.hand_alerts(*slot, tagger.batch);
+            }
+        };
         let mut arrivals = load.arrivals();
         merge_all(&load.records, tables, places, ledgers, &mut tagger, |index, tagger| {
-            tagger.arrived = arrivals.of(index);
+            before(&mut arrivals, index, tagger);
         });
         let mut arrivals = load.arrivals();
         merge_all(&load.packets, tables, places, ledgers, &mut tagger, |index, tagger| {
-            tagger.arrived = arrivals.of(index);
+            before(&mut arrivals, index, tagger);
         });
+        shared.hand_alerts(*slot, tagger.batch);
         tagger.arrived = None;
         for (shard, stamp, slice) in load.slices.drain(..) {
             let fold = &mut self.folds[usize::from(self.places[usize::from(shard)])];
@@ -285,6 +305,7 @@ impl Worker {
             sampler: &mut self.sampler,
             sequences: self.sequences.as_mut(),
             excluded: &mut self.excluded,
+            passed_over: &mut self.passed_over,
             hits: &mut self.hits,
             messages: &mut self.messages,
             arrived: None,
@@ -319,10 +340,7 @@ impl Worker {
     }
 
     fn hand_on(&mut self, now: Instant) {
-        if !self.batch.alerts.is_empty() {
-            let alerts = mem::take(&mut self.batch.alerts);
-            self.shared.hand(self.slot, Batch { alerts, ..Batch::default() });
-        }
+        self.shared.hand_alerts(self.slot, &mut self.batch);
         let waiting = self.batch.slices.len();
         if waiting == 0 {
             self.batch_since = now;
@@ -359,6 +377,7 @@ impl Worker {
         let busy = mem::take(&mut self.busy);
         self.ledgers.detections.alerts.clone_from(&self.alerts);
         self.ledgers.detections.excluded.clone_from(&self.excluded);
+        self.ledgers.detections.passed_over = self.passed_over;
         if let Some(sequences) = &self.sequences {
             sequences.tell(&mut self.ledgers.sequences);
         }

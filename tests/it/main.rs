@@ -43,6 +43,7 @@ mod sigma_cases;
 mod sigma_decisions;
 mod sigma_differential;
 mod sigma_filters;
+mod sigma_hostile;
 mod sigma_index;
 mod sigma_law;
 mod sigma_load;

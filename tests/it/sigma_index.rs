@@ -71,6 +71,9 @@ fn item(numbers: &mut Numbers) -> String {
                 "cased: 'http'",
                 "exists: false",
                 "re: '^x'",
+                "re|i: 'HTTP.?$'",
+                "re|i: 'k$'",
+                "re|all:\n        - 'h'\n        - 'x$'",
                 "neq: 'http'"
             ])
         ),
@@ -159,6 +162,32 @@ fn nested_thresholds_and_networks_stay_small_and_exact() {
     let flows: Vec<Biflow> = (0..600).map(|_| flow(&mut numbers)).collect();
     let matches = holds(&set, &flows);
     assert!(matches > 1_000, "{matches} matches");
+}
+
+/// Rules that cost every flow something, or fire on many, are named when they are loaded; what is
+/// many, recent traffic says.
+#[test]
+fn rules_that_cost_or_match_much_are_warned_of() {
+    let text = [
+        rule("rare", "s:\n    dst_port: 4444", "s"),
+        rule("web", "s:\n    dst_port: 443", "s"),
+        rule("any", "s:\n    bytes_out|fieldref: bytes_in", "s"),
+    ]
+    .join("---\n");
+    let flow = |port| Biflow { dst_port: port, ..Biflow::default() };
+    let traffic = |ports: &[u16]| Arc::new(Traffic::of(ports.iter().map(|&p| flow(p)).collect()));
+    let warned = |traffic| -> Vec<String> {
+        let set = load_with(&text, &Options { traffic, ..Options::default() });
+        let warnings = set.report().warnings.iter();
+        warnings.map(|note| format!("{}: {}", note.title, note.text)).collect()
+    };
+    let everywhere =
+        "Rule any: no predicate of it is selective: it is looked at for every flow".to_owned();
+    assert_eq!(warned(None), std::slice::from_ref(&everywhere));
+    let mixed: Vec<u16> = (0..100).map(|n| if n < 20 { 443 } else { 1_000 + n }).collect();
+    let frequent = |id, n| format!("Rule {id}: it matches {n} of a sample of 100 recent flows");
+    let want = [everywhere, frequent("web", 20), frequent("any", 100)];
+    assert_eq!(warned(Some(traffic(&mixed))), want);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::exclusions::{Exclusion, ExclusionMeta};
 use super::expr::Expr;
 use super::feed::{Feed, Indicators};
 use super::fields::{Counter, Record};
-use super::index::{Filing, Index, Traffic, WakeIndex};
+use super::index::{Filing, Index, Place, Traffic, WakeIndex};
 use super::load::{self, Loaded};
 use super::placeholders::Placeholders;
 use super::predicate::{Class, Predicate, Test, missing, show};
@@ -214,9 +214,26 @@ impl RuleSet {
         let filings: Vec<Filing<'_>> = filings.collect();
         self.index = Arc::new(Index::new(&filings, traffic));
         self.wakes = Arc::new(WakeIndex::new(&filings, traffic));
+        self.warn_of_unselective();
         if let Some(traffic) = traffic {
             self.warn_of_frequent(traffic);
         }
+    }
+
+    /// Notes the rules that the index cannot tell from others by any value.
+    fn warn_of_unselective(&mut self) {
+        let everywhere = self.indices().filter(|rule| self.index.filed(rule.0) == Place::EveryFlow);
+        // One that matches every flow was named for that.
+        let asking = everywhere.filter(|&rule| !matches!(self.rule(rule).expr, Expr::Const(_)));
+        let text = "no predicate of it is selective: it is looked at for every flow";
+        let notes: Vec<Note> = asking.map(|rule| self.note(rule, text.to_owned())).collect();
+        self.report.warnings.extend(notes);
+    }
+
+    fn note(&self, rule: RuleIndex, text: String) -> Note {
+        let meta = &self.rule(rule).meta;
+        let (file, title) = (meta.file.to_string(), meta.title.to_string());
+        Note { file, line: meta.line, title, text }
     }
 
     /// Notes the rules that match a large share of the sample.
@@ -226,17 +243,10 @@ impl RuleSet {
         let mut counts = vec![0_usize; self.rules.len()];
         hits.iter().for_each(|(_, rule)| counts[rule.0 as usize] += 1);
         let sampled = traffic.flows().len();
-        for (rule, count) in self.rules.iter().zip(counts) {
-            if count * FREQUENT > sampled {
-                let meta = &rule.meta;
-                self.report.warnings.push(Note {
-                    file: meta.file.to_string(),
-                    line: meta.line,
-                    title: meta.title.to_string(),
-                    text: format!("it matches {count} of a sample of {sampled} recent flows"),
-                });
-            }
-        }
+        let frequent = self.indices().zip(counts).filter(|(_, count)| count * FREQUENT > sampled);
+        let text = |count| format!("it matches {count} of a sample of {sampled} recent flows");
+        let notes: Vec<Note> = frequent.map(|(rule, count)| self.note(rule, text(count))).collect();
+        self.report.warnings.extend(notes);
     }
 
     /// The first exclusion that takes the flow away from rules, if any does. What they ask for is

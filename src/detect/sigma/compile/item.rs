@@ -6,7 +6,8 @@ use rsigma_parser::{DetectionItem, Modifier, SigmaValue};
 
 use super::transform::{self, Step};
 use super::value::{self, Compare, Op};
-use super::{Fault, Options, keyword};
+use super::work::Work;
+use super::{Fault, keyword};
 use crate::detect::sigma::expr::Expr;
 use crate::detect::sigma::fields::{Field, Kind};
 use crate::detect::sigma::interval::IntervalSet;
@@ -28,21 +29,22 @@ pub(super) struct Item<'a> {
     pub cased: bool,
     pub part: Option<TimePart>,
     pub steps: Vec<Step>,
-    pub options: &'a Options,
+    pub work: &'a Work<'a>,
 }
 
 /// The alternatives of each value of an item.
 type Groups<'a> = [Cow<'a, [SigmaValue]>];
 
 /// Compiles an item; the fault names the item's field.
-pub(super) fn compile(from: &DetectionItem, options: &Options) -> Result<Expr, Fault> {
+pub(super) fn compile(from: &DetectionItem, work: &Work<'_>) -> Result<Expr, Fault> {
+    work.item()?;
     let Some(name) = &from.field.name else {
-        return Ok(keyword::compile(&from.values, &from.field.modifiers, options)?);
+        return Ok(keyword::compile(&from.values, &from.field.modifiers, work)?);
     };
-    fielded(from, name, options).map_err(|reason| Fault { reason, key: Some(name.clone()) })
+    fielded(from, name, work).map_err(|reason| Fault { reason, key: Some(name.clone()) })
 }
 
-fn fielded(from: &DetectionItem, name: &str, options: &Options) -> Result<Expr, Reason> {
+fn fielded(from: &DetectionItem, name: &str, work: &Work<'_>) -> Result<Expr, Reason> {
     let modifiers = Modifiers::sort(name, &from.field.modifiers)?;
     if from.values.is_empty() {
         return Err(Reason::NoValues(name.to_owned()));
@@ -55,13 +57,7 @@ fn fielded(from: &DetectionItem, name: &str, options: &Options) -> Result<Expr, 
         return Err(Reason::NullInList(name.to_owned()));
     }
     // Placeholders are filled in, and named, also where no flow has the field.
-    let groups = transform::groups(
-        name,
-        &from.values,
-        &modifiers.steps,
-        modifiers.op,
-        &options.placeholders,
-    )?;
+    let groups = transform::groups(name, &from.values, &modifiers.steps, modifiers.op, work)?;
     let Some((field, unit)) = names::look_up(name) else {
         return Ok(Expr::Unknown { name: name.to_owned(), negated: false });
     };
@@ -75,7 +71,7 @@ fn fielded(from: &DetectionItem, name: &str, options: &Options) -> Result<Expr, 
         cased: modifiers.cased,
         part: modifiers.part,
         steps: modifiers.steps,
-        options,
+        work,
     };
     if let Some(step) = item.steps.iter().find(|step| **step != Step::Expand)
         && field.kind() != Kind::Text

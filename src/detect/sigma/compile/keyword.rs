@@ -5,13 +5,13 @@ use rsigma_parser::{Modifier, SigmaValue};
 use super::item::{Item, Modifiers};
 use super::transform;
 use super::value::{self, Op};
+use super::work::Work;
 use crate::detect::sigma::expr::Expr;
 use crate::detect::sigma::fields::{Field, Kind};
 use crate::detect::sigma::names::{Dialect, NAMES};
 use crate::detect::sigma::number::Unit;
 use crate::detect::sigma::predicate::{Predicate, Test};
 use crate::detect::sigma::reason::Reason;
-use crate::detect::sigma::ruleset::Options;
 use crate::detect::sigma::text::Matcher;
 
 /// What a message calls an item without a field.
@@ -27,7 +27,7 @@ pub(super) fn fields() -> impl Iterator<Item = (&'static str, Field)> {
 pub(super) fn compile(
     values: &[SigmaValue],
     modifiers: &[Modifier],
-    options: &Options,
+    work: &Work<'_>,
 ) -> Result<Expr, Reason> {
     let modifiers = Modifiers::sort(NAME, modifiers)?;
     let refuse = |modifier: &str, why| Reason::Modifier {
@@ -49,7 +49,7 @@ pub(super) fn compile(
     if modifiers.all && values.len() == 1 {
         return Err(Reason::AllOfOne(NAME.to_owned()));
     }
-    let groups = transform::groups(NAME, values, &modifiers.steps, op, &options.placeholders)?;
+    let groups = transform::groups(NAME, values, &modifiers.steps, op, work)?;
     // The field only gives errors a name here: a text is a text.
     let item = Item {
         name: NAME,
@@ -61,7 +61,7 @@ pub(super) fn compile(
         cased: modifiers.cased,
         part: None,
         steps: modifiers.steps,
-        options,
+        work,
     };
     let anywhere = |values: &[&SigmaValue]| -> Result<Expr, Reason> {
         let matchers = values.iter().map(|v| matcher(&item, v));

@@ -4,6 +4,7 @@ mod item;
 mod keyword;
 mod transform;
 mod value;
+mod work;
 
 use rsigma_parser::{
     ConditionExpr, Detection, Detections, LogSource, Quantifier, SelectorPattern, SigmaRule,
@@ -15,6 +16,7 @@ use super::names;
 use super::reason::Reason;
 use super::ruleset::Options;
 use super::text::{Glyph, Pattern};
+use work::Work;
 
 /// Why a rule is rejected, and the key in it that is at fault.
 #[derive(Debug)]
@@ -55,9 +57,10 @@ pub(super) fn condition(
     id: &str,
     options: &Options,
 ) -> Result<Compiled, Fault> {
+    let work = Work::new(options);
     let mut parts = Vec::new();
     for condition in &detection.conditions {
-        parts.push(expression(detection, condition, options)?);
+        parts.push(expression(detection, condition, &work)?);
     }
     let expr = Expr::Or(parts);
     let mut unknown = Vec::new();
@@ -143,20 +146,20 @@ pub(super) fn describe(source: &LogSource) -> String {
     if given.is_empty() { "none".to_owned() } else { given }
 }
 
-fn expression(of: &Detections, from: &ConditionExpr, options: &Options) -> Result<Expr, Fault> {
+fn expression(of: &Detections, from: &ConditionExpr, work: &Work<'_>) -> Result<Expr, Fault> {
     let all = |parts: &[ConditionExpr]| -> Result<Vec<Expr>, Fault> {
-        parts.iter().map(|part| expression(of, part, options)).collect()
+        parts.iter().map(|part| expression(of, part, work)).collect()
     };
     Ok(match from {
         ConditionExpr::And(parts) => Expr::And(all(parts)?),
         ConditionExpr::Or(parts) => Expr::Or(all(parts)?),
-        ConditionExpr::Not(part) => expression(of, part, options)?.negate(),
+        ConditionExpr::Not(part) => expression(of, part, work)?.negate(),
         ConditionExpr::Identifier(name) => match of.named.get(name) {
-            Some(found) => detection(found, options)?,
+            Some(found) => detection(found, work)?,
             None => return Err(Reason::Identifier(name.clone()).into()),
         },
         ConditionExpr::Selector { quantifier, pattern } => {
-            let parts = selected(of, pattern, options)?;
+            let parts = selected(of, pattern, work)?;
             match quantifier {
                 Quantifier::Any | Quantifier::Count(1) => Expr::Or(parts),
                 Quantifier::All => Expr::And(parts),
@@ -170,7 +173,7 @@ fn expression(of: &Detections, from: &ConditionExpr, options: &Options) -> Resul
 fn selected(
     of: &Detections,
     pattern: &SelectorPattern,
-    options: &Options,
+    work: &Work<'_>,
 ) -> Result<Vec<Expr>, Fault> {
     let mut chosen: Vec<_> = of
         .named
@@ -184,7 +187,7 @@ fn selected(
         return Err(Reason::Identifier(pattern.to_string()).into());
     }
     chosen.sort_unstable_by_key(|(name, _)| *name);
-    chosen.into_iter().map(|(_, found)| detection(found, options)).collect()
+    chosen.into_iter().map(|(_, found)| detection(found, work)).collect()
 }
 
 /// A pattern over the names of detections: `*` anywhere, case counts.
@@ -193,19 +196,19 @@ fn name_pattern(text: &str) -> Pattern {
     Pattern::new(text.chars().map(glyph).collect(), true)
 }
 
-fn detection(from: &Detection, options: &Options) -> Result<Expr, Fault> {
+fn detection(from: &Detection, work: &Work<'_>) -> Result<Expr, Fault> {
     let all = |parts: &[Detection]| -> Result<Vec<Expr>, Fault> {
-        parts.iter().map(|part| detection(part, options)).collect()
+        parts.iter().map(|part| detection(part, work)).collect()
     };
     match from {
         Detection::AllOf(items) => {
             let parts: Result<Vec<Expr>, Fault> =
-                items.iter().map(|item| item::compile(item, options)).collect();
+                items.iter().map(|item| item::compile(item, work)).collect();
             Ok(Expr::And(parts?))
         }
         Detection::AnyOf(parts) => Ok(Expr::Or(all(parts)?)),
         Detection::And(parts) => Ok(Expr::And(all(parts)?)),
-        Detection::Keywords(values) => Ok(keyword::compile(values, &[], options)?),
+        Detection::Keywords(values) => Ok(keyword::compile(values, &[], work)?),
         Detection::ArrayMatch { field, .. } => Err(Reason::Array(field.clone()).into()),
         Detection::Conditional { .. } => Err(Reason::Array(String::new()).into()),
     }

@@ -10,12 +10,13 @@ use base64::engine::general_purpose::STANDARD;
 use rsigma_parser::{Modifier, SigmaString, SigmaValue, SpecialChar, StringPart};
 
 use super::value::Op;
+use super::work::Work;
 use crate::detect::sigma::placeholders::Placeholders;
 use crate::detect::sigma::reason::Reason;
 
 /// Ways to write the dashes of one value, at most: five dashes have 5^5.
 const WAYS_MAX: usize = 4_096;
-/// Values that an item may have after its modifiers, at most.
+/// Values that modifiers make of one, at most.
 const VALUES_MAX: usize = 1 << 18;
 /// What `windash` takes for each other.
 const DASHES: [char; 5] = ['-', '/', '\u{2013}', '\u{2014}', '\u{2015}'];
@@ -105,9 +106,8 @@ pub(super) fn groups<'a>(
     values: &'a [SigmaValue],
     steps: &[Step],
     op: Op,
-    placeholders: &Placeholders,
+    work: &Work<'_>,
 ) -> Result<Vec<Cow<'a, [SigmaValue]>>, Reason> {
-    let mut total = 0;
     let mut groups = Vec::with_capacity(values.len());
     for value in values {
         let mut group = Cow::Borrowed(std::slice::from_ref(value));
@@ -115,7 +115,9 @@ pub(super) fn groups<'a>(
         let mut octets: Option<Vec<Vec<u8>>> = None;
         for &step in steps {
             match step {
-                Step::Expand => group = each(&group, |v| expand(field, v, op, placeholders))?,
+                Step::Expand => {
+                    group = each(&group, |v| expand(field, v, op, &work.options.placeholders))?
+                }
                 Step::Windash => group = each(&group, |v| windash(field, v))?,
                 Step::Base64 | Step::Base64Offset => {
                     let plain = match octets.take() {
@@ -133,20 +135,14 @@ pub(super) fn groups<'a>(
                 _ => octets = Some(texts(field, &group, step)?.map(|t| utf16(&t, step)).collect()),
             }
         }
-        total += group.len();
-        if total > VALUES_MAX {
-            return Err(too_many());
-        }
+        work.values(group.len())?;
         groups.push(group);
     }
     Ok(groups)
 }
 
-fn too_many() -> Reason {
-    Reason::TooLarge {
-        what: "the number of values of an item after its modifiers",
-        max: VALUES_MAX,
-    }
+const fn too_many() -> Reason {
+    Reason::TooLarge { what: "the number of values that modifiers make of one", max: VALUES_MAX }
 }
 
 fn each<'a>(
@@ -156,6 +152,9 @@ fn each<'a>(
     let mut all = Vec::with_capacity(group.len());
     for value in group {
         all.extend(f(value)?);
+        if all.len() > VALUES_MAX {
+            return Err(too_many());
+        }
     }
     Ok(Cow::Owned(all))
 }
@@ -336,6 +335,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::detect::sigma::ruleset::Options;
 
     fn text(text: &str) -> SigmaValue {
         SigmaValue::String(SigmaString::new(text))
@@ -346,7 +346,8 @@ mod tests {
         known.insert("srv", ["a", "b*"]);
         known.insert("net", ["10.0.0.1"]);
         let values = [text(value)];
-        let groups = groups("f", &values, steps, Op::Equal, &known)?;
+        let options = Options { placeholders: known, ..Options::default() };
+        let groups = groups("f", &values, steps, Op::Equal, &Work::new(&options))?;
         let shown = |v: &SigmaValue| match v {
             SigmaValue::String(text) => text.as_plain().unwrap_or_else(|| format!("{text} (wild)")),
             other => other.to_string(),
@@ -416,8 +417,8 @@ mod tests {
         #[test]
         fn texts_without_signs_expand_to_themselves(text in "[a-c*?\\\\]{0,12}") {
             let values = [SigmaValue::String(SigmaString::new(&text))];
-            let known = Placeholders::default();
-            let groups = groups("f", &values, &[Step::Expand], Op::Equal, &known);
+            let options = Options::default();
+            let groups = groups("f", &values, &[Step::Expand], Op::Equal, &Work::new(&options));
             let groups = groups.expect("nothing to fill in");
             prop_assert_eq!(groups[0].as_ref(), &values);
         }

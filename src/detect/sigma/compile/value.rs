@@ -1,6 +1,5 @@
 //! One value of a detection item: to a set of integers, to a text matcher, to flag bits.
 
-use regex::RegexBuilder;
 use rsigma_parser::{SigmaString, SigmaValue, SpecialChar, StringPart};
 
 use super::item::Item;
@@ -60,8 +59,6 @@ impl Op {
     }
 }
 
-/// Compiled regular expressions may take this much memory, in octets.
-const REGEX_SIZE_MAX: usize = 1 << 20;
 /// Domains up to this size are enumerated at load, so that a text match becomes a set.
 const ENUMERATED_MAX: u128 = 0xffff;
 
@@ -207,7 +204,7 @@ fn named(item: &Item<'_>, value: &SigmaValue) -> Result<IntervalSet, Reason> {
 
 fn sites(item: &Item<'_>, value: &SigmaValue) -> Result<IntervalSet, Reason> {
     let matcher = matcher(item, value)?;
-    let sites = item.options.sites.iter().zip(0_u128..);
+    let sites = item.work.options.sites.iter().zip(0_u128..);
     let found = sites.filter(|(name, _)| matcher.matches(name)).map(|(_, v)| IntervalSet::one(v));
     let set = IntervalSet::union_of(found);
     if set.is_empty() && item.op == Op::Equal && !is_wild(value) {
@@ -230,13 +227,12 @@ pub(super) fn matcher(item: &Item<'_>, value: &SigmaValue) -> Result<Matcher, Re
         let SigmaValue::String(text) = value else {
             return Err(item.value(value, "a regular expression"));
         };
-        let built = RegexBuilder::new(&text.original)
-            .case_insensitive(ignore_case)
-            .multi_line(multi_line)
-            .dot_matches_new_line(dot_all)
-            .size_limit(REGEX_SIZE_MAX)
-            .build();
-        return built.map(Matcher::Regex).map_err(|error| Reason::Regex {
+        // Written into the expression, so that sets of them can be made.
+        let flags = [(ignore_case, 'i'), (multi_line, 'm'), (dot_all, 's')];
+        let flags: String = flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect();
+        let flags = if flags.is_empty() { flags } else { format!("(?{flags})") };
+        let built = item.work.regex(&format!("{flags}{}", text.original));
+        return built?.map(Matcher::Regex).map_err(|error| Reason::Regex {
             field: item.name.to_owned(),
             pattern: text.original.clone(),
             error: error.to_string().lines().last().unwrap_or_default().trim().to_owned(),

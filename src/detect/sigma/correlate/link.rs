@@ -15,6 +15,8 @@ use crate::detect::sigma::ruleset::{Interner, Rule, Source};
 
 /// Correlations that may build on one another in a row.
 const DEPTH_MAX: usize = 8;
+/// Rules that a correlation may name.
+const NAMED_MAX: usize = 1_024;
 
 /// What became of a document that correlations may name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -108,28 +110,60 @@ impl<'a> Linker<'a> {
         interner: &mut Interner,
     ) -> Vec<Arc<Correlation>> {
         for at in 0..self.pending.len() {
-            self.resolve(at, rules, report, interner, &mut Vec::new());
+            self.resolve(at, rules, report, interner);
         }
         self.silence(rules);
         report.correlations = self.linked.len();
         self.linked.into_iter().map(Arc::new).collect()
     }
 
+    /// Links a correlation, and before it those that it builds on. However many build on one
+    /// another, the stack does not grow.
     fn resolve(
         &mut self,
-        at: usize,
+        from: usize,
         rules: &[Rule],
         report: &mut LoadReport,
         interner: &mut Interner,
-        path: &mut Vec<usize>,
     ) {
-        if !matches!(self.pending[at].progress, Progress::Waiting) {
-            return;
+        let mut path = Vec::new();
+        let mut next = Some(from).filter(|&at| self.is_waiting(at));
+        loop {
+            if let Some(at) = next {
+                self.pending[at].progress = Progress::Busy;
+                path.push(at);
+            }
+            let Some(&at) = path.last() else { return };
+            next = self.waited_for(at);
+            if next.is_none() {
+                let done = self.compile(at, rules, interner, &path);
+                self.settle(at, done, report);
+                path.pop();
+            }
         }
-        self.pending[at].progress = Progress::Busy;
-        path.push(at);
-        let done = self.compile(at, rules, report, interner, path);
-        path.pop();
+    }
+
+    fn is_waiting(&self, at: usize) -> bool {
+        matches!(self.pending[at].progress, Progress::Waiting)
+    }
+
+    /// A correlation that this one names and that nobody has looked at yet.
+    fn waited_for(&self, at: usize) -> Option<usize> {
+        let named = self.pending[at].rule.rules.iter().take(NAMED_MAX);
+        let mut correlations = named.filter_map(|name| {
+            let known = self.find(name).ok()?;
+            if let Fate::Correlation(next) = self.known[known].fate { Some(next) } else { None }
+        });
+        correlations.find(|&next| self.is_waiting(next))
+    }
+
+    /// Takes note of what became of a correlation.
+    fn settle(
+        &mut self,
+        at: usize,
+        done: Result<(Correlation, usize, Vec<String>), Fault>,
+        report: &mut LoadReport,
+    ) {
         let pending = &mut self.pending[at];
         match done {
             Ok((linked, depth, notes)) => {
@@ -156,18 +190,23 @@ impl<'a> Linker<'a> {
         }
     }
 
+    /// Compiles a correlation; those that it names were looked at, or are on the path to it.
     fn compile(
-        &mut self,
+        &self,
         at: usize,
         rules: &[Rule],
-        report: &mut LoadReport,
         interner: &mut Interner,
-        path: &mut Vec<usize>,
+        path: &[usize],
     ) -> Result<(Correlation, usize, Vec<String>), Fault> {
-        let wanted = self.pending[at].rule.rules.clone();
+        let wanted = &self.pending[at].rule.rules;
+        if wanted.len() > NAMED_MAX {
+            let what = "the number of rules that a correlation names";
+            let near = Some("rules".to_owned());
+            return Err(Fault { reason: Reason::TooLarge { what, max: NAMED_MAX }, near });
+        }
         let mut depth = 1;
         let mut found = Vec::new();
-        for name in &wanted {
+        for name in wanted {
             let fault = |why: &str| Fault {
                 reason: Reason::Base { rule: name.clone(), why: why.to_owned() },
                 near: Some(name.clone()),
@@ -185,7 +224,6 @@ impl<'a> Linker<'a> {
                     if let Some(start) = path.iter().position(|&on| on == next) {
                         return Err(fault(&self.circle(&path[start..])));
                     }
-                    self.resolve(next, rules, report, interner, path);
                     match self.pending[next].progress {
                         Progress::Linked { depth: below, .. } => depth = depth.max(below + 1),
                         _ => return Err(fault("is rejected")),

@@ -22,8 +22,16 @@ pub(super) trait Weight: Copy + Debug + Default + Send {
     fn count(&self) -> u64;
     /// Whether a total of this satisfies the condition.
     fn holds(&self, plan: &Plan) -> bool;
+    /// Whether totals come to satisfy the condition by growing, and by nothing else.
+    fn only_grows(_: &Plan) -> bool {
+        false
+    }
     /// Whether this total does not need `oldest`, as more would change nothing.
-    fn can_spare(&self, oldest: &Self, plan: &Plan) -> bool;
+    fn can_spare(&self, _oldest: &Self, _plan: &Plan) -> bool {
+        false
+    }
+    /// What the matches of a window weigh.
+    fn measure(parts: &Parts<Self>, plan: &Plan) -> Measure;
 }
 
 /// The matches of a group's window.
@@ -67,8 +75,11 @@ impl<W: Weight> Parts<W> {
         let front = self.ring.front()?;
         (plan.window == Window::Sliding && front.weight.count() > 1).then_some(front.weight)
     }
+}
 
-    fn expire(&mut self, edge: Micros, plan: &Plan, only_grows: bool) -> bool {
+impl<W: Weight> State for Parts<W> {
+    fn expire(&mut self, edge: Micros, plan: &Plan) -> bool {
+        let only_grows = W::only_grows(plan);
         let mut was_false = false;
         while let Some(part) = self.ring.front().filter(|part| part.time <= edge) {
             self.pop();
@@ -78,7 +89,7 @@ impl<W: Weight> Parts<W> {
         was_false || !self.holds(plan)
     }
 
-    fn add(&mut self, time: Micros, item: &Item, plan: &Plan) {
+    fn add(&mut self, time: Micros, item: &Item, plan: &Plan) -> bool {
         if self.ring.len() == EXACT_MAX {
             self.merge(plan);
         }
@@ -91,10 +102,31 @@ impl<W: Weight> Parts<W> {
         {
             self.pop();
         }
+        true
     }
 
     fn holds(&self, plan: &Plan) -> bool {
         !self.ring.is_empty() && self.total.holds(plan)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn first(&self) -> Option<Micros> {
+        Some(self.ring.front()?.time)
+    }
+
+    fn measure(&self, plan: &Plan) -> Measure {
+        W::measure(self, plan)
+    }
+
+    fn heap(&self) -> usize {
+        allocated(self.ring.octets())
     }
 }
 
@@ -133,8 +165,26 @@ impl Weight for Sum {
         }
     }
 
+    fn only_grows(plan: &Plan) -> bool {
+        plan.kind != Kind::Average && plan.range.only_grows()
+    }
+
     fn can_spare(&self, oldest: &Self, plan: &Plan) -> bool {
         plan.kind != Kind::Average && self.sum - oldest.sum >= plan.range.enough()
+    }
+
+    fn measure(parts: &Parts<Self>, plan: &Plan) -> Measure {
+        let Self { count, sum } = parts.total;
+        let error = match (parts.blurred(plan), plan.kind) {
+            (None, _) => Error::None,
+            (Some(oldest), Kind::Average) => Error::Over((oldest.count - 1).into()),
+            (Some(oldest), Kind::EventCount) => Error::Over(oldest.sum - 1),
+            (Some(oldest), _) => Error::Over(oldest.sum),
+        };
+        match plan.kind {
+            Kind::EventCount => Measure::Count { number: sum, error },
+            _ => Measure::Sum { sum, count, error },
+        }
     }
 }
 
@@ -205,99 +255,18 @@ impl Weight for Ranks {
             && (reached(self.below_except) || !reached(self.up_to_except))
     }
 
-    fn can_spare(&self, _: &Self, _: &Plan) -> bool {
-        false
-    }
-}
-
-impl State for Parts<Sum> {
-    fn expire(&mut self, edge: Micros, plan: &Plan) -> bool {
-        let only_grows = plan.kind != Kind::Average && plan.range.only_grows();
-        self.expire(edge, plan, only_grows)
-    }
-
-    fn add(&mut self, time: Micros, item: &Item, plan: &Plan) -> bool {
-        self.add(time, item, plan);
-        true
-    }
-
-    fn holds(&self, plan: &Plan) -> bool {
-        self.holds(plan)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.ring.is_empty()
-    }
-
-    fn clear(&mut self) {
-        *self = Self::default();
-    }
-
-    fn first(&self) -> Option<Micros> {
-        Some(self.ring.front()?.time)
-    }
-
-    fn measure(&self, plan: &Plan) -> Measure {
-        let Sum { count, sum } = self.total;
-        let error = match (self.blurred(plan), plan.kind) {
-            (None, _) => Error::None,
-            (Some(oldest), Kind::Average) => Error::Over((oldest.count - 1).into()),
-            (Some(oldest), Kind::EventCount) => Error::Over(oldest.sum - 1),
-            (Some(oldest), _) => Error::Over(oldest.sum),
-        };
-        match plan.kind {
-            Kind::EventCount => Measure::Count { number: sum, error },
-            _ => Measure::Sum { sum, count, error },
-        }
-    }
-
-    fn heap(&self) -> usize {
-        allocated(self.ring.octets())
-    }
-}
-
-impl State for Parts<Ranks> {
-    fn expire(&mut self, edge: Micros, plan: &Plan) -> bool {
-        self.expire(edge, plan, false)
-    }
-
-    fn add(&mut self, time: Micros, item: &Item, plan: &Plan) -> bool {
-        self.add(time, item, plan);
-        true
-    }
-
-    fn holds(&self, plan: &Plan) -> bool {
-        self.holds(plan)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.ring.is_empty()
-    }
-
-    fn clear(&mut self) {
-        *self = Self::default();
-    }
-
-    fn first(&self) -> Option<Micros> {
-        Some(self.ring.front()?.time)
-    }
-
-    fn measure(&self, plan: &Plan) -> Measure {
-        let count = self.total.count();
-        let error = self.blurred(plan).map_or(Error::None, |w| Error::Over((w.count - 1).into()));
+    fn measure(parts: &Parts<Self>, plan: &Plan) -> Measure {
+        let count = parts.total.count();
+        let error = parts.blurred(plan).map_or(Error::None, |w| Error::Over((w.count - 1).into()));
         let Kind::Percentile(percent) = plan.kind else {
             return Measure::Percentile { value: None, count, error };
         };
-        let single = self.ring.iter().all(|part| part.weight.count == 1);
+        let single = parts.ring.iter().all(|part| part.weight.count == 1);
         let value = single.then(|| {
-            let mut values: Vec<u128> = self.ring.iter().map(|p| p.weight.value()).collect();
-            let rank = usize::try_from(Ranks::rank(count, percent)).expect("at most EXACT_MAX");
+            let mut values: Vec<u128> = parts.ring.iter().map(|p| p.weight.value()).collect();
+            let rank = usize::try_from(Self::rank(count, percent)).expect("at most EXACT_MAX");
             *values.select_nth_unstable(rank - 1).1
         });
         Measure::Percentile { value, count, error }
-    }
-
-    fn heap(&self) -> usize {
-        allocated(self.ring.octets())
     }
 }

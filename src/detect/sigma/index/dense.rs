@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use super::lists::Classes;
+use super::paged::Paged;
 use super::probe::{Probe, Reader};
 use crate::detect::sigma::fields::{Field, Kind};
 use crate::detect::sigma::interval::IntervalSet;
@@ -105,7 +106,7 @@ impl Group {
     /// Calls `f` with the rule of each branch that the rows leave; more than one branch may be of
     /// one rule.
     #[inline]
-    pub fn candidates(&self, probe: Probe<'_, '_>, classes: Classes, mut f: impl FnMut(u32)) {
+    pub fn candidates(&self, probe: &Probe<'_, '_>, classes: Classes, mut f: impl FnMut(u32)) {
         let passed = self.passed(probe);
         if passed == 0 {
             return;
@@ -120,7 +121,7 @@ impl Group {
     /// whose rule is `wanted`. Of a group sorted by [`Order::AtLeast`], or by none: then 0.
     pub fn next_threshold(
         &self,
-        probe: Probe<'_, '_>,
+        probe: &Probe<'_, '_>,
         mut wanted: impl FnMut(u32) -> bool,
     ) -> Option<u128> {
         let from = if self.order == Order::None { 0 } else { self.passed(probe) };
@@ -136,7 +137,7 @@ impl Group {
     }
 
     /// How many branches, from the first, have a threshold that the flow satisfies.
-    fn passed(&self, probe: Probe<'_, '_>) -> usize {
+    fn passed(&self, probe: &Probe<'_, '_>) -> usize {
         let Some(reader) = self.reader else { return self.rules.len() };
         let Some(value) = probe.value(reader) else { return 0 };
         match self.order {
@@ -150,7 +151,7 @@ impl Group {
     /// leave, until it says to stop.
     fn left(
         &self,
-        probe: Probe<'_, '_>,
+        probe: &Probe<'_, '_>,
         classes: Classes,
         range: std::ops::Range<usize>,
         mut f: impl FnMut(usize) -> bool,
@@ -209,20 +210,18 @@ struct Filter {
 /// From a value to its row.
 #[derive(Debug)]
 enum RowTable {
-    Direct(Box<[u16]>),
+    /// A row for each value.
+    Direct(Paged<u16>),
     /// Where segments begin, ascending, the first at 0.
     Sorted(Vec<(u128, u16)>),
 }
 
 impl Filter {
-    fn row(&self, probe: Probe<'_, '_>) -> &[u64] {
+    fn row(&self, probe: &Probe<'_, '_>) -> &[u64] {
         let row = match probe.value(self.reader) {
             None => self.null,
             Some(value) => match &self.table {
-                RowTable::Direct(rows) => {
-                    let last = rows.len() - 1;
-                    rows[usize::try_from(value).map_or(last, |v| v.min(last))]
-                }
+                RowTable::Direct(rows) => rows.get(value).unwrap_or(self.null),
                 RowTable::Sorted(segments) => {
                     segments[segments.partition_point(|&(begin, _)| begin <= value) - 1].1
                 }
@@ -306,7 +305,7 @@ fn filter(field: Field, asked: &[Asked<'_>], branches: usize) -> Filter {
     segments.dedup_by_key(|(_, row)| *row);
     let table = if field.max() <= DIRECT_MAX {
         let at = |v: u128| segments[segments.partition_point(|&(begin, _)| begin <= v) - 1].1;
-        RowTable::Direct((0..=field.max()).map(at).collect())
+        RowTable::Direct(Paged::new((0..=field.max()).map(at).collect()))
     } else {
         RowTable::Sorted(segments)
     };

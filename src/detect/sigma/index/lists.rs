@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::plan::Guard;
-use super::probe::Probe;
+use super::probe::{Probe, Slot};
 use crate::detect::sigma::predicate::Class;
 
 /// A list of a [`Lists`]; 0 is the empty one.
@@ -32,9 +32,10 @@ pub(super) const RULES_MAX: u32 = 1 << 30;
 pub(super) struct Entry {
     /// The rule's place, with its class in the top bits.
     rule: u32,
-    slots: [super::probe::Slot; 2],
+    slots: [Slot; 2],
     first: [u32; 2],
-    last: [u32; 2],
+    /// From the first value that passes to the last.
+    span: [u32; 2],
 }
 
 impl Entry {
@@ -43,16 +44,16 @@ impl Entry {
             rule: rule | (class as u32) << 30,
             slots: guards.map(|guard| guard.slot),
             first: guards.map(|guard| guard.first),
-            last: guards.map(|guard| guard.last),
+            span: guards.map(|guard| guard.last - guard.first),
         }
     }
 
     /// The rule, if it is of one of the classes and the flow passes the guards.
     #[inline]
-    pub fn candidate(&self, probe: Probe<'_, '_>, classes: Classes) -> Option<u32> {
+    pub fn candidate(&self, probe: &Probe<'_, '_>, classes: Classes) -> Option<u32> {
         let passes = |i: usize| {
             let value = probe.slot(self.slots[i]);
-            value.wrapping_sub(self.first[i]) <= self.last[i].wrapping_sub(self.first[i])
+            value.wrapping_sub(self.first[i]) <= self.span[i]
         };
         let of_class = classes.0 >> (self.rule >> 30) & 1 == 1;
         (of_class && passes(0) && passes(1)).then_some(self.rule & (RULES_MAX - 1))

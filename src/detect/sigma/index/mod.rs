@@ -10,6 +10,7 @@
 
 mod dense;
 mod lists;
+mod paged;
 mod plan;
 mod prefetch;
 mod probe;
@@ -141,7 +142,7 @@ impl Index {
 
     /// Calls `f` with each rule that the flow may satisfy; a rule may come more than once.
     #[inline]
-    fn candidates(&self, probe: Probe<'_, '_>, classes: Classes, mut f: impl FnMut(u32)) {
+    fn candidates(&self, probe: &Probe<'_, '_>, classes: Classes, mut f: impl FnMut(u32)) {
         let mut look = |entries: &[Entry]| {
             for entry in entries {
                 if let Some(rule) = entry.candidate(probe, classes) {
@@ -169,7 +170,7 @@ impl Index {
     /// more than once. No allocation.
     #[inline]
     pub fn scan(&self, phase: Phase, record: &Record<'_>, f: impl FnMut(u32)) {
-        self.candidates(Probe::of(record), classes(phase), f);
+        self.candidates(&Probe::of(record), classes(phase), f);
     }
 
     /// As [`Index::scan`] for many flows, with their cache misses side by side. `f` gets the
@@ -192,7 +193,7 @@ impl Index {
             }
             for (at, flow) in (number * BATCH..).zip(batch) {
                 let record = Record::of(flow);
-                self.candidates(Probe::of(&record), classes, |rule| f(at, &record, rule));
+                self.candidates(&Probe::of(&record), classes, |rule| f(at, &record, rule));
             }
         }
     }
@@ -245,7 +246,7 @@ struct Shelf<'a> {
     entries: Vec<Entry>,
     branches: Vec<(Filing<'a>, Branch<'a>)>,
     intervals: Vec<Filed<u128>>,
-    literals: Vec<(String, u32)>,
+    texts: text::Filed,
 }
 
 impl<'a> Shelf<'a> {
@@ -254,9 +255,8 @@ impl<'a> Shelf<'a> {
         let number = u32::try_from(self.entries.len()).expect("fewer than 2^32 branches");
         if let Test::In { set, .. } = &access.test {
             self.intervals.extend(set.intervals().iter().map(|&(a, b)| (a, b, number)));
-        } else {
-            let literals = text::literals(access).unwrap_or_default();
-            self.literals.extend(literals.into_iter().map(|literal| (literal, number)));
+        } else if let Some(keys) = text::keys(access) {
+            self.texts.add(keys, number);
         }
         self.entries.push(entry);
         self.branches.push((filing, branch));
@@ -299,10 +299,12 @@ impl<'a> Builder<'a, '_> {
             let lists = std::mem::take(&mut index.lists);
             let count = shelf.entries.len();
             let mut lists = ListBuilder::new(lists, shelf.entries, count);
-            let (table, refused) = FieldTable::new(field, shelf.intervals, &mut lists);
+            let (table, mut refused) = FieldTable::new(field, shelf.intervals, &mut lists);
             index.fields.push(table);
-            index.texts.extend(TextTable::new(field, shelf.literals, &mut lists));
+            let (texts, more) = TextTable::new(field, shelf.texts, &mut lists);
+            index.texts.extend(texts);
             index.lists = lists.finish();
+            refused.extend(more);
             self.rest.extend(refused.into_iter().map(|i| shelf.branches[i as usize].clone()));
         }
         index.fields.retain(|table| !table.is_empty());

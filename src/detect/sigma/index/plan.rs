@@ -159,7 +159,7 @@ fn postable(leaf: &Predicate) -> bool {
             let large = leaf.field.max() > 0xffff;
             !(large && (leaf.field.kind() == Kind::Text || is_one_sided(leaf.field.max(), set)))
         }
-        _ => text::literals(leaf).is_some(),
+        _ => text::keys(leaf).is_some(),
     }
 }
 
@@ -182,7 +182,7 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Passes every flow.
-    pub const NONE: Self = Self { slot: Slot::None, first: 0, last: u32::MAX };
+    pub const NONE: Self = Self { slot: Slot::NONE, first: 0, last: u32::MAX };
 
     /// The guard that a predicate gives.
     fn of(leaf: &Predicate) -> Option<Self> {

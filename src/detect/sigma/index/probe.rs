@@ -1,38 +1,34 @@
-//! How tables and guards read a flow: the common fields without a detour.
+//! What tables and guards ask of a flow, read out of it once: a row of small integers side by side.
 
 use crate::detect::sigma::fields::{Field, FieldSet, Record};
 
-/// The fields that are read straight from the flow; any other goes through [`Record::integer`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Common {
-    SrcPort,
-    DstPort,
-    Protocol,
-    Direction,
-    Initiated,
-    FwdOctets,
-    BwdOctets,
-    FwdPackets,
-    BwdPackets,
-    Duration,
-}
+/// The common fields: those that a probe holds, by their place in it. Place 0 holds 0.
+const COMMON: [Field; 12] = [
+    Field::Src,
+    Field::Dst,
+    Field::SrcPort,
+    Field::DstPort,
+    Field::Protocol,
+    Field::Direction,
+    Field::Initiated,
+    Field::FwdOctets,
+    Field::BwdOctets,
+    Field::FwdPackets,
+    Field::BwdPackets,
+    Field::Duration,
+];
+/// Places of a probe: a power of two above the number of common fields.
+const PLACES: usize = 16;
 
-impl Common {
-    const fn of(field: Field) -> Option<Self> {
-        Some(match field {
-            Field::SrcPort => Self::SrcPort,
-            Field::DstPort => Self::DstPort,
-            Field::Protocol => Self::Protocol,
-            Field::Direction => Self::Direction,
-            Field::Initiated => Self::Initiated,
-            Field::FwdOctets => Self::FwdOctets,
-            Field::BwdOctets => Self::BwdOctets,
-            Field::FwdPackets => Self::FwdPackets,
-            Field::BwdPackets => Self::BwdPackets,
-            Field::Duration => Self::Duration,
-            _ => return None,
-        })
+const fn place_of(field: Field) -> Option<u8> {
+    let mut at = 0;
+    while at < COMMON.len() {
+        if COMMON[at] as u32 == field as u32 {
+            return Some(at as u8 + 1);
+        }
+        at += 1;
     }
+    None
 }
 
 /// A flow as the index reads it.
@@ -40,6 +36,9 @@ impl Common {
 pub(super) struct Probe<'r, 'a> {
     /// The flow, for all that is not common.
     pub record: &'r Record<'a>,
+    /// Common fields; `u64::MAX` also of what is greater. Of an address the low half: the IPv4
+    /// address, if it is one.
+    values: [u64; PLACES],
     /// Whether every common field is present and is the flow's own.
     plain: bool,
 }
@@ -49,7 +48,53 @@ impl<'r, 'a> Probe<'r, 'a> {
     #[inline]
     pub fn of(record: &'r Record<'a>) -> Self {
         let plain = record.absent == FieldSet::EMPTY && record.initiated.is_none();
-        Self { record, plain }
+        let values = if plain { Self::common(record) } else { Self::given(record) };
+        Self { record, values, plain }
+    }
+
+    /// The common fields, in the order of [`COMMON`].
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is wanted")]
+    fn common(record: &Record<'_>) -> [u64; PLACES] {
+        let flow = record.flow;
+        let (fwd, bwd) = (&flow.fwd, &flow.bwd);
+        let counts = [fwd.octets, bwd.octets, fwd.packets, bwd.packets];
+        let [a, b, c, d] = match flow.scale() {
+            1 => counts,
+            scale => counts.map(|count| count.saturating_mul(scale)),
+        };
+        let mut values = [0; PLACES];
+        values[1..=COMMON.len()].copy_from_slice(&[
+            flow.src.0 as u64,
+            flow.dst.0 as u64,
+            flow.src_port.into(),
+            flow.dst_port.into(),
+            flow.protocol.into(),
+            flow.direction as u64,
+            flow.direction.initiated().into(),
+            a,
+            b,
+            c,
+            d,
+            u64::try_from(flow.duration_us()).unwrap_or(0),
+        ]);
+        values
+    }
+
+    /// Of an event that does not give them all; the absent ones are 0, which passes more guards
+    /// than it should at worst: rules are verified.
+    #[cold]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is wanted")]
+    fn given(record: &Record<'_>) -> [u64; PLACES] {
+        let mut values = [0; PLACES];
+        for (value, field) in values[1..].iter_mut().zip(COMMON) {
+            *value = match field {
+                Field::Src => record.flow.src.0 as u64,
+                Field::Dst => record.flow.dst.0 as u64,
+                _ => u64::try_from(record.integer(field).unwrap_or(0)).unwrap_or(u64::MAX),
+            };
+        }
+        values
     }
 
     /// The initiator's address, whether it is known or not: rules on one that is absent fail when
@@ -68,108 +113,62 @@ impl<'r, 'a> Probe<'r, 'a> {
     /// The field's value; `None` if the flow lacks it. As [`Record::integer`].
     #[inline]
     pub fn value(&self, reader: Reader) -> Option<u128> {
-        match reader.common {
-            Some(common) if self.plain => match self.common(common) {
-                u64::MAX => self.record.integer(reader.field),
-                value => Some(value.into()),
-            },
-            _ => self.record.integer(reader.field),
+        let value = self.values[usize::from(reader.place) % PLACES];
+        if self.plain && reader.place > 0 && value < u64::MAX {
+            return Some(value.into());
         }
+        self.record.integer(reader.field)
     }
 
     /// The value of a slot, cut off at 32 bits. Of an address it is the IPv4 one: what it says of
     /// an IPv6 address means nothing, and only predicates on IPv4 may ask.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are the IPv4 address")]
+    #[expect(clippy::cast_possible_truncation, reason = "cut off, or an address's low 32 bits")]
     pub fn slot(&self, slot: Slot) -> u32 {
-        match slot {
-            Slot::None => 0,
-            Slot::Src => self.src() as u32,
-            Slot::Dst => self.dst() as u32,
-            Slot::Common(common) if self.plain => {
-                u32::try_from(self.common(common)).unwrap_or(u32::MAX)
-            }
-            Slot::Common(common) => {
-                let value = self.record.integer(common.field()).unwrap_or(0);
-                u32::try_from(value).unwrap_or(u32::MAX)
-            }
-        }
-    }
-
-    /// The value; `u64::MAX` also of what is greater.
-    #[inline]
-    fn common(&self, common: Common) -> u64 {
-        let flow = self.record.flow;
-        let scaled = |count: u64| count.saturating_mul(flow.scale());
-        match common {
-            Common::SrcPort => flow.src_port.into(),
-            Common::DstPort => flow.dst_port.into(),
-            Common::Protocol => flow.protocol.into(),
-            Common::Direction => flow.direction as u64,
-            Common::Initiated => flow.direction.initiated().into(),
-            Common::FwdOctets => scaled(flow.fwd.octets),
-            Common::BwdOctets => scaled(flow.bwd.octets),
-            Common::FwdPackets => scaled(flow.fwd.packets),
-            Common::BwdPackets => scaled(flow.bwd.packets),
-            Common::Duration => u64::try_from(flow.duration_us()).unwrap_or(0),
-        }
+        let value = self.values[usize::from(slot.0) % PLACES];
+        if slot.is_address() { value as u32 } else { value.min(u32::MAX.into()) as u32 }
     }
 }
 
-impl Common {
-    const fn field(self) -> Field {
-        match self {
-            Self::SrcPort => Field::SrcPort,
-            Self::DstPort => Field::DstPort,
-            Self::Protocol => Field::Protocol,
-            Self::Direction => Field::Direction,
-            Self::Initiated => Field::Initiated,
-            Self::FwdOctets => Field::FwdOctets,
-            Self::BwdOctets => Field::BwdOctets,
-            Self::FwdPackets => Field::FwdPackets,
-            Self::BwdPackets => Field::BwdPackets,
-            Self::Duration => Field::Duration,
-        }
-    }
-}
-
-/// What a guard looks at.
+/// What a guard looks at: a place of the probe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Slot {
-    /// Nothing: 0 in every flow.
-    None,
-    /// The initiator's IPv4 address.
-    Src,
-    /// The responder's.
-    Dst,
-    /// A common field.
-    #[expect(private_interfaces, reason = "made by `Slot::of` alone")]
-    Common(Common),
-}
+pub(super) struct Slot(u8);
 
 impl Slot {
+    /// 0 in every flow.
+    pub const NONE: Self = Self(0);
+
     /// The slot that tells of `field`, if there is one.
     pub const fn of(field: Field) -> Option<Self> {
-        match (field, Common::of(field)) {
-            (Field::Src, _) => Some(Self::Src),
-            (Field::Dst, _) => Some(Self::Dst),
-            (_, Some(common)) => Some(Self::Common(common)),
-            _ => None,
+        match place_of(field) {
+            Some(place) => Some(Self(place)),
+            None => None,
         }
+    }
+
+    /// The two addresses come first.
+    const fn is_address(self) -> bool {
+        matches!(self.0, 1 | 2)
     }
 }
 
 /// How a field is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Reader {
-    common: Option<Common>,
+    /// 0: by [`Record::integer`].
+    place: u8,
     field: Field,
 }
 
 impl Reader {
     /// The way to read `field`.
     pub const fn of(field: Field) -> Self {
-        Self { common: Common::of(field), field }
+        let place = match (field, place_of(field)) {
+            // Of an address a probe holds a half.
+            (Field::Src | Field::Dst, _) | (_, None) => 0,
+            (_, Some(place)) => place,
+        };
+        Self { place, field }
     }
 }
 
@@ -218,13 +217,13 @@ mod tests {
                 for field in fields {
                     let want = record.integer(field);
                     assert_eq!(probe.value(Reader::of(field)), want, "{field:?}");
-                    if let Some(slot) = Slot::of(field).filter(|_| field != Field::Src) {
+                    if let Some(slot) = Slot::of(field).filter(|slot| !slot.is_address()) {
                         let cut = want.map(|v| u32::try_from(v).unwrap_or(u32::MAX));
                         assert_eq!(Some(probe.slot(slot)), cut, "{field:?}");
                     }
                 }
-                assert_eq!(probe.slot(Slot::None), 0);
-                assert_eq!(probe.slot(Slot::Src), 0x0a00_0001);
+                assert_eq!(probe.slot(Slot::NONE), 0);
+                assert_eq!(probe.slot(Slot::of(Field::Src).expect("common")), 0x0a00_0001);
             }
         }
     }

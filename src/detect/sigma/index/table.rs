@@ -1,6 +1,7 @@
 //! From a field's value to the lists that are filed under it.
 
 use super::lists::{ListBuilder, ListId, Lists};
+use super::paged::Paged;
 use super::prefetch::prefetch;
 use super::probe::Reader;
 use super::sweep::{Filed, Segment, layers};
@@ -22,7 +23,7 @@ pub(super) struct FieldTable {
 #[derive(Debug)]
 enum FieldLayer {
     /// A list for each value.
-    Direct(Box<[ListId]>),
+    Direct(Paged<ListId>),
     /// Where segments begin, ascending.
     Sorted(Vec<Segment<u128>>),
 }
@@ -52,9 +53,7 @@ impl FieldTable {
     pub fn look_up(&self, value: u128, mut f: impl FnMut(ListId)) {
         for layer in &self.layers {
             let list = match layer {
-                FieldLayer::Direct(lists) => {
-                    usize::try_from(value).ok().and_then(|v| lists.get(v)).copied().unwrap_or(0)
-                }
+                FieldLayer::Direct(lists) => lists.get(value).unwrap_or(0),
                 FieldLayer::Sorted(segments) => at(segments, value),
             };
             if list != 0 {
@@ -72,7 +71,7 @@ fn direct(segments: &[Segment<u128>], max: u128) -> FieldLayer {
         let end = segments.get(i + 1).map_or(size, |next| place(next.0));
         lists[place(begin)..end].fill(list);
     }
-    FieldLayer::Direct(lists.into())
+    FieldLayer::Direct(Paged::new(lists))
 }
 
 /// The list of the segment that `value` is in.

@@ -57,7 +57,7 @@ impl WakeIndex {
         mut threshold: impl FnMut(Option<(Field, u128)>),
     ) {
         self.settled.scan(Phase::Woke, record, rule);
-        let probe = Probe::of(record);
+        let probe = &Probe::of(record);
         for group in &self.waiting {
             let next = group.next_threshold(probe, |rule| wanted(rule, group.order == Order::None));
             match (group.order, next) {

@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""Measures how long after its datagram the alert on the first record of a known-bad address leaves.
+
+    NFSEND=/path/to/sender benches/compare/latency.py [--rate 500000] [--warm 25] [--seconds 25] [--json FILE]
+
+The sender named by NFSEND sends IPFIX over loopback, pinned to the first core: 4 exporters, a million live flows of
+which one record in ten opens a new one. The sensor has a feed of a million addresses, and some of the servers are among
+them. Times are those of weir_alert_latency_seconds, from the kernel's stamp of the datagram to where alerts are handed
+on: over the first seconds, while the table fills, and after `--warm` seconds, in a steady state in which as many flows
+end as begin.
+"""
+import argparse
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+PORT, ADMIN = 20_998, 20_997
+FIRST_S = 5
+SERVERS = 1 << 17            # of the sender, from 198.18.0.0
+FEED = 1_000_000
+IDLE_S = 15                  # so that a steady state comes soon
+LABELS = (0.5, 0.9, 0.99, 0.999)
+
+CONFIG = """
+[sensor]
+workers = {workers}
+state_directory = "{folder}/state"
+[input.netflow]
+listen = ["127.0.0.1:{port}"]
+[flow]
+entries_max = 4000000
+[flow.netflow]
+idle_timeout_s = {idle}
+active_timeout_s = 300
+[rules]
+directories = ["{rules}"]
+[[rules.feed]]
+path = "{folder}/feed.txt"
+{extra}
+[[output.files]]
+name = "alerts"
+directory = "{folder}/alerts"
+select = "alerts"
+format = "ndjson"
+{slices}
+[admin]
+listen = "127.0.0.1:{admin}"
+"""
+SLICES = """
+[[output.files]]
+name = "flows"
+directory = "{folder}/flows"
+select = "slices"
+format = "parquet"
+"""
+
+
+def write_feed(path, share):
+    """A million addresses, among them this share of the sender's servers."""
+    chosen = random.Random(7)
+    servers = chosen.sample(range(SERVERS), int(SERVERS * share))
+    first = 0xC612_0000
+    addresses = {first + server for server in servers}
+    while len(addresses) < FEED:
+        address = chosen.getrandbits(32)
+        if not 0x0A00_0000 <= address < 0x0B00_0000 and not first <= address < first + SERVERS:
+            addresses.add(address)
+    dotted = (".".join(str(a >> shift & 255) for shift in (24, 16, 8, 0)) for a in addresses)
+    path.write_text("\n".join(dotted) + "\n")
+
+
+def scrape():
+    with urllib.request.urlopen(f"http://127.0.0.1:{ADMIN}/metrics", timeout=5) as page:
+        return page.read().decode()
+
+
+def buckets(page):
+    found = re.findall(r'^weir_alert_latency_seconds_bucket\{le="([^"]+)"[^}]*\} (\d+)', page, re.M)
+    return {float(bound.replace("+Inf", "inf")): int(count) for bound, count in found}
+
+
+def value(page, name):
+    return sum(float(v) for v in re.findall(rf"^{name}(?:\{{[^}}]*\}})? ([0-9.e+]+)$", page, re.M))
+
+
+def figures(before, after):
+    """Shares and quantiles between two scrapes; a quantile is the bound of its bucket, and exact from `exact`."""
+    counts = {bound: after[bound] - before.get(bound, 0) for bound in sorted(after)}
+    total = counts[float("inf")]
+    quantile = lambda q: next((bound for bound, count in counts.items() if count >= q * total), float("inf"))
+    shown = {f"p{100 * q:g}_us_at_most": None if total == 0 else round(1e6 * min(quantile(q), 1e9)) for q in LABELS}
+    under = counts.get(0.001, 0) / total if total else None
+    return {"alerts": total, "within_1_ms": under, **shown}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weir", default="target/release/weir")
+    parser.add_argument("--rate", type=int, default=500_000)
+    parser.add_argument("--warm", type=int, default=25)
+    parser.add_argument("--seconds", type=int, default=25)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--rules", default="config/rules", help="a folder of rules beside the feed")
+    parser.add_argument("--bad", type=float, default=0.02, help="share of the servers that are in the feed")
+    parser.add_argument("--slices", action="store_true", help="ship flows as Parquet, too")
+    parser.add_argument("--extra", default="", help="more lines of configuration")
+    parser.add_argument("--json", help="write the figures there, too")
+    args = parser.parse_args()
+    sender = os.environ.get("NFSEND") or sys.exit("NFSEND has to name the sender")
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        write_feed(folder / "feed.txt", args.bad)
+        slices = SLICES.format(folder=folder) if args.slices else ""
+        (folder / "weir.toml").write_text(CONFIG.format(
+            folder=folder, port=PORT, admin=ADMIN, idle=IDLE_S, workers=args.workers, slices=slices,
+            rules=pathlib.Path(args.rules).resolve(), extra=args.extra.replace("\\n", "\n")))
+        with open(folder / "log", "w") as log:
+            sensor = subprocess.Popen([args.weir, "run", "-c", folder / "weir.toml"], stdout=log, stderr=log)
+        try:
+            for _ in range(300):
+                try:
+                    scrape()
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            else:
+                sys.exit("the sensor does not start:\n" + (folder / "log").read_text())
+            seconds = args.warm + args.seconds
+            load = subprocess.Popen(
+                ["taskset", "-c", "0", sender, "--version", "10", "--port", str(PORT), "--rate", str(args.rate), "--seconds",
+                 str(seconds + 1), "--exporters", "4", "--flows", "1000000", "--new-share", "0.1", "--reverse", "0.3"],
+                stdout=subprocess.PIPE, text=True)
+            time.sleep(FIRST_S)
+            first = scrape()
+            time.sleep(args.warm - FIRST_S)
+            warm = scrape()
+            time.sleep(args.seconds)
+            end = scrape()
+            sent = json.loads(load.communicate(timeout=60)[0].splitlines()[-1])
+            time.sleep(1)
+            last = scrape()
+            os.kill(sensor.pid, signal.SIGTERM)
+            _, _, usage = os.wait4(sensor.pid, 0)
+        finally:
+            sensor.poll() is None and sensor.kill()
+        said = (folder / "log").read_text()
+    decoded = value(last, "weir_flow_records_total")
+    busy = lambda page: value(page, "weir_thread_busy_microseconds_total")
+    result = {
+        "rate": args.rate, "sent": sent["records"], "decoded": int(decoded),
+        "kernel_drops": int(value(last, "weir_input_kernel_drops_total")),
+        "cpu_s_per_million": round((usage.ru_utime + usage.ru_stime) / decoded * 1e6, 3),
+        "busy": round((busy(end) - busy(warm)) / args.seconds / 1e6, 3),
+        "flows": int(value(end, "weir_flow_table_entries")),
+        "filling": figures({}, buckets(first)), "steady": figures(buckets(warm), buckets(end)),
+    }
+    print(json.dumps(result, indent=2))
+    if "WARN" in said or "ERROR" in said:
+        print("\n".join(line for line in said.splitlines() if "WARN" in line or "ERROR" in line)[:2000], file=sys.stderr)
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+//! What a condition may take, whatever its author wrote: selections that are named again and again,
+//! values that modifiers multiply, and large regular expressions are no way to fill the memory.
+
+use std::cell::Cell;
+
+use regex::{Regex, RegexBuilder};
+
+use crate::detect::sigma::reason::Reason;
+use crate::detect::sigma::ruleset::Options;
+
+/// Items of a condition, those of a selection as often as the condition names it.
+const ITEMS_MAX: usize = 1 << 14;
+/// Values of all of these, after their modifiers.
+const VALUES_MAX: usize = 1 << 20;
+/// Octets of all compiled regular expressions of a condition.
+const REGEX_OCTETS_MAX: usize = 32 << 20;
+/// Octets that one regular expression is given, in turn, until they suffice.
+const REGEX_OCTETS: [usize; 3] = [1 << 14, 1 << 17, 1 << 20];
+
+/// The compilation of one condition: how, and how much it took so far.
+pub(in crate::detect::sigma) struct Work<'a> {
+    pub options: &'a Options,
+    items: Cell<usize>,
+    values: Cell<usize>,
+    regex_octets: Cell<usize>,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(options: &'a Options) -> Self {
+        let none = || Cell::new(0);
+        Self { options, items: none(), values: none(), regex_octets: none() }
+    }
+
+    /// Takes note of an item of the condition.
+    pub(super) fn item(&self) -> Result<(), Reason> {
+        take(&self.items, 1, ITEMS_MAX, "the number of items that a condition names")
+    }
+
+    /// Takes note of `count` values.
+    pub(super) fn values(&self, count: usize) -> Result<(), Reason> {
+        take(&self.values, count, VALUES_MAX, "the number of values that a condition names")
+    }
+
+    /// Compiles a regular expression into as little memory as it needs, more or less.
+    ///
+    /// # Errors
+    /// The outer: it is one too much. The inner: what is wrong with it.
+    pub(super) fn regex(&self, pattern: &str) -> Result<Result<Regex, regex::Error>, Reason> {
+        let what = "the memory of a condition's regular expressions in octets";
+        let mut built = Err(regex::Error::CompiledTooBig(0));
+        for octets in REGEX_OCTETS {
+            built = RegexBuilder::new(pattern).size_limit(octets).build();
+            if !matches!(built, Err(regex::Error::CompiledTooBig(_))) {
+                take(&self.regex_octets, octets, REGEX_OCTETS_MAX, what)?;
+                break;
+            }
+        }
+        Ok(built)
+    }
+}
+
+fn take(taken: &Cell<usize>, more: usize, max: usize, what: &'static str) -> Result<(), Reason> {
+    let sum = taken.get() + more;
+    taken.set(sum);
+    if sum > max { Err(Reason::TooLarge { what, max }) } else { Ok(()) }
+}
