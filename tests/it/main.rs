@@ -36,6 +36,8 @@ mod schema;
 mod servers;
 mod service;
 mod shipped_rules;
+#[cfg(all(feature = "http", feature = "spool"))]
+mod siem;
 mod sigma;
 mod sigma_cases;
 mod sigma_decisions;
