@@ -20,7 +20,10 @@ pub use check::Problem;
 pub use custom::FieldValue;
 pub use feed::{Feed, FeedFormat, FeedKind, Severity};
 pub use model::{Allowed, Model};
-pub use output::{Durability, Files, Format, Full, Output, Place, S3, Secret, Select, Spool};
+pub use output::{
+    Body, Carrier, Durability, Elasticsearch, Files, Format, Full, Hec, Http, Ipfix, Output, Place,
+    S3, Secret, Select, Spool, Syslog, Tls, Transport, Webhook,
+};
 pub use parse::{parse, parse_with};
 
 use crate::net::{Addr, Cidr};

@@ -79,6 +79,7 @@ impl Shared {
 pub struct Worker {
     shared: Arc<Shared>,
     slot: usize,
+    workers: usize,
     pin: bool,
     /// The shards it owns, each with its table.
     shards: Vec<usize>,
@@ -133,6 +134,7 @@ impl Worker {
         Self {
             shared,
             slot: index,
+            workers,
             pin,
             shards,
             tables,
@@ -233,7 +235,7 @@ impl Worker {
         let Self { tables, places, ledgers, shared, slot, .. } = self;
         let before = |arrivals: &mut Arrivals<'_>, index: usize, tagger: &mut Tagger<'_>| {
             tagger.arrived = arrivals.of(index);
-            if index % ALERTS_EVERY == 0 {
+            if index.is_multiple_of(ALERTS_EVERY) {
                 shared.hand_alerts(*slot, tagger.batch);
             }
         };

@@ -51,6 +51,26 @@ fn the_shipped_configuration_shows_every_key_with_its_default() {
         add: [("tenant".to_owned(), config::FieldValue::Integer(1))].into(),
         ..config::S3::default()
     }];
+    let place = || Some(config::Secret::Env(String::new()));
+    let tls = config::Tls {
+        ca_file: Some("ca.pem".into()),
+        certificate_file: Some("me.pem".into()),
+        key_file: Some("me.key".into()),
+        verify: true,
+    };
+    want.output.hec = vec![config::Hec { token: place(), tls, ..config::Hec::default() }];
+    want.output.elasticsearch = vec![config::Elasticsearch {
+        password: place(),
+        api_key: place(),
+        ..config::Elasticsearch::default()
+    }];
+    want.output.webhook = vec![config::Webhook {
+        url_secret: place(),
+        authorization: place(),
+        ..config::Webhook::default()
+    }];
+    want.output.syslog = vec![config::Syslog::default()];
+    want.output.ipfix = vec![config::Ipfix::default()];
     let every = toml::Table::try_from(&want).expect("a table");
     let mut missing = Vec::new();
     let mut open = vec![toml::Value::Table(every)];

@@ -38,6 +38,8 @@ mod sequence;
 mod servers;
 mod service;
 mod shipped_rules;
+#[cfg(all(feature = "http", feature = "spool"))]
+mod siem;
 mod sigma;
 mod sigma_cases;
 mod sigma_decisions;

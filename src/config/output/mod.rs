@@ -3,20 +3,34 @@
 //! Every kind is a struct that is a [`Table`]: what all have in common is read through that, so
 //! that checks, ledgers and wiring know each kind at one place only: [`Output::tables`].
 
+mod elasticsearch;
 mod files;
 mod format;
+mod hec;
+mod http;
+mod ipfix;
 mod s3;
 mod secret;
+mod syslog;
+mod tls;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use elasticsearch::Elasticsearch;
 pub use files::Files;
 pub use format::{Format, Place};
+pub use hec::Hec;
+pub use http::Http;
+pub use ipfix::{Carrier, Ipfix};
 pub use s3::{Compression, Encryption, S3};
 pub use secret::Secret;
+pub use syslog::{Syslog, Transport};
+pub use tls::Tls;
+pub use webhook::{Body, Webhook};
 
 use super::check::Report;
 use super::custom::{self, FieldValue};
@@ -29,6 +43,16 @@ pub struct Output {
     pub files: Vec<Files>,
     /// `[[output.s3]]`: objects in Amazon S3 and its like.
     pub s3: Vec<S3>,
+    /// `[[output.hec]]`: Splunk HTTP Event Collectors.
+    pub hec: Vec<Hec>,
+    /// `[[output.elasticsearch]]`: Elasticsearch and OpenSearch.
+    pub elasticsearch: Vec<Elasticsearch>,
+    /// `[[output.webhook]]`: other HTTP servers.
+    pub webhook: Vec<Webhook>,
+    /// `[[output.syslog]]`: syslog servers.
+    pub syslog: Vec<Syslog>,
+    /// `[[output.ipfix]]`: collectors of IPFIX.
+    pub ipfix: Vec<Ipfix>,
 }
 
 impl Output {
@@ -39,13 +63,24 @@ impl Output {
                 |(index, table): (usize, &'_ T)| format!("output.{}[{index}]", table.kind());
             tables.iter().enumerate().map(move |at| (keyed(at), at.1 as &dyn Table))
         }
-        each(&self.files).chain(each(&self.s3))
+        each(&self.files)
+            .chain(each(&self.s3))
+            .chain(each(&self.hec))
+            .chain(each(&self.elasticsearch))
+            .chain(each(&self.webhook))
+            .chain(each(&self.syslog))
+            .chain(each(&self.ipfix))
     }
 
     /// Calls `absolute` with every path in the tables.
     pub fn paths(&mut self, absolute: &mut dyn FnMut(&mut PathBuf)) {
         self.files.iter_mut().for_each(|table| table.paths(absolute));
         self.s3.iter_mut().for_each(|table| table.paths(absolute));
+        self.hec.iter_mut().for_each(|table| table.paths(absolute));
+        self.elasticsearch.iter_mut().for_each(|table| table.paths(absolute));
+        self.webhook.iter_mut().for_each(|table| table.paths(absolute));
+        self.syslog.iter_mut().for_each(|table| table.paths(absolute));
+        self.ipfix.iter_mut().for_each(|table| table.paths(absolute));
     }
 
     /// Whether a sink needs the spool's directory.

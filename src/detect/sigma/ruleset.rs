@@ -224,7 +224,10 @@ impl RuleSet {
     fn warn_of_unselective(&mut self) {
         let everywhere = self.indices().filter(|rule| self.index.filed(rule.0) == Place::EveryFlow);
         // One that matches every flow was named for that.
-        let asking = everywhere.filter(|&rule| !matches!(self.rule(rule).expr, Expr::Const(_)));
+        let asking = everywhere.filter(|&rule| {
+            let expr = &self.rule(rule).expr;
+            !matches!(expr, Expr::Const(_)) && !Index::can_select(expr)
+        });
         let text = "no predicate of it is selective: it is looked at for every flow";
         let notes: Vec<Note> = asking.map(|rule| self.note(rule, text.to_owned())).collect();
         self.report.warnings.extend(notes);

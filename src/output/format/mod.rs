@@ -21,6 +21,8 @@ mod tests;
 
 pub use doc::{documents, markdown};
 pub use identity::Identity;
+#[cfg(feature = "spool")]
+pub(super) use known::{Known, Places};
 pub use template::{Template, TemplateError};
 
 use self::shape::Shape;

@@ -1,14 +1,20 @@
 //! Sinks on other machines: what the configuration names, made into targets behind the spool.
 
+#[cfg(feature = "http")]
+pub mod http;
+pub mod ipfix;
 pub mod secret;
+mod stream;
+pub mod syslog;
+pub mod tls;
 
 use std::io;
 use std::sync::Arc;
 
 use super::Sink;
 use super::schema::{Context, Fields, Layout, Stream};
-use super::spool::{self, Behind};
-use crate::config::output::Taking;
+use super::spool::{self, Behind, Target};
+use crate::config::output::{Table as _, Taking};
 use crate::config::{Config, Durability};
 
 /// Starts every remote sink of `config`. None connects here: what cannot be reached is a fault
@@ -24,9 +30,47 @@ pub fn start(config: &Config, context: &Context) -> io::Result<Vec<Arc<dyn Sink>
 
 /// The one place where tables of the configuration become targets: each kind adds its own here.
 fn targets(config: &Config, context: &Context) -> io::Result<Vec<Behind>> {
-    let sinks = Vec::new();
-    let _ = (config, context);
+    let mut sinks = Vec::new();
+    siem_targets(config, context, &mut sinks)?;
     Ok(sinks)
+}
+
+/// Adds the targets of SIEMs: over HTTP, syslog and IPFIX.
+fn siem_targets(config: &Config, context: &Context, sinks: &mut Vec<Behind>) -> io::Result<()> {
+    let output = &config.output;
+    let mut add = |taking: &Taking<'_>, target: Result<Box<dyn Target>, String>| {
+        let named = |error| io::Error::other(format!("sink `{}`: {error}", taking.name));
+        sinks.push(behind(taking, spool::Place::Stream(target.map_err(named)?)));
+        io::Result::Ok(())
+    };
+    let sensor = &context.sensor;
+    #[cfg(feature = "http")]
+    {
+        for sink in &output.hec {
+            let layout = layout(&sink.taking(), context);
+            let target = http::hec(sink, &layout, sensor).map_err(|error| error.to_string());
+            add(&sink.taking(), target)?;
+        }
+        for sink in &output.elasticsearch {
+            let layout = layout(&sink.taking(), context);
+            let target = http::elasticsearch(sink, &layout, sensor);
+            add(&sink.taking(), target.map_err(|error| error.to_string()))?;
+        }
+        for sink in &output.webhook {
+            let layout = layout(&sink.taking(), context);
+            let target = http::webhook(sink, &layout).map_err(|error| error.to_string());
+            add(&sink.taking(), target)?;
+        }
+    }
+    for sink in &output.syslog {
+        let layout = layout(&sink.taking(), context);
+        let target = syslog::syslog(sink, &layout, sensor).map_err(|error| error.to_string());
+        add(&sink.taking(), target)?;
+    }
+    for sink in &output.ipfix {
+        add(&sink.taking(), Ok(ipfix::ipfix(sink)))?;
+    }
+    Ok(())
 }
 
 /// What the sink that takes `taking` writes of each record: its choice of fields, those of

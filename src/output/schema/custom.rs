@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Field, Stream, Value};
 use crate::config::{Config, FieldValue, Problem};
+use crate::output::format::Template;
 
 /// Names and values, in the order in which they are written.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -60,6 +61,15 @@ pub fn check(config: &Config) -> Vec<Problem> {
                 let key = format!("{key}.fields[{index}]");
                 add(key, "is no field of these records (docs/schema.md)");
             }
+        }
+    }
+    for (index, sink) in config.output.webhook.iter().enumerate() {
+        let own = Fields::new(config.sensor.fields.clone()).and(&Fields::new(sink.add.clone()));
+        let template = Template::check(&sink.template, sink.select.into(), &own);
+        if let Err(error) = template {
+            let key = format!("output.webhook[{index}].template");
+            let message = error.to_string();
+            problems.push(Problem { file: String::new(), line: None, key, message });
         }
     }
     problems

@@ -116,7 +116,7 @@ pub(super) fn groups<'a>(
         for &step in steps {
             match step {
                 Step::Expand => {
-                    group = each(&group, |v| expand(field, v, op, &work.options.placeholders))?
+                    group = each(&group, |v| expand(field, v, op, &work.options.placeholders))?;
                 }
                 Step::Windash => group = each(&group, |v| windash(field, v))?,
                 Step::Base64 | Step::Base64Offset => {

@@ -127,6 +127,16 @@ impl Index {
         index
     }
 
+    /// Whether flows can be told apart by any predicate of the condition: looked up by its values,
+    /// or sorted by its threshold.
+    pub fn can_select(expr: &Expr) -> bool {
+        let mut selects = false;
+        expr.leaves(&mut |leaf| {
+            selects |= plan::postable(leaf) || dense::threshold(leaf).is_some();
+        });
+        selects
+    }
+
     fn note(&mut self, rule: u32, filed: Place) {
         let rule = rule as usize;
         if self.filed.len() <= rule {

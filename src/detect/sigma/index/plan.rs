@@ -153,7 +153,7 @@ fn intervals(leaf: &Predicate) -> usize {
 
 /// Whether flows can be looked up by it: a set that is no threshold of a large domain, or a text
 /// with a literal part; and false of flows that lack the field.
-fn postable(leaf: &Predicate) -> bool {
+pub(super) fn postable(leaf: &Predicate) -> bool {
     match &leaf.test {
         Test::In { set, null: false } => {
             let large = leaf.field.max() > 0xffff;
