@@ -105,7 +105,7 @@ pub(crate) fn slices(count: usize) -> Given {
         let flow_id = FlowId(number as u128 + 1);
         let slice = Slice { flow_id, flow: flow(number), ..Slice::default() };
         let rules = if number.is_multiple_of(10) { vec![rule()] } else { Vec::new() };
-        TaggedSlice { slice, rules, excluded: None }
+        TaggedSlice { slice, rules, excluded: None, verdict: None }
     };
     let batch = Batch { slices: (0..count).map(slice).collect(), alerts: Vec::new() };
     Given { batch, stream: Stream::Slices, context: context(), offset: 8 }
