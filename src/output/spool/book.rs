@@ -304,7 +304,7 @@ impl Book {
         if self.octets() + segment > max - max / 4 {
             return;
         }
-        let last = self.next - 1;
+        let Some(last) = self.next.checked_sub(1) else { return };
         for index in 0..self.takers.len() {
             let gaps = &mut self.takers[index].cursor.gaps;
             if let Some(gap) = gaps.last_mut().filter(|gap| gap.1 == u64::MAX) {

@@ -122,7 +122,8 @@ impl MemorySink {
             return state.ledger.shed.add(CLOSED, selected as u64);
         }
         while full(&state) {
-            let Some(oldest) = state.queue.pop_front().filter(|_| self.full == Full::Oldest) else {
+            let oldest = (self.full == Full::Oldest).then(|| state.queue.pop_front()).flatten();
+            let Some(oldest) = oldest else {
                 return state.ledger.shed.add(QUEUE_FULL, selected as u64);
             };
             state.queued -= oldest.held();

@@ -28,6 +28,9 @@ mod target;
 mod unit;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
