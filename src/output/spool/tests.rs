@@ -229,52 +229,6 @@ fn a_dead_sink_holds_back_nobody_and_gets_all_after_restarts() {
 }
 
 #[test]
-fn a_full_spool_sheds_by_policy_and_only_of_laggards() {
-    for full in [Full::Oldest, Full::Newest] {
-        let directory = tempfile::tempdir().expect("a directory");
-        let config = config::Spool { bytes_max: 120_000, full, ..settings(directory.path()) };
-        let (alive, dead) = (Side::default(), Side::default());
-        dead.away(true);
-        let sinks: &[_] = &[
-            ("alive", Select::Slices, As::Stream, &alive),
-            ("dead", Select::Slices, As::Stream, &dead),
-        ];
-        let spool = open(&config, sinks);
-        let mut sent = 0;
-        while sent < 12_000 {
-            spool.offer(&batch(sent..sent + 50));
-            sent += 50;
-            // One frame each, so that there are many.
-            wait_for("the append", || spool.log.book().queued == 0);
-            let octets = spool.log.book().octets();
-            assert!(octets <= config.bytes_max + 3 * config.segment_bytes, "{octets} octets");
-            balanced(&spool.ledgers()["dead"]);
-        }
-        let ledger = spool.ledgers()["dead"].clone();
-        assert!(ledger.shed.of(SPOOL_FULL) > 5_000, "{full:?}: {ledger:?}");
-        assert!(ledger.spooled > 500, "{full:?}: {ledger:?}");
-        dead.away(false);
-        wait_for("the dead", || spool.ledgers()["dead"].spooled == 0);
-        // And then it takes part again.
-        for _ in 0..200 {
-            spool.offer(&batch(sent..sent + 50));
-            sent += 50;
-            wait_for("the append", || spool.log.book().queued == 0);
-        }
-        let ledgers = spool.close();
-        ledgers.values().for_each(balanced);
-        let got = dead.got();
-        assert_eq!(got.len() as u64, ledgers["dead"].acknowledged, "{full:?}");
-        assert!(got.windows(2).all(|pair| pair[0] < pair[1]), "{full:?}: in order, none twice");
-        assert_eq!(got.last(), Some(&(sent - 1)), "{full:?}");
-        // What was under way when the oldest went is delivered, too.
-        let early = got[..got.len() / 4].windows(2).all(|pair| pair[1] == pair[0] + 1);
-        assert_eq!(full == Full::Newest, early, "{full:?}");
-        assert_eq!(alive.got(), (0..sent).collect::<Vec<_>>(), "{full:?}: the other lost nothing");
-    }
-}
-
-#[test]
 fn new_sinks_begin_at_the_end_and_removed_ones_hold_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let config = settings(directory.path());
