@@ -12,7 +12,7 @@ TARGET      := $(or $(CARGO_TARGET_DIR),target)
 WEIR        := $(TARGET)/release/weir
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test check fmt lint doc fuzz bench bench-sigma install uninstall deb test-deb test-container sbom docs pcaps model model-deps model-check model-test eval
+.PHONY: help deps build demo test check fmt lint doc fuzz bench bench-quick bench-sigma install uninstall deb test-deb test-container sbom docs pcaps model model-deps model-check model-test eval
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -39,8 +39,11 @@ doc: deps ## The API documentation, without warnings.
 fuzz: deps ## Every fuzz target for FUZZ_S seconds each (60).
 	@scripts/fuzz.sh $(or $(FUZZ_S),60)
 
-bench: build ## Side by side with nfcapd and softflowd; see benches/README.md.
-	@python3 benches/compare/compare.py --weir $(WEIR)
+bench: build ## The whole path beside its peers (ROWS="ipfix v5": some rows); see benches/README.md.
+	@python3 benches/pipeline --weir $(WEIR) $(ROWS)
+
+bench-quick: build ## The same in short runs, for development; nothing is kept.
+	@python3 benches/pipeline --quick --weir $(WEIR) $(ROWS)
 
 bench-sigma: deps ## What a flow costs at 100 to 100,000 Sigma rules, beside rsigma-eval; see benches/README.md.
 	@scripts/bench-sigma.sh

@@ -54,8 +54,7 @@ def synthetic(bench):
 
 def weir(bench, path):
     out = bench.folder("replay") / "flows.parquet"
-    return [bench.weir, "replay", path, "-o", out, "--format", "parquet", "--columns", "canonical", "--workers", "1",
-            "--quiet"]
+    return [bench.weir, "replay", path, "-o", out, "--format", "parquet", "--workers", "1", "--quiet"]
 
 
 def nfpcapd(bench, path):

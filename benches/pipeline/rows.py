@@ -20,6 +20,8 @@ def medians(bench, row, sides):
             try:
                 values[name].append(measure())
             except Absent as lack:
+                if name == "weir":
+                    raise  # without the sender there is no row
                 row.setdefault("absent", {})[name] = str(lack)
                 del sides[name]
     row["runs"] = {name: [round(value, 4) for value in list_] for name, list_ in values.items() if list_}
@@ -45,7 +47,7 @@ def aggregate(bench, version, name):
             cost = collect.measure(bench, command(bench, who), version, rate, seconds, stop=stops.get(who, 15))
             lost[who] = max(lost.get(who, 0), cost.loss)
             if who == "weir":
-                row["ledgers"] = "agree" if collect.agrees(cost) else "DISAGREE"
+                row["ledgers"] = collect.agrees(cost)
                 row["stages"] = stages(cost)
             return cost.per_million
         return once
@@ -64,8 +66,8 @@ def stages(cost):
     """CPU seconds per million records of each stage, as the sensor tells them."""
     told = {}
     for name, value in cost.metrics.items():
-        if name.startswith("weir_stage_cpu_seconds_total{"):
-            told[name.split('"')[1]] = round(value / cost.millions, 4)
+        if name.startswith("weir_stage_cpu_microseconds_total{") and value:
+            told[name.split('"')[1]] = round(value / 1e6 / cost.millions, 4)
     return told
 
 
@@ -168,7 +170,7 @@ def latency(bench):
         rules = collect.rules_of(bench, 1_000)
         command = collect.weir(bench, "weir", coalesce=200, rules=rules)
         cost = collect.measure(bench, command, 10, rate, seconds, before=(rate, 4))
-        of = 'weir_stage_latency_quantile_microseconds{{stage="detect",quantile="{}"}}'
+        of = 'weir_detection_latency_quantile_microseconds{{quantile="{}"}}'
         p50.append(cost.metrics.get(of.format("0.5"), float("nan")) / 1e3)
         p99.append(cost.metrics.get(of.format("0.99"), float("nan")) / 1e3)
         cpu.append(cost.per_million)
