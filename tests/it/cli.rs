@@ -31,6 +31,7 @@ fn the_commands_are_those_of_the_documentation() {
     let want = [
         "run",
         "replay",
+        "score",
         "decode",
         "exporters",
         "health",
