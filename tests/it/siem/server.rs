@@ -157,6 +157,9 @@ impl Shared {
         if stream.read_line(&mut line)? == 0 {
             return Ok(false);
         }
+        if self.ended.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
         self.requests.fetch_add(1, Ordering::Relaxed);
         let path = line.strip_prefix("POST ").and_then(|rest| rest.split(' ').next());
         let path = path.unwrap_or_else(|| panic!("not a POST: {line}")).to_owned();
