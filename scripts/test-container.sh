@@ -38,7 +38,7 @@ fail() {
 
 if ! buildah inspect --type image $below >/dev/null 2>&1; then
     say "making $below (once)"
-    debootstrap --variant=minbase bookworm "$work/debian" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >/dev/null
+    debootstrap --variant=minbase bookworm "$work/debian" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"} >/dev/null
     scratch=$(buildah from scratch)
     buildah add --quiet "$scratch" "$work/debian" / >/dev/null
     buildah commit --quiet "$scratch" $below >/dev/null

@@ -69,7 +69,7 @@ if [ ! -d "$base" ]; then
     rm -rf "$base.part"
     mkdir -p "$cache"
     debootstrap --variant=minbase --include="systemd-sysv,$depends" bookworm "$base.part" \
-        "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$work/debootstrap.log" 2>&1 ||
+        ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"} >"$work/debootstrap.log" 2>&1 ||
         { tail -n 20 "$work/debootstrap.log" >&2; fail "debootstrap"; }
     mv "$base.part" "$base"
 fi
