@@ -123,14 +123,16 @@ impl Courier {
         let (log, index) = (Arc::clone(&self.log), self.index);
         let segment = self.segment(work.segment)?;
         let mut unit: Option<Frames> = None;
-        let (mut at, mut octets, mut written) = (work.offset, 0, None);
+        // Before its first frame are its head and schemas, which are no damage.
+        let mut at = work.offset.max(segment.start);
+        let (mut octets, mut written) = (0, None);
         loop {
             let Some(found) = segment.next(at, work.end)? else {
                 Totals::add(&log.counts.damaged_octets, work.end - at.min(work.end));
                 at = work.end;
                 break;
             };
-            Totals::add(&log.counts.damaged_octets, if at > 0 { found.offset - at } else { 0 });
+            Totals::add(&log.counts.damaged_octets, found.offset - at);
             if wanted(select, found.header.kind) && Sums::of(&found.header).select(select) > 0 {
                 match segment.block(&found)? {
                     Some(block) => {

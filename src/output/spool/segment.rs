@@ -222,7 +222,7 @@ pub(super) struct Segment {
     /// The messages with the schemas, as found.
     schemas: HashMap<Stream, Vec<u8>>,
     /// Where the first frame of records may be.
-    start: u64,
+    pub(super) start: u64,
 }
 
 impl Segment {
