@@ -32,6 +32,8 @@ pub trait Status: Send + Sync {
     fn stalled(&self) -> Vec<String>;
     /// What keeps the sensor from being ready; empty if it is.
     fn unready(&self) -> Vec<String>;
+    /// How the spool and each sink behind it stand, as the JSON that readiness tells.
+    fn delivery(&self) -> serde_json::Value;
 }
 
 /// A running listener. Dropping it stops it.
@@ -112,22 +114,24 @@ async fn metrics(State(status): Shared) -> Response {
 struct Verdict {
     status: &'static str,
     reasons: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery: Option<serde_json::Value>,
 }
 
-fn verdict(reasons: Vec<String>) -> Response {
+fn verdict(reasons: Vec<String>, delivery: Option<serde_json::Value>) -> Response {
     let (code, status) = match reasons.is_empty() {
         true => (StatusCode::OK, "ok"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
     };
-    (code, axum::Json(Verdict { status, reasons })).into_response()
+    (code, axum::Json(Verdict { status, reasons, delivery })).into_response()
 }
 
 async fn healthz(State(status): Shared) -> Response {
-    verdict(status.stalled())
+    verdict(status.stalled(), None)
 }
 
 async fn readyz(State(status): Shared) -> Response {
-    verdict(status.unready())
+    verdict(status.unready(), Some(status.delivery()))
 }
 
 async fn activity(State(status): Shared) -> Response {
@@ -210,6 +214,9 @@ mod tests {
         fn unready(&self) -> Vec<String> {
             vec!["rules: none loaded".into()]
         }
+        fn delivery(&self) -> serde_json::Value {
+            serde_json::json!({"sinks": {"siem": {"lag_records": 5}}})
+        }
     }
 
     #[test]
@@ -224,6 +231,10 @@ mod tests {
         assert_eq!(get("/activity").expect("200"), r#"{"shards":[1,2]}"#);
         let unready = get("/readyz").expect_err("503").to_string();
         assert!(unready.contains("503") && unready.contains("none loaded"), "{unready}");
+        assert!(
+            unready.contains(r#""delivery":{"sinks":{"siem":{"lag_records":5}}}"#),
+            "{unready}"
+        );
         assert!(get("/else").expect_err("404").to_string().contains("404"));
         let taken = Server::start(server.address(), Arc::new(Sick)).expect_err("in use");
         assert!(taken.to_string().starts_with("cannot bind admin.listen 127.0.0.1:"));

@@ -20,12 +20,16 @@ pub struct Delivery {
 }
 
 /// Of the spool itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct SpoolState {
     /// Segments on disk.
     pub segments: u64,
     /// Their octets.
     pub octets: u64,
+    /// Octets that they may have.
+    pub octets_max: u64,
+    /// Records in memory that wait to be appended.
+    pub queued: u64,
     /// Records appended.
     pub appended: u64,
     /// Octets appended.
@@ -37,5 +41,9 @@ pub struct SpoolState {
     /// Failed writes and syncs.
     pub errors: Counts,
     /// From the handing over of a batch to the return of its append.
+    #[serde(skip)]
     pub append: Latency,
+    /// From the arrival of what raised an alert to the return of the alert's append.
+    #[serde(skip)]
+    pub alerts: Latency,
 }

@@ -1,5 +1,6 @@
 //! The one table of metric names, and how each is read off a [`Snapshot`].
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -7,7 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::{Counts, Latency, Ledgers};
+use super::{Counts, Delivery, Latency, Ledgers, SpoolState};
 
 /// What a scrape sees, gathered at one moment.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +29,8 @@ pub struct Snapshot {
     pub reloads: (u64, u64),
     /// Rules that reloads added, removed and changed.
     pub rules_changed: [u64; 3],
-    /// From the arrival of the bytes that raised an alert to its handing to the outputs.
+    /// From the arrival of the bytes that raised an alert to its append to the spool, or to its
+    /// handing to the outputs where no spool takes alerts.
     pub alert_latency: Latency,
     /// From the arrival of a datagram to the end of detection on its last record.
     pub detection_latency: Latency,
@@ -38,6 +40,10 @@ pub struct Snapshot {
     pub loaded_at_s: u64,
     /// What the exporters' state adds up to.
     pub exporters: Exporters,
+    /// How the delivery of each sink behind the spool stands, by name.
+    pub deliveries: BTreeMap<String, Delivery>,
+    /// How the spool stands; all 0 where there is none.
+    pub spool: SpoolState,
 }
 
 /// Sums over all exporters.
@@ -95,6 +101,11 @@ fn by(counts: &Counts) -> Samples {
 fn by_sink(snapshot: &Snapshot, read: fn(&super::ledger::Sink) -> u64) -> Samples {
     let sinks = snapshot.ledgers.sinks.iter();
     sinks.map(|(name, sink)| (vec![name.clone()], read(sink))).collect()
+}
+
+fn by_delivery(snapshot: &Snapshot, read: fn(&Delivery) -> u64) -> Samples {
+    let sinks = snapshot.deliveries.iter();
+    sinks.map(|(name, delivery)| (vec![name.clone()], read(delivery))).collect()
 }
 
 fn by_correlation(snapshot: &Snapshot, read: fn(&super::ledger::Correlated) -> u64) -> Samples {
@@ -285,12 +296,48 @@ metrics! {
         = |s| by_sink(s, |sink| sink.selected);
     counter "weir_output_records_acknowledged" ["sink"] "Written for good"
         = |s| by_sink(s, |sink| sink.acknowledged);
-    gauge "weir_output_records_spooled" ["sink"] "Accepted, not yet written for good"
+    gauge "weir_output_records_spooled" ["sink"]
+        "Accepted, not yet written for good: how far the sink lags behind, in records"
         = |s| by_sink(s, |sink| sink.spooled);
     counter "weir_output_records_shed" ["sink", "reason"] "Given up"
         = |s| s.ledgers.sinks.iter().flat_map(|(name, sink)| {
             sink.shed.iter().map(|(reason, n)| (vec![name.clone(), reason.to_owned()], n))
         }).collect();
+    gauge "weir_output_oldest_microseconds" ["sink"]
+        "Age of the oldest record that waits for the sink; 0 if none does"
+        = |s| by_delivery(s, |sink| sink.oldest_us);
+    counter "weir_output_units" ["sink"]
+        "Units that the other side acknowledged: requests, objects, batches of messages"
+        = |s| by_delivery(s, |sink| sink.units);
+    counter "weir_output_bytes" ["sink"]
+        "Octets that the other side acknowledged, as encoded and compressed"
+        = |s| by_delivery(s, |sink| sink.octets);
+    counter "weir_output_retries" ["sink"] "Attempts to deliver a unit after the first"
+        = |s| by_delivery(s, |sink| sink.retries);
+    counter "weir_output_errors" ["sink", "reason"] "Attempts to deliver a unit that failed"
+        = |s| s.deliveries.iter().flat_map(|(name, sink)| {
+            sink.errors.iter().map(|(reason, n)| (vec![name.clone(), reason.to_owned()], n))
+        }).collect();
+    gauge "weir_spool_segments" [] "Segments of the spool on disk"
+        = |s| one(s.spool.segments);
+    gauge "weir_spool_bytes" [] "Octets of the segments on disk"
+        = |s| one(s.spool.octets);
+    gauge "weir_spool_bytes_max" [] "Octets that the segments may have: spool.bytes_max"
+        = |s| one(s.spool.octets_max);
+    gauge "weir_spool_records_queued" [] "Slices and alerts in memory that wait to be appended"
+        = |s| one(s.spool.queued);
+    counter "weir_spool_records_appended" [] "Slices and alerts appended to the spool"
+        = |s| one(s.spool.appended);
+    counter "weir_spool_bytes_appended" [] "Octets of the frames appended"
+        = |s| one(s.spool.appended_octets);
+    counter "weir_spool_bytes_damaged" [] "Octets of the spool that could not be read back"
+        = |s| one(s.spool.damaged_octets);
+    counter "weir_spool_bytes_torn" []
+        "Octets that a crash left unfinished at the end of the spool, cut off at the start"
+        = |s| one(s.spool.torn_octets);
+    counter "weir_spool_errors" ["step"]
+        "Steps of the spool that failed: write, sync, cursor, remove, dead_letter"
+        = |s| by(&s.spool.errors);
     counter "weir_thread_heartbeats" ["thread"] "Turns of the thread's loop"
         = |s| s.threads.iter().map(|(name, beats, _)| (vec![name.clone()], *beats)).collect();
     counter "weir_thread_busy_microseconds" ["thread"] "Time spent on work"
@@ -337,8 +384,14 @@ pub const HISTOGRAMS: &[Histogram] = &[
     Histogram {
         name: "weir_alert_latency_seconds",
         help: "From the arrival of the datagram or packet that raised an alert, by the kernel's \
-               clock, to the alert's handing to the outputs",
+               clock, to the return of the alert's append to the spool; to its handing to the \
+               outputs where no sink behind the spool takes alerts",
         read: |s| &s.alert_latency,
+    },
+    Histogram {
+        name: "weir_spool_append_seconds",
+        help: "From the handing over of a batch to the return of its append to the spool",
+        read: |s| &s.spool.append,
     },
     Histogram {
         name: "weir_detection_latency_seconds",
@@ -431,6 +484,12 @@ mod tests {
         snapshot.ledgers.datagrams.rejected.add("truncated", 2);
         snapshot.ledgers.sinks.entry("files".into()).or_default().shed.one("queue_full");
         snapshot.alert_latency.record(150);
+        let mut siem =
+            Delivery { oldest_us: 8, octets: 7, units: 6, retries: 5, ..Delivery::default() };
+        siem.errors.add("http_503", 4);
+        snapshot.deliveries.insert("siem".into(), siem);
+        snapshot.spool.octets = 11;
+        snapshot.spool.append.record(60);
         let text = open_metrics(snapshot);
         for line in [
             "weir_input_datagrams_total 3",
@@ -441,6 +500,13 @@ mod tests {
             "weir_exporter_sequence_missing_total 9",
             "weir_exporter_sequence_recovered_total 0",
             "weir_output_records_shed_total{sink=\"files\",reason=\"queue_full\"} 1",
+            "weir_output_oldest_microseconds{sink=\"siem\"} 8",
+            "weir_output_bytes_total{sink=\"siem\"} 7",
+            "weir_output_units_total{sink=\"siem\"} 6",
+            "weir_output_retries_total{sink=\"siem\"} 5",
+            "weir_output_errors_total{sink=\"siem\",reason=\"http_503\"} 4",
+            "weir_spool_bytes 11",
+            "weir_spool_append_seconds_bucket{le=\"0.0001\"} 1",
             "weir_alert_latency_seconds_count 1",
             "weir_alert_latency_seconds_bucket{le=\"0.0001\"} 0",
             "weir_alert_latency_seconds_bucket{le=\"0.0002\"} 1",

@@ -114,6 +114,12 @@ pub trait Sink: Send + Sync {
         None
     }
 
+    /// Whether it appends alerts to a log on disk, and takes the time until then
+    /// ([`SpoolState::alerts`]).
+    fn appends_alerts(&self) -> bool {
+        false
+    }
+
     /// Replaces the names that records are written with, from the next batch on.
     fn set_context(&self, context: Context);
 

@@ -88,6 +88,12 @@ impl Outputs {
         self.sinks.iter().find_map(|sink| sink.spool())
     }
 
+    /// Whether an alert has arrived only once it stands in the spool: then the spool takes its time.
+    #[must_use]
+    pub fn appends_alerts(&self) -> bool {
+        self.sinks.iter().any(|sink| sink.appends_alerts())
+    }
+
     /// Closes each sink, which delivers what it accepted, and returns the final ledgers.
     pub fn close(&self) -> output::Ledgers {
         self.sinks.iter().flat_map(|sink| sink.close()).collect()

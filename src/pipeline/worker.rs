@@ -61,9 +61,11 @@ impl Shared {
         }
     }
 
-    /// Hands `batch` to the sinks, and takes the time of its alerts on the board's slot `slot`.
+    /// Hands `batch` to the sinks, and takes the time of its alerts on the board's slot `slot`,
+    /// unless the spool takes it once they are appended.
     pub fn hand(&self, slot: usize, batch: Batch) {
-        let arrivals = batch.alerts.iter().filter_map(|alert| alert.arrived);
+        let timed = !batch.alerts.is_empty() && !self.outputs.appends_alerts();
+        let arrivals = batch.alerts.iter().filter(|_| timed).filter_map(|alert| alert.arrived);
         let arrivals: Vec<Micros> = arrivals.collect();
         self.outputs.hand(batch);
         if !arrivals.is_empty() {

@@ -89,6 +89,7 @@ impl Status for SensorStatus {
         let report = book.set.report();
         let excluded = book.excluded(&ledgers.detections.excluded);
         let excluded = excluded.map(|(id, n)| (id.to_owned(), n)).collect();
+        let spool = self.shared.outputs.spool().unwrap_or_default();
         Snapshot {
             excluded,
             filters: (report.filters as u64, report.exclusions as u64),
@@ -100,7 +101,12 @@ impl Status for SensorStatus {
                 self.reloads.succeeded.load(Ordering::Relaxed),
                 self.reloads.failed.load(Ordering::Relaxed),
             ),
-            alert_latency: self.shared.board.alert_latency(),
+            alert_latency: match self.shared.outputs.appends_alerts() {
+                true => spool.alerts.clone(),
+                false => self.shared.board.alert_latency(),
+            },
+            deliveries: self.shared.outputs.deliveries(),
+            spool,
             detection_latency: self.shared.board.detection_latency(),
             stages: stages::spent_us().to_vec(),
             rules_changed: {
@@ -157,6 +163,29 @@ impl Status for SensorStatus {
             }
         }
         stalled
+    }
+
+    fn delivery(&self) -> serde_json::Value {
+        let outputs = &self.shared.outputs;
+        let (mut ledgers, mut faults) = (outputs.ledgers(), outputs.faults().into_iter().collect());
+        let sinks = outputs.deliveries().into_iter().map(|(name, delivery)| {
+            let ledger = ledgers.remove(&name).unwrap_or_default();
+            let fault = BTreeMap::remove(&mut faults, &name);
+            let told = serde_json::json!({
+                "lag_records": ledger.spooled,
+                "acknowledged": ledger.acknowledged,
+                "shed": ledger.shed,
+                "oldest_us": delivery.oldest_us,
+                "units": delivery.units,
+                "octets": delivery.octets,
+                "retries": delivery.retries,
+                "errors": delivery.errors,
+                "fault": fault,
+            });
+            (name, told)
+        });
+        let sinks: serde_json::Map<_, _> = sinks.collect();
+        serde_json::json!({"sinks": sinks, "spool": outputs.spool()})
     }
 
     fn unready(&self) -> Vec<String> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use regex::Regex;
-use weir::metrics::table::METRICS;
+use weir::metrics::table::{HISTOGRAMS, METRICS};
 
 const DASHBOARD: &str = "config/grafana/weir.json";
 const ALERTS: &str = "config/prometheus/weir.rules.yml";
@@ -14,7 +14,10 @@ fn served() -> BTreeSet<String> {
     let name = |m: &weir::metrics::table::Metric| {
         if m.counter { format!("{}_total", m.name) } else { m.name.to_owned() }
     };
-    METRICS.iter().map(name).collect()
+    let parts = HISTOGRAMS
+        .iter()
+        .flat_map(|h| ["bucket", "sum", "count"].map(|part| format!("{}_{part}", h.name)));
+    METRICS.iter().map(name).chain(parts).collect()
 }
 
 fn named_in(path: &str) -> BTreeSet<String> {

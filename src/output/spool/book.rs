@@ -29,7 +29,9 @@ pub(super) struct Entry {
     pub(super) sums: Sums,
     /// When its first frame of records was written.
     pub(super) first: Option<Micros>,
-    /// Whole, synced, and never written again.
+    /// Never written again.
+    pub(super) whole: bool,
+    /// Synced, too.
     pub(super) sealed: bool,
 }
 
@@ -162,12 +164,20 @@ impl Book {
         }
     }
 
-    /// The segment `number` is sealed, with `octets`.
+    /// The newest segment is never written again: sinks that have read it go on to the next, also
+    /// while it waits for its seal.
+    pub(super) fn end(&mut self) {
+        if let Some(entry) = self.segments.back_mut() {
+            entry.whole = true;
+        }
+        self.settle_all();
+    }
+
+    /// The segment `number` is sealed.
     pub(super) fn sealed(&mut self, number: u64) {
         if let Some(entry) = self.segments.iter_mut().find(|entry| entry.number == number) {
             entry.sealed = true;
         }
-        self.settle_all();
     }
 
     /// What there is to read for the sink at `index`.
@@ -214,7 +224,7 @@ impl Book {
                 }
             } else {
                 let entry = self.entry(at);
-                let more = |entry: &Entry| !entry.sealed || cursor.offset < entry.octets;
+                let more = |entry: &Entry| !entry.whole || cursor.offset < entry.octets;
                 if at >= self.next || entry.is_some_and(more) {
                     return;
                 }
@@ -253,48 +263,51 @@ impl Book {
         taker.cursor = cursor;
     }
 
-    /// Whether any sink still reads the segment `number`.
-    fn needed(&self, number: u64) -> bool {
-        self.takers.iter().any(|taker| {
-            taker.cursor.needs(number) || taker.flight.is_some_and(|f| f.segment == number)
-        })
-    }
-
-    /// Strikes out the oldest segments that no sink needs, and says which.
+    /// Strikes out the whole segments that no sink needs, and says which.
     pub(super) fn clean(&mut self) -> Vec<u64> {
+        let takers = &self.takers;
+        let needed = |number| takers.iter().any(|taker| taker.needs(number));
         let mut gone = Vec::new();
-        while let Some(entry) = self.segments.front() {
-            if !entry.sealed || self.needed(entry.number) {
-                break;
+        self.segments.retain(|entry| {
+            let kept = !entry.whole || needed(entry.number);
+            if !kept {
+                gone.push(entry.number);
             }
-            gone.push(entry.number);
-            self.segments.pop_front();
-        }
+            kept
+        });
         gone
     }
 
-    /// Makes room for a segment of `segment` octets below `max`, as `full` says, and gives the
-    /// segments that were given up for it.
-    pub(super) fn make_room(&mut self, segment: u64, max: u64, full: Full) -> Vec<u64> {
+    /// Whether the spool still has the segment `number`.
+    pub(super) fn has(&self, number: u64) -> bool {
+        self.entry(number).is_some()
+    }
+
+    /// Makes room for a segment of `need` octets below `max`, as `full` says, and gives the
+    /// segments that were given up for it. No segment is being written now.
+    pub(super) fn make_room(&mut self, need: u64, max: u64, full: Full) -> Vec<u64> {
         let mut gone = self.clean();
         match full {
             Full::Oldest => {
-                while self.octets() + segment > max
-                    && self.segments.front().is_some_and(|entry| entry.sealed)
-                {
+                // Also those that wait for their seal: a slow disk is no reason to fill it.
+                while self.octets() + need > max && !self.segments.is_empty() {
                     gone.extend(self.give_up());
                 }
             }
-            Full::Newest if self.octets() + segment > max => {
+            // The room of one segment is kept for the sinks that keep up: what they read goes as
+            // it comes.
+            Full::Newest if self.octets() + 2 * need > max => {
                 let next = self.next;
                 let newest = self.segments.back().map_or(next, |entry| entry.number);
+                let full = self.octets() + need > max;
                 for taker in &mut self.takers {
-                    if taker.cursor.segment < newest && !taker.cursor.gap_is_open() {
+                    let behind = full || taker.cursor.segment < newest;
+                    if behind && !taker.cursor.gap_is_open() {
                         taker.cursor.gaps.push((next, u64::MAX));
                     }
                 }
             }
-            Full::Newest => self.close_gaps(segment, max),
+            Full::Newest => self.close_gaps(need, max),
         }
         gone
     }
@@ -317,9 +330,10 @@ impl Book {
         }
     }
 
-    /// Whether any sink takes what is appended now.
-    pub(super) fn wanted(&self) -> bool {
-        self.takers.iter().any(|taker| !taker.cursor.gap_is_open())
+    /// Whether there is room for a segment of `need` octets below `max`, and any sink takes it.
+    pub(super) fn takes(&self, need: u64, max: u64) -> bool {
+        let wanted = self.takers.iter().any(|taker| !taker.cursor.gap_is_open());
+        wanted && self.octets() + need <= max
     }
 
     /// Gives the oldest segment up, for all that need it.
@@ -355,6 +369,11 @@ impl Book {
 }
 
 impl Taker {
+    /// Whether it still reads the segment `number`.
+    fn needs(&self, number: u64) -> bool {
+        self.cursor.needs(number) || self.flight.is_some_and(|flight| flight.segment == number)
+    }
+
     /// Loses records that it was to deliver.
     fn shed(&mut self, records: u64, reason: &'static str) {
         self.ledger.spooled -= records;

@@ -108,9 +108,9 @@ impl Courier {
         self.log.stop.wait(PAUSE_MIN)
     }
 
-    fn segment(&mut self, number: u64) -> io::Result<&Segment> {
-        if self.segment.as_ref().is_none_or(|segment| segment.head.number != number) {
-            self.segment = Some(Segment::open(&self.log.segments(), number)?);
+    fn segment(&mut self, work: &Work) -> io::Result<&Segment> {
+        if self.segment.as_ref().is_none_or(|segment| segment.head.number != work.segment) {
+            self.segment = Some(Segment::open(&self.log.segments(), work.segment, work.end)?);
         }
         Ok(self.segment.as_ref().expect("just opened"))
     }
@@ -121,7 +121,7 @@ impl Courier {
         let records_max = target.unit_records();
         let select = self.select;
         let (log, index) = (Arc::clone(&self.log), self.index);
-        let segment = self.segment(work.segment)?;
+        let segment = self.segment(work)?;
         let mut unit: Option<Frames> = None;
         // Before its first frame are its head and schemas, which are no damage.
         let mut at = work.offset.max(segment.start);
@@ -183,7 +183,7 @@ impl Courier {
             return Ok(Ok(settled));
         }
         let (log, index, select) = (Arc::clone(&self.log), self.index, self.select);
-        let segment = Segment::open(&log.segments(), work.segment)?;
+        let segment = Segment::open(&log.segments(), work.segment, work.end)?;
         let written = segment.next(0, work.end)?.map_or(segment.head.created, |f| f.header.written);
         log.fly(index, Flight { segment: work.segment, records: work.left, written });
         let objects = Objects::new(&segment, select, work.end);
@@ -203,6 +203,7 @@ impl Courier {
         settled.octets = delivered.octets;
         // What its frames were to hold and could not be read is left, and shed as such.
         settled.acknowledged = objects.given().min(work.left);
+        Totals::add(&log.counts.damaged_octets, objects.damaged());
         Ok(Ok(settled))
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Log {
     pub(super) unsynced: Mutex<Option<Arc<File>>>,
     pub(super) errors: Mutex<Counts>,
     pub(super) append: Mutex<Latency>,
+    /// From the arrival of what raised an alert to the return of its append.
+    pub(super) alerts: Mutex<Latency>,
 }
 
 /// What only grows.
@@ -63,6 +65,7 @@ impl Log {
             unsynced: Mutex::default(),
             errors: Mutex::default(),
             append: Mutex::default(),
+            alerts: Mutex::default(),
         }
     }
 
@@ -138,13 +141,15 @@ impl Log {
         self.remove(&gone);
     }
 
-    /// Removes the files of `segments`.
+    /// Removes the files of `segments`, which the book has struck out.
     pub(super) fn remove(&self, segments: &[u64]) {
         for &number in segments {
             let directory = self.segments();
-            let removed = fs::remove_file(sealed_path(&directory, number));
-            if let Err(error) = removed.or_else(|_| fs::remove_file(open_path(&directory, number)))
-            {
+            let (sealed, open) = (sealed_path(&directory, number), open_path(&directory, number));
+            let removed = fs::remove_file(&sealed).or_else(|_| fs::remove_file(&open));
+            // Or it was sealed in between.
+            let removed = removed.or_else(|_| fs::remove_file(&sealed));
+            if let Err(error) = removed {
                 self.error("remove");
                 tracing::warn!(segment = number, %error, "cannot remove a segment");
             }

@@ -1,7 +1,7 @@
 //! The spool: one log on disk of all that is to be delivered, and a cursor in it for each sink.
 //!
-//! Batches are appended once, for all sinks, by one thread off the hot path ([`writer`]); a second
-//! syncs at an interval, and seals segments. Each sink has a thread of its own ([`courier`]) that
+//! Batches are appended once, for all sinks, off the hot path: slices by one thread, alerts by
+//! another ([`writer`]); a third syncs at an interval, and seals segments ([`sync`]). Each sink has a thread of its own ([`courier`]) that
 //! reads the log from its cursor on, hands units to the sink's [`Target`] and moves the cursor
 //! after the other side has acknowledged them. So a slow or dead sink holds back nobody, and what
 //! was appended is delivered after a restart or a crash. The [`book`] keeps every ledger exact.
@@ -24,6 +24,8 @@ mod log;
 mod memory;
 mod recover;
 mod segment;
+mod sync;
+mod tail;
 mod target;
 mod unit;
 mod writer;
@@ -49,11 +51,12 @@ pub use target::{Delivered, Failure, ObjectTarget, Place, Stop, Target, Unit, Un
 pub use unit::Objects;
 
 use self::log::Log;
-use self::writer::{Handed, Message, Writer};
+use self::tail::Tail;
+use self::writer::{Handed, Message, Scribe};
 use crate::config::{self, Durability, Select};
 use crate::metrics::{Delivery, SpoolState};
 use crate::output::files::{CLOSED, QUEUE_FULL};
-use crate::output::schema::Context;
+use crate::output::schema::{Context, Stream};
 use crate::output::{Batch, Ledgers, Sink};
 use crate::time::Micros;
 
@@ -101,9 +104,11 @@ pub struct Spool {
     log: Arc<Log>,
     wants: Wants,
     records_max: usize,
+    octets_max: u64,
     stop_time: Duration,
     context: ArcSwap<Context>,
-    sender: Sender<Message>,
+    slices: Sender<Message>,
+    alerts: Sender<Message>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -167,29 +172,36 @@ impl Spool {
         let gone = log.book().clean();
         log.remove(&gone);
 
-        let (sender, receiver) = crossbeam_channel::unbounded();
         let (sealer, seals) = crossbeam_channel::unbounded();
         let thread = |name: String| std::thread::Builder::new().name(name);
         let wants = Wants::of(&sinks);
-        let writer = Writer::new(Arc::clone(&log), config.clone(), receiver, sealer);
-        let writer = thread("weir-spool".into()).spawn(move || writer.run())?;
+        let tail = Arc::new(Tail::new(Arc::clone(&log), config.clone(), sealer, 2));
+        let scribe = |stream, name: &str| -> io::Result<_> {
+            let (sender, receiver) = crossbeam_channel::unbounded();
+            let scribe = Scribe::new(config, (&log, &tail), stream, receiver)?;
+            Ok((sender, thread(name.to_owned()).spawn(move || scribe.run())?))
+        };
+        let (slices, slice_scribe) = scribe(Stream::Slices, "weir-spool")?;
+        let (alerts, alert_scribe) = scribe(Stream::Alerts, "weir-spool-now")?;
         let interval = Duration::from_millis(config.sync_interval_ms.into());
         let syncs = Arc::clone(&log);
         let syncer = thread("weir-spool-sync".into());
-        let syncer = syncer.spawn(move || writer::sync(&syncs, interval, &seals))?;
+        let syncer = syncer.spawn(move || sync::run(&syncs, interval, &seals))?;
         let mut couriers = Vec::new();
         for (index, Behind { name, select, place, .. }) in sinks.into_iter().enumerate() {
             let courier = courier::Courier::new(Arc::clone(&log), index, (&name, select), place);
             couriers.push(thread(format!("sink {name}")).spawn(move || courier.run())?);
         }
-        let threads = Threads { writers: vec![writer, syncer], couriers, lock };
+        let threads = Threads { writers: vec![slice_scribe, alert_scribe, syncer], couriers, lock };
         Ok(Self {
             log,
             wants,
             records_max: config.memory_records_max,
+            octets_max: config.bytes_max,
             stop_time: Duration::from_secs(config.stop_s.into()),
             context: ArcSwap::from_pointee(context),
-            sender,
+            slices,
+            alerts,
             threads: Mutex::new(Some(threads)),
         })
     }
@@ -211,9 +223,16 @@ impl Spool {
             return book.refuse(&batch, QUEUE_FULL);
         }
         book.accept(&batch);
-        let handed = Handed { batch, context: self.context.load_full(), at: Instant::now() };
-        // Sent under the lock, so that nothing comes after `Close`. The receiver lives until then.
-        drop(self.sender.send(Message::Batch(handed)));
+        let (context, at) = (self.context.load_full(), Instant::now());
+        // Sent under the lock, so that nothing comes after `Close`. The receivers live until then.
+        for (some, sender) in
+            [(!batch.alerts.is_empty(), &self.alerts), (!batch.slices.is_empty(), &self.slices)]
+        {
+            if some {
+                let (batch, context) = (Arc::clone(&batch), Arc::clone(&context));
+                drop(sender.send(Message::Batch(Handed { batch, context, at })));
+            }
+        }
     }
 }
 
@@ -238,19 +257,26 @@ impl Sink for Spool {
     fn spool(&self) -> Option<SpoolState> {
         let book = self.log.book();
         let (segments, octets) = (book.segments.len() as u64, book.octets());
+        let queued = book.queued as u64;
         drop(book);
         let counts = &self.log.counts;
-        let lock = PoisonError::into_inner;
         Some(SpoolState {
             segments,
             octets,
+            octets_max: self.octets_max,
+            queued,
             appended: counts.appended.load(Ordering::Relaxed),
             appended_octets: counts.appended_octets.load(Ordering::Relaxed),
             damaged_octets: counts.damaged_octets.load(Ordering::Relaxed),
             torn_octets: counts.torn_octets.load(Ordering::Relaxed),
-            errors: self.log.errors.lock().unwrap_or_else(lock).clone(),
+            errors: self.log.errors.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             append: self.log.append.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            alerts: self.log.alerts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         })
+    }
+
+    fn appends_alerts(&self) -> bool {
+        self.wants.alerts
     }
 
     fn set_context(&self, context: Context) {
@@ -270,7 +296,9 @@ impl Sink for Spool {
         if let Some(Threads { writers, couriers, lock }) = threads {
             let mut book = self.log.book();
             book.closed = true;
-            drop(self.sender.send(Message::Close));
+            for sender in [&self.slices, &self.alerts] {
+                drop(sender.send(Message::Close));
+            }
             drop(book);
             self.log.stop.within(self.stop_time);
             self.log.room.notify_all();

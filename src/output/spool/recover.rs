@@ -92,7 +92,7 @@ pub(super) fn book(directory: &Path, sinks: &[Wanted<'_>]) -> io::Result<(Book, 
 fn entry(segments: &Path, number: u64, sealed: bool, totals: &Totals) -> io::Result<Option<Entry>> {
     let (from, to) = (open_path(segments, number), sealed_path(segments, number));
     let path = if sealed { &to } else { &from };
-    let segment = Segment::of(File::options().read(true).write(true).open(path)?);
+    let segment = Segment::of(File::options().read(true).write(true).open(path)?, u64::MAX);
     let segment = match segment {
         Ok(segment) => segment,
         // Made, and nothing written yet; or damaged from its first octet on.
@@ -126,7 +126,7 @@ fn entry(segments: &Path, number: u64, sealed: bool, totals: &Totals) -> io::Res
         sync_directory(segments)?;
     }
     let (octets, sums, first) = (walked.end, walked.sums, walked.first);
-    Ok(Some(Entry { number, octets, sums, first, sealed: true }))
+    Ok(Some(Entry { number, octets, sums, first, whole: true, sealed: true }))
 }
 
 /// Forgets the cursors of sinks that are not configured any more: they would hold segments for
@@ -199,6 +199,6 @@ fn left(segments: &Path, book: &Book, taker: &Taker) -> io::Result<u64> {
     if taker.cursor.offset == 0 {
         return Ok(entry.sums.select(taker.select));
     }
-    let segment = Segment::open(segments, number)?;
+    let segment = Segment::open(segments, number, u64::MAX)?;
     Ok(walk(&segment, taker.cursor.offset, false)?.sums.select(taker.select))
 }

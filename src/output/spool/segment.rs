@@ -145,10 +145,10 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<(u64, bool)>> {
 pub(super) struct Appender {
     pub(super) head: Head,
     pub(super) file: Arc<File>,
+    /// Octets of its head and of whole frames.
     pub(super) octets: u64,
-    writers: HashMap<Stream, StreamWriter<Vec<u8>>>,
-    press: Press,
-    frame: Vec<u8>,
+    /// Whether it has a frame of records.
+    pub(super) begun: bool,
 }
 
 impl Appender {
@@ -166,51 +166,72 @@ impl Appender {
 
     fn begin(file: File, head: Head) -> io::Result<Self> {
         let mut press = Press::new()?;
-        let (mut writers, mut frame) = (HashMap::new(), head.encode().to_vec());
+        let mut begin = head.encode().to_vec();
         for stream in STREAMS {
-            let mut writer =
-                StreamWriter::try_new(Vec::new(), &schema(stream)).map_err(io::Error::other)?;
-            let message = std::mem::take(writer.get_mut());
-            press.frame(&mut frame, Kind::Schema(stream), &message, (0, 0), head.created)?;
-            writers.insert(stream, writer);
+            let (_, message) = messages(stream)?;
+            press.frame(&mut begin, Kind::Schema(stream), &message, (0, 0), head.created)?;
         }
-        (&file).write_all(&frame)?;
-        let octets = frame.len() as u64;
-        Ok(Self { head, file: Arc::new(file), octets, writers, press, frame })
+        (&file).write_all(&begin)?;
+        Ok(Self { head, file: Arc::new(file), octets: begin.len() as u64, begun: false })
     }
 
-    /// Makes the frame of the records that `builder` gathered, for [`write`](Self::write).
-    pub(super) fn make(
-        &mut self,
-        stream: Stream,
-        builder: &mut Builder,
-        tagged: usize,
-        now: Micros,
-    ) -> io::Result<()> {
-        let records = builder.rows();
-        let batch = builder.take().map_err(io::Error::other)?;
-        let writer = self.writers.get_mut(&stream).expect("one for each stream");
-        writer.write(&batch).map_err(io::Error::other)?;
-        let message = writer.get_mut();
-        self.frame.clear();
-        let kind = Kind::Records(stream);
-        let made = self.press.frame(&mut self.frame, kind, message, (records, tagged), now);
-        message.clear();
-        made
-    }
-
-    /// Writes the frame that was made last at the end, and says what is in it. After an error the
-    /// segment is as before, and it can be tried again.
-    pub(super) fn write(&mut self) -> io::Result<Header> {
-        let header = self.frame[..HEADER].try_into().expect("a frame has a header");
-        let header = Header::decode(header).expect("made here");
-        if let Err(error) = self.file.write_all_at(&self.frame, self.octets) {
+    /// Writes `frame` at the end. After an error the segment is as before, and it can be tried
+    /// again.
+    pub(super) fn write(&mut self, frame: &[u8]) -> io::Result<()> {
+        if let Err(error) = self.file.write_all_at(frame, self.octets) {
             // What is behind the end is overwritten by the next frame, or cut off by the seal.
             drop(self.file.set_len(self.octets));
             return Err(error);
         }
-        self.octets += self.frame.len() as u64;
-        Ok(header)
+        self.octets += frame.len() as u64;
+        self.begun = true;
+        Ok(())
+    }
+}
+
+/// A writer of messages of `stream`, and the message with its schema.
+fn messages(stream: Stream) -> io::Result<(StreamWriter<Vec<u8>>, Vec<u8>)> {
+    let mut writer =
+        StreamWriter::try_new(Vec::new(), &schema(stream)).map_err(io::Error::other)?;
+    let schema = std::mem::take(writer.get_mut());
+    Ok((writer, schema))
+}
+
+/// Makes frames of the records of one stream. A frame stands for itself under the schema that every
+/// segment begins with, so it can be made before it is known where it goes.
+pub(super) struct Framer {
+    stream: Stream,
+    writer: StreamWriter<Vec<u8>>,
+    press: Press,
+}
+
+impl Framer {
+    pub(super) fn new(stream: Stream) -> io::Result<Self> {
+        Ok(Self { stream, writer: messages(stream)?.0, press: Press::new()? })
+    }
+
+    /// Puts the frame of the records that `builder` gathered into `frame`, and empties `builder`.
+    ///
+    /// # Errors
+    /// If the records do not fit into a frame.
+    pub(super) fn make(
+        &mut self,
+        frame: &mut Vec<u8>,
+        builder: &mut Builder,
+        tagged: usize,
+        now: Micros,
+    ) -> io::Result<Header> {
+        let records = builder.rows();
+        let batch = builder.take().map_err(io::Error::other)?;
+        self.writer.write(&batch).map_err(io::Error::other)?;
+        let message = self.writer.get_mut();
+        frame.clear();
+        let kind = Kind::Records(self.stream);
+        let made = self.press.frame(frame, kind, message, (records, tagged), now);
+        message.clear();
+        made?;
+        let header = frame[..HEADER].try_into().expect("a frame has a header");
+        Ok(Header::decode(header).expect("made here"))
     }
 }
 
@@ -226,8 +247,9 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Opens the segment `number` in `directory`, sealed or not.
-    pub(super) fn open(directory: &Path, number: u64) -> io::Result<Self> {
+    /// Opens the segment `number` in `directory`, sealed or not, of which `end` octets are whole
+    /// ([`u64::MAX`]: all). What stands behind them may be a frame that is being written.
+    pub(super) fn open(directory: &Path, number: u64, end: u64) -> io::Result<Self> {
         let sealed = File::open(sealed_path(directory, number));
         let file = match sealed {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -238,17 +260,17 @@ impl Segment {
             }
             other => other?,
         };
-        Self::of(file)
+        Self::of(file, end)
     }
 
-    /// Reads the head of `file`.
-    pub(super) fn of(file: File) -> io::Result<Self> {
+    /// Reads the head of `file`, of which `end` octets are whole.
+    pub(super) fn of(file: File, end: u64) -> io::Result<Self> {
         let damaged = || io::Error::new(io::ErrorKind::InvalidData, "no head of a segment");
         let mut head = [0; HEAD];
         file.read_exact_at(&mut head, 0)?;
         let head = Head::decode(&head).ok_or_else(damaged)?;
         let mut segment = Self { file, head, schemas: HashMap::new(), start: HEAD as u64 };
-        let end = segment.file.metadata()?.len();
+        let end = segment.file.metadata()?.len().min(end);
         while let Some(found) = segment.next(segment.start, end)? {
             let Kind::Schema(stream) = found.header.kind else { break };
             if let Some(message) = segment.payload(&found)? {
@@ -396,14 +418,16 @@ mod tests {
         let head = Head { number: 7, created: Micros(1), spool: 9 };
         let mut segment = Appender::create(directory, head).expect("room");
         let mut builder = Builder::new(Stream::Slices);
+        let (mut framer, mut octets) = (Framer::new(Stream::Slices).expect("zstd"), Vec::new());
         for frame in 1..=frames {
             for row in 0..frame {
                 let mut slice = TaggedSlice::default();
                 slice.slice.flow_id = FlowId(frame << 32 | row);
                 builder.push(&Shown::new(Row::from(&slice), &Context::default()));
             }
-            segment.make(Stream::Slices, &mut builder, 0, Micros(5)).expect("columns");
-            assert_eq!(u128::from(segment.write().expect("room").records), frame);
+            let header = framer.make(&mut octets, &mut builder, 0, Micros(5)).expect("columns");
+            assert_eq!(u128::from(header.records), frame);
+            segment.write(&octets).expect("room");
         }
         segment
     }
@@ -427,7 +451,7 @@ mod tests {
     fn a_segment_is_read_up_to_any_cut() {
         let directory = tempfile::tempdir().expect("a directory");
         let appender = write(directory.path(), 5);
-        let segment = Segment::open(directory.path(), 7).expect("a segment");
+        let segment = Segment::open(directory.path(), 7, u64::MAX).expect("a segment");
         assert_eq!(segment.head, appender.head);
         let whole = walk(&segment, 0, true).expect("readable");
         assert_eq!((whole.frames, whole.sums.slices, whole.damaged, whole.torn), (5, 15, 0, 0));
@@ -459,7 +483,7 @@ mod tests {
     fn a_damaged_frame_costs_only_itself() {
         let directory = tempfile::tempdir().expect("a directory");
         let appender = write(directory.path(), 5);
-        let segment = Segment::open(directory.path(), 7).expect("a segment");
+        let segment = Segment::open(directory.path(), 7, u64::MAX).expect("a segment");
         let all = ids(&segment, appender.octets);
         let octets = fs::read(open_path(directory.path(), 7)).expect("readable");
         let start = usize::try_from(segment.start).expect("small");

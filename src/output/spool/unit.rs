@@ -93,11 +93,13 @@ pub struct Objects<'a> {
     end: u64,
     /// Records that the last pass over [`units`](Self::units) gave.
     given: Cell<u64>,
+    /// Octets that it could not read.
+    damaged: Cell<u64>,
 }
 
 impl<'a> Objects<'a> {
     pub(super) const fn new(segment: &'a Segment, select: Select, end: u64) -> Self {
-        Self { segment, select, end, given: Cell::new(0) }
+        Self { segment, select, end, given: Cell::new(0), damaged: Cell::new(0) }
     }
 
     /// The stream of all records.
@@ -128,23 +130,33 @@ impl<'a> Objects<'a> {
         self.given.get()
     }
 
+    pub(super) fn damaged(&self) -> u64 {
+        self.damaged.get()
+    }
+
     /// The records, a frame at a time, so that a segment need not fit into memory. Each pass reads
     /// them anew and gives the same. A damaged frame is passed over, and counted by the spool.
     pub fn units(&self) -> impl Iterator<Item = io::Result<Box<dyn Unit>>> {
         self.given.set(0);
-        let mut at = 0;
+        self.damaged.set(0);
+        let mut at = self.segment.start;
         std::iter::from_fn(move || self.next(&mut at).transpose())
     }
 
     fn next(&self, at: &mut u64) -> io::Result<Option<Box<dyn Unit>>> {
+        let lost = |octets: u64| self.damaged.set(self.damaged.get() + octets);
         while let Some(found) = self.segment.next(*at, self.end)? {
-            *at = found.end();
             let Found { offset, header } = found;
+            lost(offset - *at);
+            *at = found.end();
             let some = Sums::of(&header).select(self.select) > 0;
             if !some || !wanted(self.select, header.kind) {
                 continue;
             }
-            let Some(block) = self.segment.block(&found)? else { continue };
+            let Some(block) = self.segment.block(&found)? else {
+                lost(header.frame());
+                continue;
+            };
             let mut frames = Frames::new(self.select, self.segment.head, offset);
             frames.add(self.select, block);
             if frames.len() > 0 {
@@ -152,6 +164,8 @@ impl<'a> Objects<'a> {
                 return Ok(Some(Box::new(frames)));
             }
         }
+        lost(self.end.saturating_sub(*at));
+        *at = self.end;
         Ok(None)
     }
 }

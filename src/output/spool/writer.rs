@@ -1,15 +1,17 @@
-//! The threads that write: one appends, one syncs and seals.
+//! The threads that append: one scribe for slices, one for alerts, so that no alert waits until
+//! thousands of slices are made into columns.
 
-use std::fs::{self, File};
 use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::columns::Builder;
-use super::log::{Log, Totals, sync_directory};
-use super::segment::{Appender, Head, Sums, open_path, sealed_path};
+use super::frame::Header;
+use super::log::Log;
+use super::segment::{Framer, Sums};
+use super::tail::{Appended, Tail};
 use super::wall;
 use crate::config;
 use crate::output::Batch;
@@ -17,6 +19,8 @@ use crate::output::schema::{Context, Row, Shown, Stream};
 
 /// Records of a frame, but for those of one batch.
 const FRAME_RECORDS: usize = 8_192;
+/// Octets of a segment for each record of a frame, at least: where segments are small, frames are.
+const RECORD_OCTETS: u64 = 256;
 /// The pause between two tries to write.
 const PAUSE: Duration = Duration::from_millis(250);
 /// The disk is full or broken.
@@ -34,53 +38,43 @@ pub(super) enum Message {
     Close,
 }
 
-/// What the second thread is asked for.
-pub(super) enum Sync {
-    /// Sync the segment, cut off what is behind its end, and give it its final name.
-    Seal {
-        number: u64,
-        file: Arc<File>,
-        octets: u64,
-    },
-    Close,
-}
-
-pub(super) struct Writer {
+/// Appends the records of one stream.
+pub(super) struct Scribe {
     log: Arc<Log>,
-    config: config::Spool,
+    tail: Arc<Tail>,
+    stream: Stream,
     receiver: Receiver<Message>,
-    sealer: Sender<Sync>,
-    active: Option<Appender>,
-    begun: Instant,
-    last: Instant,
-    slices: Builder,
-    alerts: Builder,
+    frame_records: usize,
+    builder: Builder,
+    framer: Framer,
+    frame: Vec<u8>,
 }
 
-impl Writer {
+impl Scribe {
     pub(super) fn new(
-        log: Arc<Log>,
-        config: config::Spool,
+        config: &config::Spool,
+        (log, tail): (&Arc<Log>, &Arc<Tail>),
+        stream: Stream,
         receiver: Receiver<Message>,
-        sealer: Sender<Sync>,
-    ) -> Self {
-        let now = Instant::now();
-        Self {
-            log,
-            config,
+    ) -> io::Result<Self> {
+        let records = usize::try_from(config.segment_bytes / RECORD_OCTETS);
+        Ok(Self {
+            log: Arc::clone(log),
+            tail: Arc::clone(tail),
+            stream,
             receiver,
-            sealer,
-            active: None,
-            begun: now,
-            last: now,
-            slices: Builder::new(Stream::Slices),
-            alerts: Builder::new(Stream::Alerts),
-        }
+            frame_records: records.unwrap_or(FRAME_RECORDS).min(FRAME_RECORDS),
+            builder: Builder::new(stream),
+            framer: Framer::new(stream)?,
+            frame: Vec::new(),
+        })
     }
 
     pub(super) fn run(mut self) {
         loop {
-            let message = match self.seals_at() {
+            // Whoever wrote last wakes up in time to seal.
+            let seals_at = self.tail.lock().seals_at();
+            let message = match seals_at {
                 Some(at) => self.receiver.recv_deadline(at),
                 None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
@@ -89,33 +83,31 @@ impl Writer {
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => true,
                 Err(RecvTimeoutError::Timeout) => false,
             };
-            if self.seals_at().is_some_and(|at| closed || at <= Instant::now()) {
-                self.seal();
-            }
+            self.tail.lock().seal_if_due();
             if closed {
                 break;
             }
         }
-        // Only fails if the other thread is gone.
-        drop(self.sealer.send(Sync::Close));
+        self.tail.lock().leave();
     }
 
-    /// When the segment that is being written is sealed by age or idle.
-    fn seals_at(&self) -> Option<Instant> {
-        let age = Duration::from_secs(self.config.segment_age_s.into());
-        let idle = Duration::from_secs(self.config.segment_idle_s.into());
-        self.active.as_ref().map(|_| (self.begun + age).min(self.last + idle))
+    /// How many records of `batch` are this scribe's.
+    fn count(&self, batch: &Batch) -> usize {
+        match self.stream {
+            Stream::Slices => batch.slices.len(),
+            Stream::Alerts => batch.alerts.len(),
+        }
     }
 
     /// Writes `first` and what waits after it, up to a frame's worth. Returns whether the spool
     /// was closed.
     fn gather(&mut self, first: Handed) -> bool {
-        let count = |handed: &Handed| handed.batch.slices.len() + handed.batch.alerts.len();
-        let (mut records, mut gathered, mut closed) = (count(&first), vec![first], false);
-        while records < FRAME_RECORDS {
+        let (mut records, mut gathered) = (self.count(&first.batch), vec![first]);
+        let mut closed = false;
+        while records < self.frame_records {
             match self.receiver.try_recv() {
                 Ok(Message::Batch(handed)) => {
-                    records += count(&handed);
+                    records += self.count(&handed.batch);
                     gathered.push(handed);
                 }
                 Ok(Message::Close) => {
@@ -125,204 +117,93 @@ impl Writer {
                 Err(_) => break,
             }
         }
-        self.write(&gathered);
-        let now = Instant::now();
-        let mut append = self.log.append.lock().unwrap_or_else(PoisonError::into_inner);
-        for handed in &gathered {
-            let took = now.duration_since(handed.at).as_micros();
-            append.record(i64::try_from(took).unwrap_or(i64::MAX));
-        }
-        drop(append);
+        let written = self.write(&gathered);
+        self.tell_latency(&gathered, written);
         self.log.book().queued -= records;
         self.log.room.notify_all();
         closed
     }
 
-    fn write(&mut self, gathered: &[Handed]) {
-        let (mut sums, mut tagged) = (Sums::default(), 0);
+    /// Tells how long the append of `gathered` took.
+    fn tell_latency(&self, gathered: &[Handed], written: bool) {
+        let now = Instant::now();
+        let mut append = self.log.append.lock().unwrap_or_else(PoisonError::into_inner);
+        for handed in gathered {
+            let took = now.duration_since(handed.at).as_micros();
+            append.record(i64::try_from(took).unwrap_or(i64::MAX));
+        }
+        drop(append);
+        if written && self.stream == Stream::Alerts {
+            let now = wall();
+            let alerts = gathered.iter().flat_map(|handed| &handed.batch.alerts);
+            let arrivals = alerts.filter_map(|alert| alert.arrived);
+            let mut latency = self.log.alerts.lock().unwrap_or_else(PoisonError::into_inner);
+            arrivals.for_each(|arrived| latency.record(now.since(arrived)));
+        }
+    }
+
+    /// Makes one frame of `gathered` and appends it. When it returns, the records are in the file,
+    /// or were shed; says whether they are in the file.
+    fn write(&mut self, gathered: &[Handed]) -> bool {
+        let mut tagged = 0;
         for Handed { batch, context, .. } in gathered {
-            for slice in &batch.slices {
-                tagged += usize::from(!slice.rules.is_empty());
-                self.slices.push(&Shown::new(Row::from(slice), context));
-            }
-            for alert in &batch.alerts {
-                self.alerts.push(&Shown::new(Row::from(alert), context));
+            match self.stream {
+                Stream::Slices => {
+                    for slice in &batch.slices {
+                        tagged += usize::from(!slice.rules.is_empty());
+                        self.builder.push(&Shown::new(Row::from(slice), context));
+                    }
+                }
+                Stream::Alerts => {
+                    for alert in &batch.alerts {
+                        self.builder.push(&Shown::new(Row::from(alert), context));
+                    }
+                }
             }
         }
-        sums.slices = self.slices.rows() as u64;
-        sums.tagged = tagged as u64;
-        sums.alerts = self.alerts.rows() as u64;
-        for stream in [Stream::Slices, Stream::Alerts] {
-            let (part, tagged) = match stream {
-                Stream::Slices => (Sums { alerts: 0, ..sums }, tagged),
-                Stream::Alerts => (Sums { alerts: sums.alerts, ..Sums::default() }, 0),
-            };
-            if part != Sums::default() {
-                self.append(stream, part, tagged);
+        let records = self.builder.rows() as u64;
+        let sums = match self.stream {
+            Stream::Slices => Sums { slices: records, tagged: tagged as u64, alerts: 0 },
+            Stream::Alerts => Sums { alerts: records, ..Sums::default() },
+        };
+        let made = self.framer.make(&mut self.frame, &mut self.builder, tagged, wall());
+        match made {
+            Ok(header) => self.append(&header, sums),
+            Err(error) => {
+                self.log.error("write");
+                tracing::error!(%error, "records cannot be written as columns");
+                self.builder.clear();
+                self.log.book().lose(sums, WRITE_ERROR);
+                false
             }
         }
     }
 
-    /// Appends the records of `stream` that are gathered: when it returns, they are in the file, or
-    /// were shed.
-    fn append(&mut self, stream: Stream, sums: Sums, tagged: usize) {
-        if !self.roll() {
-            self.builder(stream).clear();
-            return self.log.book().lose(sums, super::SPOOL_FULL);
-        }
-        let mut made = false;
+    /// Appends the frame, for as long as it takes.
+    fn append(&mut self, header: &Header, sums: Sums) -> bool {
+        let mut stopping = false;
         loop {
-            let appended = self.try_append(stream, tagged, &mut made);
+            let appended = self.tail.lock().append(header, &self.frame);
             let error = match appended {
-                Ok(()) => return,
+                Ok(Appended::Written) => return true,
+                Ok(Appended::Full) => {
+                    self.log.book().lose(sums, super::SPOOL_FULL);
+                    return false;
+                }
                 Err(error) => error,
             };
             self.log.error("write");
-            if error.kind() == io::ErrorKind::InvalidData {
-                tracing::error!(%error, "records cannot be written as columns");
-                self.builder(stream).clear();
-                return self.log.book().lose(sums, WRITE_ERROR);
-            }
-            let first = self.log.book().fault.replace(self.place(&error)).is_none();
-            if first {
-                tracing::error!(directory = %self.config.directory.display(), %error,
+            let place = format!("{}: {error}", self.log.directory.display());
+            if self.log.book().fault.replace(place).is_none() {
+                tracing::error!(directory = %self.log.directory.display(), %error,
                     "cannot write to the spool: records wait in memory");
             }
-            if self.log.stop.wait(PAUSE) {
-                // Once more, and then they are lost.
-                if self.try_append(stream, tagged, &mut made).is_err() {
-                    self.builder(stream).clear();
-                    self.log.book().lose(sums, WRITE_ERROR);
-                }
-                return;
+            if stopping {
+                // Tried once more after the stop was asked for, and lost.
+                self.log.book().lose(sums, WRITE_ERROR);
+                return false;
             }
+            stopping = self.log.stop.wait(PAUSE);
         }
     }
-
-    fn place(&self, error: &io::Error) -> String {
-        format!("{}: {error}", self.config.directory.display())
-    }
-
-    fn builder(&mut self, stream: Stream) -> &mut Builder {
-        match stream {
-            Stream::Slices => &mut self.slices,
-            Stream::Alerts => &mut self.alerts,
-        }
-    }
-
-    fn try_append(&mut self, stream: Stream, tagged: usize, made: &mut bool) -> io::Result<()> {
-        if self.active.is_none() {
-            self.begin()?;
-        }
-        let active = self.active.as_mut().expect("just begun");
-        let builder = match stream {
-            Stream::Slices => &mut self.slices,
-            Stream::Alerts => &mut self.alerts,
-        };
-        if !*made {
-            let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-            active.make(stream, builder, tagged, wall()).map_err(invalid)?;
-            *made = true;
-        }
-        let header = active.write()?;
-        let octets = active.octets;
-        let totals = &self.log.counts;
-        Totals::add(&totals.appended, header.records.into());
-        Totals::add(&totals.appended_octets, header.frame());
-        *self.log.unsynced.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Arc::clone(&active.file));
-        let mut book = self.log.book();
-        book.appended(&header, octets);
-        if book.fault.take().is_some() {
-            tracing::info!("the spool can be written again");
-        }
-        drop(book);
-        self.log.notify();
-        self.last = Instant::now();
-        if octets >= self.config.segment_bytes {
-            self.seal();
-        }
-        Ok(())
-    }
-
-    /// Makes room where a new segment is due. Returns whether any sink takes what comes.
-    fn roll(&mut self) -> bool {
-        if self.active.is_some() {
-            return true;
-        }
-        let mut book = self.log.book();
-        let (segment, max) = (self.config.segment_bytes, self.config.bytes_max);
-        let gone = book.make_room(segment, max, self.config.full);
-        let wanted = book.wanted();
-        drop(book);
-        self.log.remove(&gone);
-        wanted
-    }
-
-    fn begin(&mut self) -> io::Result<()> {
-        let number = self.log.book().next;
-        let head = Head { number, created: wall(), spool: self.log.id };
-        let active = Appender::create(&self.log.segments(), head)?;
-        self.log.book().begin(active.octets);
-        self.active = Some(active);
-        self.begun = Instant::now();
-        Ok(())
-    }
-
-    /// Hands the segment over to be synced and sealed.
-    fn seal(&mut self) {
-        let Some(Appender { head, file, octets, .. }) = self.active.take() else { return };
-        self.log.unsynced.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Only fails if the other thread is gone.
-        drop(self.sealer.send(Sync::Seal { number: head.number, file, octets }));
-    }
-}
-
-/// Syncs at the interval, and seals.
-pub(super) fn sync(log: &Log, interval: Duration, receiver: &Receiver<Sync>) {
-    let mut waiting: Vec<(u64, Arc<File>, u64)> = Vec::new();
-    let mut closed = false;
-    while !closed {
-        match receiver.recv_timeout(interval) {
-            Ok(Sync::Seal { number, file, octets }) => waiting.push((number, file, octets)),
-            Ok(Sync::Close) | Err(RecvTimeoutError::Disconnected) => closed = true,
-            Err(RecvTimeoutError::Timeout) => {}
-        }
-        waiting.retain(|(number, file, octets)| {
-            let sealed = seal(log, *number, file, *octets);
-            if let Err(error) = &sealed {
-                failed(log, error);
-            }
-            sealed.is_err()
-        });
-        let unsynced = log.unsynced.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(file) = unsynced {
-            let synced = file.sync_data().and_then(|()| sync_directory(&log.segments()));
-            if let Err(error) = synced {
-                failed(log, &error);
-            }
-        }
-    }
-    log.book().finished = true;
-    log.notify();
-}
-
-fn failed(log: &Log, error: &io::Error) {
-    log.error("sync");
-    tracing::error!(directory = %log.directory.display(), %error, "cannot sync the spool");
-}
-
-fn seal(log: &Log, number: u64, file: &File, octets: u64) -> io::Result<()> {
-    let directory = log.segments();
-    file.set_len(octets)?;
-    file.sync_all()?;
-    fs::rename(open_path(&directory, number), sealed_path(&directory, number))?;
-    sync_directory(&directory)?;
-    let mut book = log.book();
-    book.sealed(number);
-    let gone = book.clean();
-    drop(book);
-    log.remove(&gone);
-    log.notify();
-    Ok(())
 }
