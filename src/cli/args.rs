@@ -74,6 +74,13 @@ pub(super) enum Command {
         #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
         config: PathBuf,
     },
+    /// Detect behind many sensors: slices from Kafka in, tagged slices and alerts out, until SIGTERM.
+    #[cfg(feature = "kafka")]
+    Detect {
+        /// The configuration; its table `[detect.engine]` says which topics.
+        #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
+        config: PathBuf,
+    },
     /// Run captures, captured exports or CSV through the same pipeline.
     Replay(Box<Replay>),
     /// Score every pair of addresses of a capture or of a table of flows by the sequence model.

@@ -94,7 +94,9 @@ fn fail(message: &str, code: u8) -> ExitCode {
 
 fn run(args: Args) -> Result<(), Failure> {
     match args.command {
-        Command::Run { config } => run_service(&config),
+        Command::Run { config } => ended(service::run::run(&config)),
+        #[cfg(feature = "kafka")]
+        Command::Detect { config } => ended(service::detect::run(&config)),
         Command::Replay(replay) => replay::run(&replay),
         Command::Score(score) => score::run(&score),
         Command::Decode(decode) => decode::run(&decode),
@@ -146,9 +148,10 @@ fn load(path: &std::path::Path) -> Result<crate::config::Config, Failure> {
     service::load::config(path).map_err(|error| Failure::Invalid(error.to_string()))
 }
 
-fn run_service(config: &std::path::Path) -> Result<(), Failure> {
+/// Tells the final ledgers of a service that ended.
+fn ended(result: Result<crate::metrics::Ledgers, service::run::RunError>) -> Result<(), Failure> {
     use service::run::RunError;
-    let ledgers = service::run::run(config).map_err(|error| match error {
+    let ledgers = result.map_err(|error| match error {
         RunError::Io(error) => Failure::Io(error),
         other => Failure::Invalid(other.to_string()),
     })?;

@@ -5,6 +5,7 @@
 
 mod check;
 mod custom;
+pub mod detect;
 mod feed;
 mod model;
 pub mod output;
@@ -44,6 +45,8 @@ pub struct Config {
     pub networks: Networks,
     /// `[rules]`.
     pub rules: Rules,
+    /// `[detect]`.
+    pub detect: detect::Detect,
     /// `[model]`.
     pub model: Model,
     /// `[output.*]`.

@@ -217,7 +217,7 @@ impl Folded {
     }
 }
 
-fn sum(a: &Side, b: &Side) -> Side {
+pub(super) fn sum(a: &Side, b: &Side) -> Side {
     fn some<T: Copy>(a: Option<T>, b: Option<T>, join: fn(T, T) -> T) -> Option<T> {
         match (a, b) {
             (Some(a), Some(b)) => Some(join(a, b)),

@@ -21,6 +21,7 @@ pub mod record;
 mod rings;
 mod show;
 mod slab;
+pub mod stitch;
 mod store;
 pub mod table;
 mod tcp;

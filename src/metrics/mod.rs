@@ -5,6 +5,7 @@
 
 pub mod board;
 pub mod delivery;
+mod kafka;
 pub mod latency;
 pub mod ledger;
 pub mod stages;
@@ -13,6 +14,7 @@ pub mod talkers;
 
 pub use board::{Activity, Board, Slot};
 pub use delivery::{Delivery, SpoolState};
+pub use kafka::{KafkaClient, KafkaWatch};
 pub use latency::Latency;
 pub use ledger::{Counts, Ledgers};
 pub use talkers::{Talker, Talkers};

@@ -8,7 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::{Counts, Delivery, Latency, Ledgers, SpoolState};
+use super::{Counts, Delivery, KafkaClient, Latency, Ledgers, SpoolState};
 
 /// What a scrape sees, gathered at one moment.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub stages: Vec<(&'static str, u64)>,
     /// Unix seconds of the last load of the configuration that succeeded.
     pub loaded_at_s: u64,
+    /// What clients of Kafka tell of themselves, by sink.
+    pub kafka: Vec<(String, KafkaClient)>,
     /// What the exporters' state adds up to.
     pub exporters: Exporters,
     /// How the delivery of each sink behind the spool stands, by name.
@@ -106,6 +108,11 @@ fn by_sink(snapshot: &Snapshot, read: fn(&super::ledger::Sink) -> u64) -> Sample
 fn by_delivery(snapshot: &Snapshot, read: fn(&Delivery) -> u64) -> Samples {
     let sinks = snapshot.deliveries.iter();
     sinks.map(|(name, delivery)| (vec![name.clone()], read(delivery))).collect()
+}
+
+fn by_client(snapshot: &Snapshot, read: fn(&KafkaClient) -> u64) -> Samples {
+    let clients = snapshot.kafka.iter();
+    clients.map(|(name, client)| (vec![name.clone()], read(client))).collect()
 }
 
 fn by_correlation(snapshot: &Snapshot, read: fn(&super::ledger::Correlated) -> u64) -> Samples {
@@ -338,6 +345,28 @@ metrics! {
     counter "weir_spool_errors" ["step"]
         "Steps of the spool that failed: write, sync, cursor, remove, dead_letter"
         = |s| by(&s.spool.errors);
+    gauge "weir_kafka_queue_records" ["sink"]
+        "Records that librdkafka holds, until the brokers acknowledge them"
+        = |s| by_client(s, |client| client.queue_records);
+    gauge "weir_kafka_queue_octets" ["sink"] "Their octets"
+        = |s| by_client(s, |client| client.queue_octets);
+    counter "weir_kafka_sent_octets" ["sink"] "Sent to brokers, compressed, protocol included"
+        = |s| by_client(s, |client| client.sent_octets);
+    counter "weir_kafka_received_octets" ["sink"] "Received from brokers"
+        = |s| by_client(s, |client| client.received_octets);
+    counter "weir_kafka_requests" ["sink"] "Requests to brokers"
+        = |s| by_client(s, |client| client.requests);
+    counter "weir_kafka_request_errors" ["sink"] "Requests that could not be sent"
+        = |s| by_client(s, |client| client.errors);
+    counter "weir_kafka_request_retries" ["sink"] "Requests that were sent again"
+        = |s| by_client(s, |client| client.retries);
+    counter "weir_kafka_request_timeouts" ["sink"] "Requests without an answer in time"
+        = |s| by_client(s, |client| client.timeouts);
+    gauge "weir_kafka_brokers_up" ["sink"] "Brokers with a connection that stands"
+        = |s| by_client(s, |client| client.brokers_up);
+    gauge "weir_kafka_round_trip_microseconds" ["sink"]
+        "99th percentile of the slowest broker's round trips"
+        = |s| by_client(s, |client| client.round_trip_us);
     counter "weir_thread_heartbeats" ["thread"] "Turns of the thread's loop"
         = |s| s.threads.iter().map(|(name, beats, _)| (vec![name.clone()], *beats)).collect();
     counter "weir_thread_busy_microseconds" ["thread"] "Time spent on work"

@@ -36,7 +36,7 @@ pub use schema::{Context, Row, Stream};
 
 use crate::config::Select;
 use crate::detect::{Alert, TaggedSlice};
-use crate::metrics::{Delivery, SpoolState, ledger};
+use crate::metrics::{Delivery, KafkaClient, SpoolState, ledger};
 
 /// What a worker hands over at once; shared by all sinks.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -118,6 +118,11 @@ pub trait Sink: Send + Sync {
     /// ([`SpoolState::alerts`]).
     fn appends_alerts(&self) -> bool {
         false
+    }
+
+    /// What clients of Kafka tell of themselves, by name.
+    fn clients(&self) -> Vec<(String, KafkaClient)> {
+        Vec::new()
     }
 
     /// Replaces the names that records are written with, from the next batch on.

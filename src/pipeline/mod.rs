@@ -15,6 +15,8 @@ pub mod affinity;
 pub mod capture;
 pub mod clock;
 pub mod collect;
+#[cfg(feature = "kafka")]
+pub mod engine;
 pub mod exchange;
 mod excluded;
 pub mod feeds;

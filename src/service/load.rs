@@ -67,8 +67,21 @@ pub fn config(path: &Path) -> Result<Config, LoadError> {
     config.rules.placeholders.iter_mut().for_each(absolute);
     config.model.file.iter_mut().for_each(absolute);
     config.output.paths(&mut { absolute });
+    config.detect.engine.iter_mut().for_each(|engine| engine.paths(&mut { absolute }));
     absolute(&mut config.spool.directory);
     absolute(&mut config.sensor.state_directory);
+    Ok(config)
+}
+
+/// As [`config`], for a sensor: where rules run in an engine behind it, it has none of its own.
+///
+/// # Errors
+/// As [`config`].
+pub fn sensor(path: &Path) -> Result<Config, LoadError> {
+    let mut config = config(path)?;
+    if config.detect.at == config::detect::At::Engine {
+        config.rules = config::Rules::default();
+    }
     Ok(config)
 }
 

@@ -1,5 +1,7 @@
 //! The running service: signals, systemd, reload.
 
+#[cfg(feature = "kafka")]
+pub mod detect;
 pub mod load;
 pub mod reload;
 pub mod run;

@@ -282,7 +282,7 @@ impl Keeper {
     fn read(&mut self, trigger: Trigger) -> Result<Arc<RuleBook>, LoadError> {
         let mut config = self.config.clone();
         if trigger == Trigger::Signal {
-            config = load::config(&self.path)?;
+            config = load::sensor(&self.path)?;
             load::reloadable(&self.config, &config)?;
         }
         // Listed before it is read: what changes meanwhile is seen at the next look.

@@ -44,6 +44,9 @@ pub enum RunError {
     /// A socket, a file, a thread.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// What a detector needs is not configured.
+    #[error("{0}")]
+    Detect(String),
     /// A live interface.
     #[error("{0}")]
     Capture(String),
@@ -58,7 +61,7 @@ pub enum RunError {
 /// # Errors
 /// If it cannot start, or an input fails for good.
 pub fn run(path: &Path) -> Result<Ledgers, RunError> {
-    let config = load::config(path)?;
+    let config = load::sensor(path)?;
     let notifier = Notifier::from_environment();
     let mut sensor = Sensor::start(path, config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

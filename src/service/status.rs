@@ -114,6 +114,7 @@ impl Status for SensorStatus {
                 [added, removed, changed].map(|count| count.load(Ordering::Relaxed))
             },
             loaded_at_s: self.reloads.loaded_at_s.load(Ordering::Relaxed),
+            kafka: self.shared.outputs.clients(),
             exporters: exporters(&totals),
         }
     }

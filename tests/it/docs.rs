@@ -43,6 +43,26 @@ fn the_shipped_configuration_shows_every_key_with_its_default() {
     want.rules.logsource = vec![config::Logsource::default()];
     want.rules.feed = vec![config::Feed::default()];
     want.rules.suppress = vec![config::Suppress::default()];
+    let secret = || Some(config::Secret::Env(String::new()));
+    let tls = config::output::KafkaTls {
+        ca_file: Some("ca.pem".into()),
+        certificate_file: Some("weir.pem".into()),
+        key_file: Some("weir.key".into()),
+        key_password: secret(),
+        ..config::output::KafkaTls::default()
+    };
+    let sasl = config::output::KafkaSasl {
+        password: secret(),
+        token: secret(),
+        ..config::output::KafkaSasl::default()
+    };
+    want.output.kafka = vec![config::output::Kafka {
+        tls: Some(tls),
+        sasl: Some(sasl),
+        add: [("tenant".to_owned(), config::FieldValue::Integer(1))].into(),
+        ..config::output::Kafka::default()
+    }];
+    want.detect.engine = Some(config::detect::Engine::default());
     want.output.s3 = vec![config::S3 {
         secret_access_key: Some(config::Secret::Env(String::new())),
         session_token: Some(config::Secret::Env(String::new())),

@@ -18,6 +18,8 @@ mod formats;
 mod frames;
 mod harness;
 mod ipfixprobe;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod layers;
 mod live;
 mod netflow;

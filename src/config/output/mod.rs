@@ -9,6 +9,7 @@ mod format;
 mod hec;
 mod http;
 mod ipfix;
+pub mod kafka;
 mod s3;
 mod secret;
 mod syslog;
@@ -26,6 +27,9 @@ pub use format::{Format, Place};
 pub use hec::Hec;
 pub use http::Http;
 pub use ipfix::{Carrier, Ipfix};
+pub use kafka::{
+    Kafka, KafkaAccess, KafkaCompression, KafkaMechanism, KafkaSasl, KafkaTls, UnknownTopic,
+};
 pub use s3::{Compression, Encryption, S3};
 pub use secret::Secret;
 pub use syslog::{Syslog, Transport};
@@ -41,6 +45,8 @@ use super::custom::{self, FieldValue};
 pub struct Output {
     /// `[[output.files]]`: rotating files.
     pub files: Vec<Files>,
+    /// `[[output.kafka]]`: records of Apache Kafka.
+    pub kafka: Vec<Kafka>,
     /// `[[output.s3]]`: objects in Amazon S3 and its like.
     pub s3: Vec<S3>,
     /// `[[output.hec]]`: Splunk HTTP Event Collectors.
@@ -64,6 +70,7 @@ impl Output {
             tables.iter().enumerate().map(move |at| (keyed(at), at.1 as &dyn Table))
         }
         each(&self.files)
+            .chain(each(&self.kafka))
             .chain(each(&self.s3))
             .chain(each(&self.hec))
             .chain(each(&self.elasticsearch))
@@ -75,6 +82,7 @@ impl Output {
     /// Calls `absolute` with every path in the tables.
     pub fn paths(&mut self, absolute: &mut dyn FnMut(&mut PathBuf)) {
         self.files.iter_mut().for_each(|table| table.paths(absolute));
+        self.kafka.iter_mut().for_each(|table| table.paths(absolute));
         self.s3.iter_mut().for_each(|table| table.paths(absolute));
         self.hec.iter_mut().for_each(|table| table.paths(absolute));
         self.elasticsearch.iter_mut().for_each(|table| table.paths(absolute));

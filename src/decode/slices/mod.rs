@@ -7,7 +7,7 @@ mod error;
 mod ndjson;
 
 pub use error::SliceError;
-pub use ndjson::{NdjsonDecoder, ROW_OCTETS_MAX};
+pub use ndjson::{NdjsonDecoder, ROW_OCTETS_MAX, decode};
 
 use std::borrow::Cow;
 use std::fmt;

@@ -70,21 +70,23 @@ impl NdjsonDecoder {
 
     fn decode(&mut self, line: &[u8], each: &mut impl FnMut(u64, Result<Slice, SliceError>)) {
         self.line += 1;
-        let long = line.len() > ROW_OCTETS_MAX;
-        let line = line.trim_ascii();
-        if line.is_empty() && !long {
-            return;
+        if line.len() > ROW_OCTETS_MAX || !line.trim_ascii().is_empty() {
+            each(self.line, decode(line, &self.sites));
         }
-        let columns = || {
-            let columns: Result<Columns<'_>, _> = serde_json::from_slice(line);
-            columns.map_err(|error| SliceError::Json { message: error.to_string() })
-        };
-        let slice = match long {
-            true => Err(SliceError::TooLong { octets_max: ROW_OCTETS_MAX }),
-            false => columns().and_then(|columns| columns.slice(&self.sites)),
-        };
-        each(self.line, slice);
     }
+}
+
+/// The slice that one JSON object tells of; `sites` are the names of the sites, by index.
+///
+/// # Errors
+/// [`SliceError`], by the first column that does not fit.
+pub fn decode(object: &[u8], sites: &[String]) -> Result<Slice, SliceError> {
+    if object.len() > ROW_OCTETS_MAX {
+        return Err(SliceError::TooLong { octets_max: ROW_OCTETS_MAX });
+    }
+    let columns: Result<Columns<'_>, _> = serde_json::from_slice(object.trim_ascii());
+    let columns = columns.map_err(|error| SliceError::Json { message: error.to_string() })?;
+    columns.slice(sites)
 }
 
 #[cfg(test)]

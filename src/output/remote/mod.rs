@@ -3,6 +3,8 @@
 #[cfg(feature = "http")]
 pub mod http;
 pub mod ipfix;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod secret;
 mod stream;
 pub mod syslog;
@@ -24,8 +26,17 @@ use crate::config::{Config, Durability};
 /// If the spool cannot be opened, or a sink cannot be made: a secret or a certificate that is not
 /// there, for example.
 pub fn start(config: &Config, context: &Context) -> io::Result<Vec<Arc<dyn Sink>>> {
-    let sinks = targets(config, context)?;
-    if sinks.is_empty() { Ok(Vec::new()) } else { spool::start(&config.spool, sinks, context) }
+    #[cfg_attr(not(feature = "kafka"), expect(unused_mut, reason = "Kafka adds its own"))]
+    let mut targets = targets(config, context)?;
+    #[cfg(feature = "kafka")]
+    let clients = kafka_targets(config, context, &mut targets)?;
+    if targets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut sinks = spool::start(&config.spool, targets, context)?;
+    #[cfg(feature = "kafka")]
+    sinks.push(Arc::new(clients));
+    Ok(sinks)
 }
 
 /// The one place where tables of the configuration become targets: each kind adds its own here.
@@ -33,6 +44,24 @@ fn targets(config: &Config, context: &Context) -> io::Result<Vec<Behind>> {
     let mut sinks = Vec::new();
     siem_targets(config, context, &mut sinks)?;
     Ok(sinks)
+}
+
+/// Adds the targets of `[[output.kafka]]`; what tells of their clients.
+#[cfg(feature = "kafka")]
+fn kafka_targets(
+    config: &Config,
+    context: &Context,
+    targets: &mut Vec<Behind>,
+) -> io::Result<kafka::Clients> {
+    let mut clients = kafka::Clients::default();
+    for settings in &config.output.kafka {
+        let (taking, told) = (settings.taking(), kafka::Told::default());
+        clients.0.push((settings.name.clone(), told.watch()));
+        let layout = layout(&taking, context);
+        let target = kafka::KafkaTarget::new(settings, &layout, &context.sensor, told)?;
+        targets.push(behind(&taking, spool::Place::Stream(Box::new(target))));
+    }
+    Ok(clients)
 }
 
 /// Adds the targets of SIEMs: over HTTP, syslog and IPFIX.

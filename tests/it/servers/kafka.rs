@@ -39,7 +39,8 @@ pub(crate) enum Doors {
     /// Plaintext, no login.
     #[default]
     Open,
-    /// SASL over plaintext, PLAIN and SCRAM-SHA-256: user `weir`, password `s3cret`.
+    /// SASL over plaintext: PLAIN and SCRAM-SHA-256, user `weir`, password `s3cret`; OAUTHBEARER
+    /// with tokens that nobody signed.
     Sasl,
     /// TLS with the keys of this folder; clients show a certificate.
     Tls(PathBuf),
@@ -219,11 +220,14 @@ impl Doors {
         match self {
             Self::Open => String::new(),
             Self::Sasl => format!(
-                "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256\n\
+                "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,OAUTHBEARER\n\
                  listener.name.clients.plain.sasl.jaas.config=\
                  {module}.plain.PlainLoginModule required user_weir=\"s3cret\";\n\
                  listener.name.clients.scram-sha-256.sasl.jaas.config=\
-                 {module}.scram.ScramLoginModule required;\n"
+                 {module}.scram.ScramLoginModule required;\n\
+                 listener.name.clients.oauthbearer.sasl.jaas.config=\
+                 {module}.oauthbearer.OAuthBearerLoginModule required \
+                 unsecuredLoginStringClaim_sub=\"weir\";\n"
             ),
             Self::Tls(keys) => {
                 let keys = keys.display();

@@ -1,0 +1,269 @@
+//! Detectors behind many sensors: what comes out is what one that never died writes, each once.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde_json::Value;
+use weir::config::Config;
+use weir::detect::TaggedSlice;
+use weir::output::Context;
+use weir::output::remote::kafka::key;
+
+use super::{copy, json, slices};
+use crate::servers::kafka::{Doors, Kafka};
+use crate::system::{Bench, free_ports, kill, wait_for, weir};
+
+const PARTITIONS: i32 = 6;
+
+/// Slices of `copies` networks like that of `pcaps/mixed.pcap.zst`, in the order of their ends.
+fn traffic(copies: u8) -> Vec<TaggedSlice> {
+    let originals = slices();
+    let copied = |number| originals.iter().map(move |slice| (slice, number));
+    let mut all: Vec<TaggedSlice> =
+        (0..copies).flat_map(copied).map(|(slice, number)| copy(slice, number)).collect();
+    all.sort_by_key(|slice| (slice.slice.flow.last, slice.slice.flow_id, slice.slice.number));
+    all
+}
+
+/// Writes what `slices` say to `topic`, as the sensor `sensor` does.
+fn produce<'a>(
+    kafka: &Kafka,
+    topic: &str,
+    records: impl Iterator<Item = (&'a str, &'a TaggedSlice)>,
+) {
+    let mut config = kafka.client();
+    config.set("partitioner", "murmur2_random").set("queue.buffering.max.messages", "0");
+    let producer: BaseProducer = config.create().expect("a producer");
+    let context = Context::of(&Config::default());
+    let mut octets = Vec::new();
+    for (sensor, slice) in records {
+        let named = Context { sensor: sensor.into(), ..context.clone() };
+        key::write(&mut octets, "default", slice.slice.flow.src, slice.slice.flow.dst);
+        let headers = OwnedHeaders::new().insert(Header { key: "sensor", value: Some(sensor) });
+        let value = json(slice, &named);
+        let record = BaseRecord::to(topic).key(&octets).payload(&value).headers(headers);
+        producer.send(record).map_err(|(error, _)| error).expect("taken");
+    }
+    producer.flush(Duration::from_secs(60)).expect("acknowledged");
+}
+
+/// A group of detectors with topics of its own.
+struct Group<'a> {
+    kafka: &'a Kafka,
+    name: &'static str,
+    bench: Bench,
+}
+
+/// What a group wrote: slices by identity with their tags, and alerts, each as often as it came.
+#[derive(Debug, Eq, PartialEq)]
+struct Written {
+    slices: BTreeMap<(String, u64), Vec<String>>,
+    alerts: BTreeMap<String, Vec<String>>,
+}
+
+impl<'a> Group<'a> {
+    fn new(kafka: &'a Kafka, name: &'static str) -> Self {
+        let bench = Bench::new();
+        let rules = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/rules");
+        let text = format!(
+            "[input.netflow]\nlisten = []\n[admin]\nlisten = \"127.0.0.1:{{A}}\"\n\
+             [rules]\ndirectories = [\"{}\"]\n[sensor]\nname = \"{{NAME}}\"\n\
+             [detect.engine]\nbrokers = [\"{}\"]\ngroup = \"{name}\"\ninput = \"flows\"\n\
+             slices = \"{name}.slices\"\nselect = \"slices\"\nalerts = \"{name}.alerts\"\n\
+             states = \"{name}.states\"\nmatches = \"{name}.matches\"\ncreate_topics = true\n\
+             session_timeout_ms = 3000\ntransaction_timeout_ms = 5000\nbatch_records = 300\n\
+             idle_s = 2\n",
+            rules.display(),
+            kafka.brokers(),
+        );
+        bench.write("detector.toml", text);
+        Self { kafka, name, bench }
+    }
+
+    fn detector(&self, name: &str) -> Detector {
+        let (_, admin) = free_ports();
+        let text = self.bench.read("detector.toml");
+        let text = text.replace("{A}", &admin.to_string()).replace("{NAME}", name);
+        self.bench.write(&format!("{name}.toml"), text);
+        let log = self.bench.path(&format!("{name}.log"));
+        let mut command = weir();
+        command.args(["detect", "-c"]).arg(self.bench.path(&format!("{name}.toml")));
+        let log_file = fs::File::options().create(true).append(true).open(&log).expect("a log");
+        let process = command.stderr(log_file).spawn().expect("spawned");
+        Detector { process }
+    }
+
+    /// Slices that were read and committed.
+    fn committed(&self) -> i64 {
+        let mut config = self.kafka.client();
+        let consumer: BaseConsumer = config.set("group.id", self.name).create().expect("a client");
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition_range("flows", 0, PARTITIONS - 1);
+        let committed = consumer.committed_offsets(wanted, Duration::from_secs(10));
+        let offsets = committed.map(|list| {
+            let offset = |offset| if let Offset::Offset(offset) = offset { offset } else { 0 };
+            list.elements().iter().map(|element| offset(element.offset())).sum()
+        });
+        offsets.unwrap_or(0)
+    }
+
+    #[track_caller]
+    fn wait_committed(&self, records: usize) {
+        let until = Instant::now() + Duration::from_secs(120);
+        while self.committed() < records as i64 {
+            assert!(Instant::now() < until, "{} of {records}\n{}", self.committed(), self.logs());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn logs(&self) -> String {
+        let log = |name: &str| fs::read_to_string(self.bench.path(name)).unwrap_or_default();
+        ["one.log", "two.log", "three.log"].map(log).concat()
+    }
+
+    /// What was written, once correlations wait for nothing any more.
+    fn written(&self) -> Written {
+        let alerts = || self.kafka.read(&format!("{}.alerts", self.name));
+        // Idle marks come after 2 s, and what they set free a moment later.
+        std::thread::sleep(Duration::from_secs(4));
+        let mut read = alerts();
+        wait_for("alerts that stay as they are", || {
+            std::thread::sleep(Duration::from_secs(1));
+            let now = alerts();
+            let same = now.len() == read.len();
+            read = now;
+            same.then_some(())
+        });
+        let mut written = Written { slices: BTreeMap::new(), alerts: BTreeMap::new() };
+        for record in self.kafka.read(&format!("{}.slices", self.name)) {
+            let text = record.value.expect("a value");
+            let slice: Value = serde_json::from_str(&text).expect("JSON");
+            let identity = super::identity(&text);
+            let tags = slice["sigma_rule_ids"].to_string();
+            written.slices.entry(identity).or_default().push(tags);
+        }
+        for record in read {
+            let text = record.value.expect("a value");
+            let alert: Value = serde_json::from_str(&text).expect("JSON");
+            let id = alert["id"].as_str().expect("an id").to_owned();
+            written.alerts.entry(id).or_default().push(text);
+        }
+        written
+    }
+}
+
+struct Detector {
+    process: std::process::Child,
+}
+
+impl Detector {
+    /// SIGTERM; wants it to end well.
+    fn stop(mut self) {
+        kill(&self.process, libc::SIGTERM);
+        assert!(crate::system::reap(&mut self.process).success());
+    }
+}
+
+impl Drop for Detector {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+#[test]
+#[ignore = "not seen to pass yet: run it with --ignored"]
+fn a_killed_detector_leaves_no_gap_and_nothing_twice() {
+    let Some(kafka) = Kafka::start(Doors::Open, None) else { return };
+    kafka.topic("flows", PARTITIONS, &[]);
+    let slices = traffic(6);
+    // Each conversation by two sensors, as two routers on the way tell of it.
+    let twice = slices.iter().flat_map(|slice| [("north", slice), ("south", slice)]);
+    produce(&kafka, "flows", twice);
+    let records = 2 * slices.len();
+
+    let one = Group::new(&kafka, "one-group");
+    let detector = one.detector("one");
+    one.wait_committed(records);
+    let want = one.written();
+    detector.stop();
+
+    let two = Group::new(&kafka, "two-group");
+    let (first, mut second) = (two.detector("one"), two.detector("two"));
+    two.wait_committed(records / 5);
+    kill(&second.process, libc::SIGKILL);
+    drop(second.process.wait());
+    two.wait_committed(records / 2);
+    // Its successor by name, and a third that joins in the middle.
+    let (again, third) = (two.detector("two"), two.detector("three"));
+    two.wait_committed(records);
+    let got = two.written();
+    for detector in [first, again, third] {
+        detector.stop();
+    }
+
+    assert_eq!(want.slices.len(), slices.len(), "one of two accounts of each slice counts");
+    assert!(want.slices.values().all(|tags| tags.len() == 1), "each slice once");
+    let alerts_of = |rule: &str| {
+        let alerts = want.alerts.values().flatten();
+        alerts.filter(|alert| alert.contains(rule)).count()
+    };
+    assert!(alerts_of("\"event_count\"") > 0 || want.alerts.len() > 8, "correlations raise alerts");
+    let differs = |id: &String| want.alerts.get(id) != got.alerts.get(id);
+    let ids: std::collections::BTreeSet<_> = want.alerts.keys().chain(got.alerts.keys()).collect();
+    let differing: Vec<_> = ids.into_iter().filter(|id| differs(id)).collect();
+    let shown = differing.iter().take(3).map(|id| (want.alerts.get(*id), got.alerts.get(*id)));
+    let shown: Vec<_> = shown.collect();
+    let (all, count) = (want.alerts.len(), differing.len());
+    assert_eq!(count, 0, "{all} alerts, others differ: {shown:#?}\n{}", two.logs());
+    let missing = want.slices.iter().filter(|(id, tags)| got.slices.get(*id) != Some(*tags));
+    assert_eq!(missing.count(), 0, "slices with other tags\n{}", two.logs());
+    assert_eq!(got.slices.len(), want.slices.len());
+}
+
+#[test]
+fn tags_of_the_engine_are_those_of_a_sensor() {
+    let Some(kafka) = Kafka::start(Doors::Open, None) else { return };
+    kafka.topic("flows", PARTITIONS, &[]);
+    let slices = traffic(1);
+    produce(&kafka, "flows", slices.iter().map(|slice| ("north", slice)));
+    let group = Group::new(&kafka, "same");
+    let detector = group.detector("one");
+    group.wait_committed(slices.len());
+    let got = group.written();
+    detector.stop();
+
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut run = crate::harness::Run::default();
+    run.config.rules.directories = vec![root.join("config/rules")];
+    let sensor = run.whole(&root.join("pcaps/mixed.pcap.zst"));
+    let tags = |rules: &[std::sync::Arc<weir::detect::RuleMeta>]| {
+        let ids: Vec<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
+        Value::from(ids)
+    };
+    let mut want = BTreeMap::new();
+    for slice in &sensor.slices {
+        let identity = (slice.slice.flow_id.to_string(), slice.slice.number.into());
+        want.insert(identity, vec![tags(&slice.rules).to_string()]);
+    }
+    assert_eq!(got.slices, want);
+    let of_sensor: BTreeMap<&str, usize> =
+        sensor.alerts.iter().fold(BTreeMap::new(), |mut counts, alert| {
+            *counts.entry(alert.rule.id.as_str()).or_default() += 1;
+            counts
+        });
+    let mut of_engine: BTreeMap<String, usize> = BTreeMap::new();
+    for text in got.alerts.values().flatten() {
+        let alert: Value = serde_json::from_str(text).expect("JSON");
+        let rule = alert["rule"]["id"].as_str().expect("a rule").to_owned();
+        *of_engine.entry(rule).or_default() += 1;
+    }
+    let of_engine: BTreeMap<&str, usize> =
+        of_engine.iter().map(|(rule, count)| (rule.as_str(), *count)).collect();
+    assert_eq!(of_engine, of_sensor);
+}
