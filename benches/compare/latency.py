@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Measures how long after its datagram the alert on the first record of a known-bad address leaves.
 
-    NFSEND=/path/to/sender benches/compare/latency.py [--rate 500000] [--warm 25] [--seconds 25] [--json FILE]
+    NFSEND=/path/to/sender benches/compare/latency.py [--rate 500000] [--warm 25] [--seconds 25] [--many 10000] [--json FILE]
 
 The sender named by NFSEND sends IPFIX over loopback, pinned to the first core: 4 exporters, a million live flows of
 which one record in ten opens a new one. The sensor has a feed of a million addresses, and some of the servers are among
 them. Times are those of weir_alert_latency_seconds, from the kernel's stamp of the datagram to where alerts are handed
 on: over the first seconds, while the table fills, and after `--warm` seconds, in a steady state in which as many flows
-end as begin.
+end as begin. With `--many` there are as many rules more; after the steady state all of them change while the load goes
+on, and the time from SIGHUP until the new set is active is taken.
 """
 import argparse
 import json
@@ -24,6 +25,7 @@ import urllib.request
 
 PORT, ADMIN = 20_998, 20_997
 FIRST_S = 5
+RELOAD_S = 5
 SERVERS = 1 << 17            # of the sender, from 198.18.0.0
 FEED = 1_000_000
 IDLE_S = 15                  # so that a steady state comes soon
@@ -41,7 +43,8 @@ entries_max = 4000000
 idle_timeout_s = {idle}
 active_timeout_s = 300
 [rules]
-directories = ["{rules}"]
+directories = ["{rules}", "{folder}/many"]
+watch_s = 0
 [[rules.feed]]
 path = "{folder}/feed.txt"
 {extra}
@@ -75,6 +78,31 @@ def write_feed(path, share):
             addresses.add(address)
     dotted = (".".join(str(a >> shift & 255) for shift in (24, 16, 8, 0)) for a in addresses)
     path.write_text("\n".join(dotted) + "\n")
+
+
+def write_many(folder, count, salt):
+    """As many rules that match nothing of what is sent, in files of a hundred."""
+    folder.mkdir(exist_ok=True)
+    for file in range(count // 100):
+        rules = []
+        for n in range(100 * file, 100 * file + 100):
+            address = f"172.{16 + salt}.{n // 250 % 250}.{n % 250}"
+            rules.append(
+                f"title: Rule {n}\nid: rule-{n}\nlogsource: {{category: firewall}}\nlevel: low\ndetection:\n  s:\n"
+                f"    dst_ip: {address}\n    dst_port: {1024 + (n * 7 + salt) % 60000}\n  condition: s\n")
+        (folder / f"{file}.yml").write_text("---\n".join(rules))
+
+
+def reload(sensor, folder, count):
+    """Changes all of the many rules; seconds from the signal until the new set is active."""
+    write_many(folder / "many", count, 1)
+    asked = time.monotonic()
+    sensor.send_signal(signal.SIGHUP)
+    while f"changed={count}" not in (folder / "log").read_text():
+        if time.monotonic() > asked + 30:
+            return None
+        time.sleep(0.005)
+    return round(time.monotonic() - asked, 3)
 
 
 def scrape():
@@ -112,12 +140,14 @@ def main():
     parser.add_argument("--bad", type=float, default=0.02, help="share of the servers that are in the feed")
     parser.add_argument("--slices", action="store_true", help="ship flows as Parquet, too")
     parser.add_argument("--extra", default="", help="more lines of configuration")
+    parser.add_argument("--many", type=int, default=0, help="rules more, in hundreds, that change in the end")
     parser.add_argument("--json", help="write the figures there, too")
     args = parser.parse_args()
     sender = os.environ.get("NFSEND") or sys.exit("NFSEND has to name the sender")
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         write_feed(folder / "feed.txt", args.bad)
+        write_many(folder / "many", args.many, 0)
         slices = SLICES.format(folder=folder) if args.slices else ""
         (folder / "weir.toml").write_text(CONFIG.format(
             folder=folder, port=PORT, admin=ADMIN, idle=IDLE_S, workers=args.workers, slices=slices,
@@ -136,7 +166,7 @@ def main():
             seconds = args.warm + args.seconds
             load = subprocess.Popen(
                 ["taskset", "-c", "0", sender, "--version", "10", "--port", str(PORT), "--rate", str(args.rate), "--seconds",
-                 str(seconds + 1), "--exporters", "4", "--flows", "1000000", "--new-share", "0.1", "--reverse", "0.3"],
+                 str(seconds + 1 + (RELOAD_S if args.many else 0)), "--exporters", "4", "--flows", "1000000", "--new-share", "0.1", "--reverse", "0.3"],
                 stdout=subprocess.PIPE, text=True)
             time.sleep(FIRST_S)
             first = scrape()
@@ -144,6 +174,7 @@ def main():
             warm = scrape()
             time.sleep(args.seconds)
             end = scrape()
+            reload_s = reload(sensor, folder, args.many) if args.many else None
             sent = json.loads(load.communicate(timeout=60)[0].splitlines()[-1])
             time.sleep(1)
             last = scrape()
@@ -160,6 +191,7 @@ def main():
         "cpu_s_per_million": round((usage.ru_utime + usage.ru_stime) / decoded * 1e6, 3),
         "busy": round((busy(end) - busy(warm)) / args.seconds / 1e6, 3),
         "flows": int(value(end, "weir_flow_table_entries")),
+        "rules": int(value(last, "weir_rules_loaded")), "reload_s": reload_s,
         "filling": figures({}, buckets(first)), "steady": figures(buckets(warm), buckets(end)),
     }
     print(json.dumps(result, indent=2))

@@ -49,6 +49,7 @@ mod sigma_differential;
 mod sigma_filters;
 mod sigma_hostile;
 mod sigma_index;
+mod sigma_language;
 mod sigma_law;
 mod sigma_load;
 mod sigma_others;

@@ -2,8 +2,8 @@
 
 use rsigma_parser::{CorrelationRule, FilterRule, SigmaCollection, SigmaRule, parse_sigma_yaml};
 
-use super::plain;
 use super::reason::Reason;
+use super::{operators, plain};
 
 /// Parentheses or `not`s that a condition may nest; what the parser itself allows, checked
 /// beforehand because it recurses before it counts.
@@ -115,7 +115,7 @@ fn parse(line: u32, chunk: &str) -> Vec<Document> {
     if let Err(reason) = within_limits(chunk) {
         return vec![broken(reason)];
     }
-    match parse_sigma_yaml(chunk) {
+    match read(chunk) {
         Err(error) => vec![broken(Reason::Syntax(error.to_string()))],
         Ok(collection) => {
             let errors = collection.errors.clone();
@@ -150,7 +150,7 @@ fn collected(text: &str, chunks: &[(u32, &str)]) -> Vec<Document> {
         let found = found.or_else(|| chunks.iter().find(|(_, c)| holds(c, "title", title)));
         found.map_or(first, |(line, _)| *line)
     };
-    match parse_sigma_yaml(text) {
+    match read(text) {
         Err(error) => vec![broken(Reason::Syntax(error.to_string()))],
         Ok(collection) => {
             let errors = collection.errors.clone();
@@ -159,6 +159,17 @@ fn collected(text: &str, chunks: &[(u32, &str)]) -> Vec<Document> {
             found
         }
     }
+}
+
+/// Parses `text`; where that finds an error in a condition, once more with its operators in small
+/// letters.
+fn read(text: &str) -> Result<SigmaCollection, rsigma_parser::SigmaParserError> {
+    let parsed = parse_sigma_yaml(text)?;
+    if !parsed.errors.iter().any(|error| error.contains("Condition parse error")) {
+        return Ok(parsed);
+    }
+    let again = parse_sigma_yaml(&operators::in_small_letters(text))?;
+    Ok(if again.errors.len() < parsed.errors.len() { again } else { parsed })
 }
 
 fn listed(

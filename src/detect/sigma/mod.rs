@@ -12,6 +12,7 @@ mod front;
 mod index;
 mod load;
 mod meta;
+mod operators;
 mod plain;
 
 pub mod changes;

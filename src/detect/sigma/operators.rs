@@ -1,0 +1,76 @@
+//! Operators of conditions in capitals (`A AND NOT B`), which rules from other engines have: the
+//! specification writes them small, and so the parser reads them.
+
+use std::borrow::Cow;
+
+const OPERATORS: &[&str] = &["and", "or", "not", "of", "them", "all", "any"];
+
+/// `text` with the operators of its conditions in small letters. Names of detections stay: none
+/// can be called like an operator.
+pub(super) fn in_small_letters(text: &str) -> Cow<'_, str> {
+    if !text.contains("condition") {
+        return Cow::Borrowed(text);
+    }
+    let mut small = String::with_capacity(text.len());
+    // The indentation of the key whose value goes on over the next lines.
+    let mut within = None;
+    for line in text.split_inclusive('\n') {
+        let content = line.trim_start();
+        let indent = line.len() - content.len();
+        if within.is_some_and(|key| indent < key || indent == key && !content.starts_with('-')) {
+            within = None;
+        }
+        let value = content.trim_start_matches("- ").strip_prefix("condition:");
+        if let Some(value) = value {
+            within = Some(indent);
+            small.push_str(&line[..line.len() - value.len()]);
+            lower(value, &mut small);
+        } else if within.is_some() {
+            lower(line, &mut small);
+        } else {
+            small.push_str(line);
+        }
+    }
+    Cow::Owned(small)
+}
+
+/// Appends `condition` to `small`.
+fn lower(condition: &str, small: &mut String) {
+    let of_word = |c: char| c.is_alphanumeric() || "_-*?".contains(c);
+    for part in condition.split_inclusive(|c| !of_word(c)) {
+        let word = part.trim_end_matches(|c| !of_word(c));
+        match OPERATORS.iter().find(|operator| word.eq_ignore_ascii_case(operator)) {
+            Some(operator) => small.push_str(operator),
+            None => small.push_str(word),
+        }
+        small.push_str(&part[word.len()..]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_operators_of_conditions_change() {
+        for (text, want) in [
+            ("condition: A AND NOT b", "condition: A and not b"),
+            ("condition: (A OR B)AND 1 OF sel_AND*\n", "condition: (A or B)and 1 of sel_AND*\n"),
+            ("x: A AND B\n", "x: A AND B\n"),
+            (
+                "d:\n  condition:\n  - All OF Them\n  - x Or y\n  name: A AND B\n",
+                "d:\n  condition:\n  - all of them\n  - x or y\n  name: A AND B\n",
+            ),
+            (
+                "d:\n  condition: >\n    x\n    OR y\ntitle: A OR B\n",
+                "d:\n  condition: >\n    x\n    or y\ntitle: A OR B\n",
+            ),
+            (
+                "description: no condition here AND there\n",
+                "description: no condition here AND there\n",
+            ),
+        ] {
+            assert_eq!(in_small_letters(text), want);
+        }
+    }
+}
