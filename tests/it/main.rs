@@ -24,6 +24,8 @@ mod layers;
 mod live;
 mod netflow;
 mod netflow_vectors;
+#[cfg(all(feature = "http", feature = "kafka", feature = "s3"))]
+mod objects;
 mod observability;
 mod packet_table;
 mod packets;

@@ -100,6 +100,13 @@ impl Output {
     pub(super) fn check(&self, report: &mut Report) {
         let names: Vec<_> = self.tables().collect();
         report.unique(names.iter().map(|(key, t)| (format!("{key}.name"), t.taking().name)));
+        for (index, table) in self.s3.iter().enumerate() {
+            let place = table.place();
+            if self.s3[..index].iter().any(|other| other.place() == place) {
+                let message = "names the same objects as another sink: let it hold {sink}";
+                report.add(&format!("output.s3[{index}].key"), message.into());
+            }
+        }
         for (key, table) in names {
             custom::check(&format!("{key}.add"), table.taking().add, report);
             table.check(&|name| format!("{key}.{name}"), report);

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Durability, FieldValue, Format, Report, Secret, Select, Table, Taking};
+use super::{Durability, FieldValue, Format, Place, Report, Secret, Select, Table, Taking};
 
 /// Names that `key` may hold in braces.
-const KEY_NAMES: [&str; 10] = [
+const KEY_NAMES: [&str; 11] = [
     "tenant",
     "sensor",
     "sink",
@@ -16,6 +16,7 @@ const KEY_NAMES: [&str; 10] = [
     "yyyy",
     "mm",
     "dd",
+    "hh",
     "created_ms",
     "segment",
     "extension",
@@ -31,8 +32,8 @@ pub struct S3 {
     /// Required.
     pub url: String,
     /// Name of an object: a text with `{tenant}`, `{sensor}`, `{sink}`, `{select}`, `{yyyy}`,
-    /// `{mm}`, `{dd}` and `{created_ms}` of the segment's creation (UTC), `{segment}`, which names
-    /// the segment and is required, and `{extension}`.
+    /// `{mm}`, `{dd}`, `{hh}` and `{created_ms}` of the segment's creation (UTC), `{segment}`, which
+    /// names the segment and is required, and `{extension}`.
     pub key: String,
     /// What `{tenant}` stands for: no `/`, no control character, not `.` or `..`.
     pub tenant: String,
@@ -40,9 +41,9 @@ pub struct S3 {
     pub select: Select,
     /// Fields that are written, by name; empty: all.
     pub fields: Vec<String>,
-    /// How it is written: NDJSON or Parquet.
+    /// How it is written.
     pub format: Format,
-    /// Compression of NDJSON; Parquet has its own.
+    /// Compression of the object; Parquet has its own.
     pub compression: Compression,
     /// Region of Amazon S3.
     pub region: String,
@@ -104,7 +105,7 @@ impl Default for S3 {
     }
 }
 
-/// Compression of NDJSON.
+/// Compression of objects.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
@@ -141,22 +142,18 @@ impl Table for S3 {
     }
 
     fn check(&self, key: &dyn Fn(&str) -> String, report: &mut Report) {
-        // Refused rather than passed over: its target is not merged yet.
-        report.add(&key("name"), "this build cannot write to object stores yet".into());
-        let schemes = ["s3://", "gs://", "az://"];
-        if !schemes
-            .iter()
-            .any(|scheme| self.url.len() > scheme.len() && self.url.starts_with(scheme))
-        {
-            let message = "must be s3://BUCKET, gs://BUCKET or az://CONTAINER";
+        if cfg!(not(feature = "s3")) {
+            report.add(&key("name"), "this build has no feature `s3`".into());
+        }
+        let bucket = ["s3://", "gs://", "az://"].iter().find_map(|s| self.url.strip_prefix(s));
+        let named = |bucket: &str| !bucket.is_empty() && !bucket.contains(['/', '?', '#', '@']);
+        if !bucket.is_some_and(|bucket| named(bucket.trim_end_matches('/'))) {
+            let message = "must be s3://BUCKET, gs://BUCKET or az://CONTAINER; folders go into key";
             report.add(&key("url"), message.into());
         }
         self.check_key(key, report);
-        if self.format == Format::Csv {
-            report.add(&key("format"), "must be \"ndjson\" or \"parquet\"".into());
-        }
-        if cfg!(not(feature = "parquet")) && self.format == Format::Parquet {
-            report.add(&key("format"), "this build has no feature `parquet`".into());
+        if let Some((name, message)) = self.format.fault(self, Place::Files) {
+            report.add(&key(name), message);
         }
         let http = self.endpoint.starts_with("http://") || self.endpoint.starts_with("https://");
         if !self.endpoint.is_empty() && !http {
@@ -183,6 +180,28 @@ impl Table for S3 {
 }
 
 impl S3 {
+    /// What an object's name ends with: `json.gz`, for example.
+    #[must_use]
+    pub fn extension(&self) -> String {
+        let format = if self.format.json() { "json" } else { self.format.extension() };
+        let compression = match self.compression {
+            _ if self.format == Format::Parquet => "",
+            Compression::Gzip => ".gz",
+            Compression::Zstd => ".zst",
+            Compression::None => "",
+        };
+        format!("{format}{compression}")
+    }
+
+    /// Where objects go, but for their segments: what no two sinks may have in common, or the
+    /// objects of one would be taken for those of the other.
+    pub(super) fn place(&self) -> String {
+        let key = self.key.replace("{tenant}", &self.tenant).replace("{sink}", &self.name);
+        let key = key.replace("{select}", self.select.as_str());
+        let key = key.replace("{extension}", &self.extension());
+        format!("{}{}/{key}", self.endpoint, self.url.trim_end_matches('/'))
+    }
+
     fn check_key(&self, key: &dyn Fn(&str) -> String, report: &mut Report) {
         let tenant = &self.tenant;
         let odd = |c: char| c == '/' || c == '\\' || c.is_control();

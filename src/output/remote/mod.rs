@@ -5,6 +5,8 @@ pub mod http;
 pub mod ipfix;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "s3")]
+pub mod s3;
 pub mod secret;
 mod stream;
 pub mod syslog;
@@ -43,6 +45,11 @@ pub fn start(config: &Config, context: &Context) -> io::Result<Vec<Arc<dyn Sink>
 fn targets(config: &Config, context: &Context) -> io::Result<Vec<Behind>> {
     let mut sinks = Vec::new();
     siem_targets(config, context, &mut sinks)?;
+    #[cfg(feature = "s3")]
+    for table in &config.output.s3 {
+        let store = s3::Store::new(table, context, &config.spool.directory)?;
+        sinks.push(behind(&table.taking(), spool::Place::Objects(Box::new(store))));
+    }
     Ok(sinks)
 }
 

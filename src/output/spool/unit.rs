@@ -126,7 +126,9 @@ impl<'a> Objects<'a> {
         self.segment.head.created
     }
 
-    pub(super) fn given(&self) -> u64 {
+    /// Records that the last pass over [`units`](Self::units) gave.
+    #[must_use]
+    pub fn given(&self) -> u64 {
         self.given.get()
     }
 

@@ -27,6 +27,8 @@ struct State {
     open: Mutex<Vec<TcpStream>>,
     refuses: AtomicBool,
     stalls: AtomicBool,
+    /// Answers are lost: each connection is cut when one comes.
+    mutes: AtomicBool,
     delay_ms: AtomicU64,
     /// Octets from clients until all connections are cut.
     cut_after: AtomicI64,
@@ -47,6 +49,7 @@ impl Proxy {
             open: Mutex::default(),
             refuses: AtomicBool::default(),
             stalls: AtomicBool::default(),
+            mutes: AtomicBool::default(),
             delay_ms: AtomicU64::default(),
             cut_after: AtomicI64::new(NO_CUT),
             answers: AtomicU16::default(),
@@ -104,6 +107,11 @@ impl Proxy {
     /// Lets nothing through and closes nothing, either way; or goes on.
     pub(crate) fn stall(&self, stalls: bool) {
         self.state.stalls.store(stalls, Ordering::Relaxed);
+    }
+
+    /// Cuts each connection when its answer comes, before any of it went through; or goes on.
+    pub(crate) fn mute(&self, mutes: bool) {
+        self.state.mutes.store(mutes, Ordering::Relaxed);
     }
 
     /// Holds each piece of what clients send for so long.
@@ -167,6 +175,9 @@ impl State {
             }
             while self.stalls.load(Ordering::Relaxed) && !self.ended.load(Ordering::Relaxed) {
                 std::thread::sleep(NAP);
+            }
+            if !upwards && self.mutes.load(Ordering::Relaxed) {
+                break;
             }
             let mut passed = octets;
             if upwards {

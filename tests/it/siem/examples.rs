@@ -24,10 +24,10 @@ level: high
 ";
 
 /// What has idle flows out after a second, and waits for nobody.
-const QUICK: &str =
-    "[flow.netflow]\nidle_timeout_s = 1\n[spool]\ndirectory = \"spool\"\nstop_s = 1\n";
+const QUICK: &str = "[flow.netflow]\nidle_timeout_s = 1\n[spool]\ndirectory = \"spool\"\nsegment_idle_s = 1\n\
+     stop_s = 1\n";
 
-fn example(name: &str, replace: &[(&str, &str)]) -> String {
+pub(crate) fn example(name: &str, replace: &[(&str, &str)]) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples").join(name);
     let mut text = std::fs::read_to_string(path).expect(name);
     for (from, to) in replace {
@@ -38,14 +38,19 @@ fn example(name: &str, replace: &[(&str, &str)]) -> String {
 }
 
 /// A sensor on that configuration, which has had one flow to port 443.
-fn run(bench: &Bench, config: &str) -> Sensor {
+pub(crate) fn run(bench: &Bench, config: &str) -> Sensor {
     bench.write("rules/https.yml", RULE);
     let sensor = Sensor::start(bench, config);
+    send(&sensor);
+    sensor
+}
+
+/// Sends it one flow to port 443.
+pub(crate) fn send(sensor: &Sensor) {
     let mut record = fixed_record();
     record[34..36].copy_from_slice(&443_u16.to_be_bytes());
     let exporter = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     sensor.send(&exporter, &fixed(5, 1, 1, 0, &[record]));
-    sensor
 }
 
 type Requests = Arc<Mutex<Vec<Request>>>;

@@ -5,10 +5,10 @@
 //! server stands here in their place, written from their documentation: it refuses what they refuse.
 
 mod elasticsearch;
-mod examples;
+pub(crate) mod examples;
 mod hec;
 mod ipfix;
-mod server;
+pub(crate) mod server;
 mod syslog;
 mod tls;
 mod webhook;

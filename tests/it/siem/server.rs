@@ -14,6 +14,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 /// A request, its body opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
+    pub method: String,
     pub path: String,
     /// Names in lower case.
     pub headers: BTreeMap<String, String>,
@@ -56,6 +57,8 @@ pub(crate) struct Server {
 }
 
 struct Shared {
+    /// Whether anything but POST is a fault of the client.
+    posts: bool,
     handler: Handler,
     tls: Option<Arc<ServerConfig>>,
     faults: Mutex<Vec<Fault>>,
@@ -66,7 +69,14 @@ struct Shared {
 impl Server {
     /// Listens on a free port and has `handler` answer.
     pub(crate) fn new(handler: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
-        Self::with(TcpListener::bind("127.0.0.1:0").expect("a port"), None, Arc::new(handler))
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::with(listener, None, Arc::new(handler), true)
+    }
+
+    /// The same for requests of every method.
+    pub(crate) fn any(handler: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::with(listener, None, Arc::new(handler), false)
     }
 
     /// The same by TLS.
@@ -74,7 +84,8 @@ impl Server {
         tls: Arc<ServerConfig>,
         handler: impl Fn(&Request) -> Answer + Send + Sync + 'static,
     ) -> Self {
-        Self::with(TcpListener::bind("127.0.0.1:0").expect("a port"), Some(tls), Arc::new(handler))
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::with(listener, Some(tls), Arc::new(handler), true)
     }
 
     /// The same on a port that was free before.
@@ -82,14 +93,20 @@ impl Server {
         address: SocketAddr,
         handler: impl Fn(&Request) -> Answer + Send + Sync + 'static,
     ) -> Self {
-        Self::with(TcpListener::bind(address).expect("the port is free"), None, Arc::new(handler))
+        let listener = TcpListener::bind(address).expect("the port is free");
+        Self::with(listener, None, Arc::new(handler), true)
     }
 
-    fn with(listener: TcpListener, tls: Option<Arc<ServerConfig>>, handler: Handler) -> Self {
+    fn with(
+        listener: TcpListener,
+        tls: Option<Arc<ServerConfig>>,
+        handler: Handler,
+        posts: bool,
+    ) -> Self {
         let address = listener.local_addr().expect("bound");
         let (faults, requests) = (Mutex::default(), AtomicU64::default());
         let ended = AtomicBool::default();
-        let shared = Arc::new(Shared { handler, tls, faults, requests, ended });
+        let shared = Arc::new(Shared { posts, handler, tls, faults, requests, ended });
         let server = Arc::clone(&shared);
         std::thread::spawn(move || {
             for client in listener.incoming() {
@@ -161,8 +178,9 @@ impl Shared {
             return Ok(false);
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let path = line.strip_prefix("POST ").and_then(|rest| rest.split(' ').next());
-        let path = path.unwrap_or_else(|| panic!("not a POST: {line}")).to_owned();
+        let mut words = line.split(' ').map(str::to_owned);
+        let (method, path) = words.next().zip(words.next()).expect("a request line");
+        assert!(!self.posts || method == "POST", "not a POST: {line}");
         let mut headers = BTreeMap::new();
         loop {
             let mut line = String::new();
@@ -171,7 +189,8 @@ impl Shared {
             headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
         let length = headers.get("content-length").and_then(|value| value.parse().ok());
-        let length: usize = length.unwrap_or_else(|| panic!("no length: {headers:?}"));
+        let none = (!self.posts).then_some(0);
+        let length: usize = length.or(none).unwrap_or_else(|| panic!("no length: {headers:?}"));
         let mut faults = self.faults.lock().expect("no panic");
         let fault = if faults.is_empty() { None } else { Some(faults.remove(0)) };
         drop(faults);
@@ -187,7 +206,7 @@ impl Shared {
             None => text = String::from_utf8(body).expect("UTF-8"),
             Some(other) => panic!("content-encoding {other}"),
         }
-        let request = Request { path, headers, body: text };
+        let request = Request { method, path, headers, body: text };
         let answer = match fault {
             Some(Fault::Answers(answer)) => answer,
             Some(Fault::ForgetsToAnswer) => {
