@@ -132,7 +132,8 @@ pub(super) struct Replay {
     /// Sigma rules: a file, or a directory that is searched; may be given again.
     #[arg(long, value_name = "DIR")]
     pub rules: Vec<PathBuf>,
-    /// Write slices to FILE; `-` is standard output. Without it a report is printed.
+    /// Write slices to FILE; `-` is standard output. Without it a report is printed. A file is written
+    /// as FILE.part until it is whole.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Format of the output; by default from its name, else NDJSON.

@@ -37,15 +37,15 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
         fs::metadata(path).map_err(|error| named(path, &error))?;
     }
     targets(args)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    end_on_signal(&stop)?;
+    let ends = Ends::default();
+    end_on_signal(&ends.stop)?;
     let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
     let report = args.output.is_none().then(|| Arc::new(Report::default()));
     if let Some(path) = &args.output {
-        sinks.push(stream("output", path, args, args.select, &config, &stop)?);
+        sinks.push(stream("output", path, args, args.select, &config, &ends)?);
     }
     if let Some(path) = &args.alerts {
-        sinks.push(stream("alerts", path, args, Select::Alerts, &config, &stop)?);
+        sinks.push(stream("alerts", path, args, Select::Alerts, &config, &ends)?);
     }
     if let Some(report) = &report {
         sinks.push(Arc::clone(report) as _);
@@ -59,7 +59,9 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
         board: pipeline::board(workers, 1),
     });
     let began = Instant::now();
-    let result = drive(args, &config, &shared, &stop);
+    let result = drive(args, &config, &shared, &ends.stop);
+    let cut = result.is_err() || !shared.outputs.faults().is_empty();
+    ends.cut.store(cut, Ordering::Relaxed);
     let took = began.elapsed();
     let mut ledgers = shared.board.ledgers();
     ledgers.sinks = shared.outputs.close();
@@ -276,9 +278,21 @@ impl Drop for Bar {
 struct Out {
     name: &'static str,
     path: PathBuf,
+    /// Of a file, not of pipes and devices: where it is written until it is whole, and where it
+    /// stands then.
+    part: Option<(PathBuf, PathBuf)>,
     select: Select,
     state: Mutex<State>,
+    ends: Ends,
+}
+
+/// How the input ends.
+#[derive(Clone, Default)]
+struct Ends {
+    /// It is to end now.
     stop: Arc<AtomicBool>,
+    /// It, or an output, failed: what was written is not all.
+    cut: Arc<AtomicBool>,
 }
 
 struct State {
@@ -296,7 +310,7 @@ fn stream(
     args: &ReplayArgs,
     select: Select,
     config: &Config,
-    stop: &Arc<AtomicBool>,
+    ends: &Ends,
 ) -> Result<Arc<dyn Sink>, Failure> {
     let named_format = match path.extension().and_then(|extension| extension.to_str()) {
         Some("csv") => Format::Csv,
@@ -307,10 +321,12 @@ fn stream(
     if cfg!(not(feature = "parquet")) && format == Format::Parquet {
         return Err(Failure::Invalid("--format: this build has no feature `parquet`".into()));
     }
+    let part = part_of(path);
     let writer: Box<dyn Write + Send> = match path.as_os_str() == "-" {
         true => Box::new(BufWriter::new(io::stdout())),
         false => {
-            let file = fs::File::create(path).map_err(|error| named(path, &error))?;
+            let place = part.as_ref().map_or(path, |(part, _)| part.as_path());
+            let file = fs::File::create(place).map_err(|error| named(path, &error))?;
             Box::new(BufWriter::with_capacity(256 << 10, file))
         }
     };
@@ -322,8 +338,21 @@ fn stream(
         error: None,
         followed: args.speed.is_some(),
     };
-    let path = path.to_owned();
-    Ok(Arc::new(Out { name, path, select, state: Mutex::new(state), stop: Arc::clone(stop) }))
+    let (path, state, ends) = (path.to_owned(), Mutex::new(state), ends.clone());
+    Ok(Arc::new(Out { name, path, part, select, state, ends }))
+}
+
+/// Where a file that is to stand at `path` is written, and where it will stand: where a link leads.
+/// `None` for what is no file and has no end: standard output, pipes, devices.
+fn part_of(path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let other = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
+    if other || path.as_os_str() == "-" {
+        return None;
+    }
+    let whole = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut part = whole.clone().into_os_string();
+    part.push(".part");
+    Some((part.into(), whole))
 }
 
 impl Out {
@@ -356,7 +385,7 @@ impl Sink for Out {
         if let Some(sorted) = &mut state.sorted {
             sorted.add(batch.only(self.select));
         } else if !state.write(batch) {
-            self.stop.store(true, Ordering::Relaxed);
+            self.ends.stop.store(true, Ordering::Relaxed);
         }
     }
 
@@ -383,6 +412,16 @@ impl Sink for Out {
         }
         if let Some(Err(error)) = state.stream.take().map(finish) {
             state.error = Some(error);
+        }
+        if let Some((part, whole)) = &self.part {
+            match state.error {
+                // What does not fit would only fill the disk.
+                Some(_) => drop(fs::remove_file(part)),
+                None if self.ends.cut.load(Ordering::Relaxed) => {
+                    tracing::warn!(path = %part.display(), "what was read until then is kept apart");
+                }
+                None => state.error = fs::rename(part, whole).err(),
+            }
         }
         // Only a stream that was finished holds its records for good.
         let spooled = std::mem::take(&mut state.ledger.spooled);

@@ -19,6 +19,23 @@ pub struct Delivery {
     pub errors: Counts,
 }
 
+/// Of one sink that writes files.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct FileCounts {
+    /// Files that were renamed to their final name.
+    pub files: u64,
+    /// Their octets.
+    pub octets: u64,
+    /// Files of earlier runs that were found unfinished and kept up to their last whole record.
+    pub recovered: u64,
+    /// Unfinished files of earlier runs that cannot be read.
+    pub broken: u64,
+    /// Finished files that were removed again, by reason.
+    pub removed: Counts,
+    /// Their octets.
+    pub removed_octets: u64,
+}
+
 /// Of the spool itself.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SpoolState {

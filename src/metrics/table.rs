@@ -8,7 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::{Counts, Delivery, KafkaClient, Latency, Ledgers, SpoolState};
+use super::{Counts, Delivery, FileCounts, KafkaClient, Latency, Ledgers, SpoolState};
 
 /// What a scrape sees, gathered at one moment.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub exporters: Exporters,
     /// How the delivery of each sink behind the spool stands, by name.
     pub deliveries: BTreeMap<String, Delivery>,
+    /// What became of files, by the sink that writes them.
+    pub files: BTreeMap<String, FileCounts>,
     /// How the spool stands; all 0 where there is none.
     pub spool: SpoolState,
 }
@@ -108,6 +110,11 @@ fn by_sink(snapshot: &Snapshot, read: fn(&super::ledger::Sink) -> u64) -> Sample
 fn by_delivery(snapshot: &Snapshot, read: fn(&Delivery) -> u64) -> Samples {
     let sinks = snapshot.deliveries.iter();
     sinks.map(|(name, delivery)| (vec![name.clone()], read(delivery))).collect()
+}
+
+fn by_files(snapshot: &Snapshot, read: fn(&FileCounts) -> u64) -> Samples {
+    let sinks = snapshot.files.iter();
+    sinks.map(|(name, files)| (vec![name.clone()], read(files))).collect()
 }
 
 fn by_client(snapshot: &Snapshot, read: fn(&KafkaClient) -> u64) -> Samples {
@@ -345,6 +352,23 @@ metrics! {
     counter "weir_spool_errors" ["step"]
         "Steps of the spool that failed: write, sync, cursor, remove, dead_letter"
         = |s| by(&s.spool.errors);
+    counter "weir_output_files" ["sink"] "Files that were finished"
+        = |s| by_files(s, |sink| sink.files);
+    counter "weir_output_file_bytes" ["sink"] "Their octets"
+        = |s| by_files(s, |sink| sink.octets);
+    counter "weir_output_files_recovered" ["sink"]
+        "Unfinished files of an earlier run, kept up to their last whole record"
+        = |s| by_files(s, |sink| sink.recovered);
+    counter "weir_output_files_broken" ["sink"]
+        "Unfinished files of an earlier run that cannot be read, kept aside"
+        = |s| by_files(s, |sink| sink.broken);
+    counter "weir_output_files_removed" ["sink", "reason"]
+        "Finished files that were removed: age (keep_s), size (keep_bytes), disk_full"
+        = |s| s.files.iter().flat_map(|(name, sink)| {
+            sink.removed.iter().map(|(reason, n)| (vec![name.clone(), reason.to_owned()], n))
+        }).collect();
+    counter "weir_output_file_bytes_removed" ["sink"] "Their octets"
+        = |s| by_files(s, |sink| sink.removed_octets);
     gauge "weir_kafka_queue_records" ["sink"]
         "Records that librdkafka holds, until the brokers acknowledge them"
         = |s| by_client(s, |client| client.queue_records);

@@ -36,7 +36,7 @@ pub use schema::{Context, Row, Stream};
 
 use crate::config::Select;
 use crate::detect::{Alert, TaggedSlice};
-use crate::metrics::{Delivery, KafkaClient, SpoolState, ledger};
+use crate::metrics::{Delivery, FileCounts, KafkaClient, SpoolState, ledger};
 
 /// What a worker hands over at once; shared by all sinks.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -106,6 +106,11 @@ pub trait Sink: Send + Sync {
 
     /// How delivery stands, by name; nothing for sinks that write at once.
     fn deliveries(&self) -> BTreeMap<String, Delivery> {
+        BTreeMap::new()
+    }
+
+    /// What became of files, by name, of sinks that write them.
+    fn files(&self) -> BTreeMap<String, FileCounts> {
         BTreeMap::new()
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::metrics::{Delivery, KafkaClient, SpoolState};
+use crate::metrics::{Delivery, FileCounts, KafkaClient, SpoolState};
 use crate::output::{self, Batch, Sink};
 
 /// All sinks of a pipeline. A slow one never holds back another, nor, on live input, the inputs.
@@ -80,6 +80,12 @@ impl Outputs {
     #[must_use]
     pub fn deliveries(&self) -> BTreeMap<String, Delivery> {
         self.sinks.iter().flat_map(|sink| sink.deliveries()).collect()
+    }
+
+    /// What became of files, by the sink that writes them.
+    #[must_use]
+    pub fn files(&self) -> BTreeMap<String, FileCounts> {
+        self.sinks.iter().flat_map(|sink| sink.files()).collect()
     }
 
     /// What clients of Kafka tell of themselves, by sink.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use weir::config::{Files, Format, Select};
+use weir::config::{Files, Format, Full, Select};
 use weir::detect::{Alert, RuleMeta, TaggedSlice};
 use weir::flow::{Biflow, FlowId, Slice};
 use weir::metrics::ledger;
@@ -395,18 +395,113 @@ fn a_full_disk_keeps_what_was_written_and_counts_the_rest() {
             sink.offer_blocking(&batch(from, from + 1_000));
         }
         wait_for("the disk to be full", || {
-            sink.ledger().shed.of("write_error") > 0 || format == Format::Parquet
+            sink.ledger().shed.of("disk_full") > 0 || format == Format::Parquet
         });
         let ledger = sink.close();
         assert!(balances(&ledger) && ledger.spooled == 0, "{ledger:?}");
         assert_eq!(ledger.selected, 200_000);
-        assert!(ledger.shed.of("write_error") > 0, "{format:?}: {ledger:?}");
+        assert_eq!(ledger.shed.of("disk_full"), ledger.shed.total(), "{format:?}: {ledger:?}");
+        assert!(ledger.shed.total() > 0, "{format:?}: {ledger:?}");
         if format == Format::Ndjson {
             assert!(ledger.acknowledged > 0, "{ledger:?}");
             assert_eq!(numbers(&disk.0).len() as u64, ledger.acknowledged, "{ledger:?}");
         }
         assert!(names(&disk.0).iter().all(|name| !name.ends_with(".part")), "{:?}", names(&disk.0));
     }
+}
+
+#[test]
+fn a_full_disk_loses_the_oldest_files_where_that_is_wanted() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    fs::write(disk.0.join("not-ours.ndjson"), vec![b' '; 50_000]).expect("room");
+    let other = Files { name: "files-2".into(), ..config(&disk.0) };
+    let other = spawn(other);
+    other.offer_blocking(&batch(0, 10));
+    check_ledger(&other.close(), 10, 10, 0);
+    let sink = spawn(Files { rotate_bytes: 65_536, full: Full::Oldest, ..config(&disk.0) });
+    for from in (0..20_000).step_by(100) {
+        sink.offer_blocking(&batch(from, from + 100));
+    }
+    check_ledger(&sink.close(), 20_000, 20_000, 0);
+    assert_eq!(sink.fault(), None);
+    let status = sink.status();
+    assert!(status.removed.of("disk_full") > 20, "{status:?}");
+    assert_eq!(status.removed.total(), status.removed.of("disk_full"), "{status:?}");
+    let names = names(&disk.0);
+    let ours = names.iter().filter(|name| name.starts_with("files-probe_1-")).count() as u64;
+    assert_eq!(status.files, status.removed.total() + ours, "{names:?}");
+    assert!(names.iter().any(|name| name == "not-ours.ndjson"), "{names:?}");
+    assert!(names.iter().any(|name| name.starts_with("files-2-")), "of another sink: {names:?}");
+    fs::remove_file(disk.0.join("not-ours.ndjson")).expect("there");
+    names.iter().filter(|name| name.starts_with("files-2-")).for_each(|name| {
+        fs::remove_file(disk.0.join(name)).expect("there");
+    });
+    let numbers = numbers(&disk.0);
+    let first = 20_000 - numbers.len() as u64;
+    assert_eq!(numbers, (first..20_000).collect::<Vec<_>>(), "the newest, without a gap");
+    assert!(first < 19_800, "{first}");
+}
+
+#[test]
+fn a_part_of_the_disk_is_left_free() {
+    for full in [Full::Oldest, Full::Newest] {
+        let Some(disk) = SmallDisk::mount() else { return };
+        let free_bytes = 300_000;
+        let sink = spawn(Files { rotate_bytes: 65_536, free_bytes, full, ..config(&disk.0) });
+        // So slowly that a look each second is enough.
+        for from in (0..800).step_by(20) {
+            sink.offer_blocking(&batch(from, from + 20));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let ledger = sink.close();
+        let (free, status) = (free(&disk.0), sink.status());
+        assert!(balances(&ledger) && ledger.spooled == 0, "{full:?}: {ledger:?}");
+        assert!(ledger.acknowledged > 0, "{full:?}: {ledger:?}");
+        if full == Full::Oldest {
+            assert_eq!(ledger.shed.total(), 0, "{ledger:?}");
+            assert!(status.removed.of("disk_full") > 0, "{status:?}");
+        } else {
+            assert!(ledger.shed.of("disk_full") > 0, "{ledger:?}");
+            assert_eq!(status.removed.total(), 0, "{status:?}");
+            assert!(status.fault.expect("a fault").contains("300000 are to be left"));
+        }
+        // A second's worth may be missing.
+        assert!(free > 100_000, "{full:?}: {free}");
+    }
+}
+
+fn free(place: &Path) -> u64 {
+    let output = Command::new("df").args(["--output=avail", "-B1"]).arg(place).output();
+    let text = String::from_utf8(output.expect("df").stdout).expect("text");
+    text.lines().nth(1).expect(&text).trim().parse().expect(&text)
+}
+
+#[test]
+fn finished_files_are_kept_by_size_and_age() {
+    let directory = TempDir::new().expect("a directory");
+    let place = directory.path();
+    let limits = Files { rotate_bytes: 65_536, keep_bytes: 200_000, ..config(place) };
+    let sink = spawn(limits.clone());
+    sink.offer_blocking(&batch(0, 3_000));
+    check_ledger(&sink.close(), 3_000, 3_000, 0);
+    let status = sink.status();
+    assert!(status.removed.of("size") > 10, "{status:?}");
+    assert_eq!(status.removed.total(), status.removed.of("size"));
+    let octets = |place: &Path| -> u64 {
+        let length = |name: &String| fs::metadata(place.join(name)).expect("there").len();
+        names(place).iter().map(length).sum()
+    };
+    assert_eq!(octets(place), status.octets - status.removed_octets);
+    assert!((100_000..=200_000).contains(&octets(place)), "{}", octets(place));
+    let kept = numbers(place);
+    assert_eq!(kept, (3_000 - kept.len() as u64..3_000).collect::<Vec<_>>(), "the newest");
+    // Of an earlier run, and without traffic.
+    fs::write(place.join("notes.ndjson"), "").expect("room");
+    let files = names(place).len() as u64;
+    let sink = spawn(Files { keep_s: 1, keep_bytes: 0, ..limits });
+    wait_for("the old files to go", || sink.status().removed.of("age") == files - 1);
+    assert_eq!(names(place), ["notes.ndjson"]);
+    sink.close();
 }
 
 /// A file system of 512 KiB. Needs the right to mount: says that the test was skipped without.

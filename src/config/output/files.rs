@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FieldValue, Format, Place, Report, Select, Table, Taking};
+use super::{FieldValue, Format, Full, Place, Report, Select, Table, Taking};
 
 /// `[[output.files]]`: one set of rotating files.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -25,6 +25,15 @@ pub struct Files {
     pub rotate_s: u32,
     /// Octets after which a file is closed: 64 KiB to 1 TiB.
     pub rotate_bytes: u64,
+    /// Seconds after which a finished file is removed: 0 (never) to 3,153,600,000.
+    pub keep_s: u64,
+    /// Octets of all finished files of this sink, at most: 0 (any) to 1 PiB. The oldest go.
+    pub keep_bytes: u64,
+    /// Octets of the file system that are left free: 0 to 1 PiB.
+    pub free_bytes: u64,
+    /// What goes when the disk is full, or has less than `free_bytes` left: what comes, or the
+    /// oldest finished files of this sink.
+    pub full: Full,
     /// Records that may wait for this sink, at most: 1,024 to 10,000,000. More are shed.
     pub queue_records_max: usize,
     /// Fields of your own on every record of this sink, as in `[sensor.fields]`.
@@ -41,6 +50,10 @@ impl Default for Files {
             format: Format::Ndjson,
             rotate_s: 300,
             rotate_bytes: 256 << 20,
+            keep_s: 0,
+            keep_bytes: 0,
+            free_bytes: 0,
+            full: Full::Newest,
             queue_records_max: 262_144,
             add: BTreeMap::new(),
         }
@@ -60,6 +73,13 @@ impl Table for Files {
     fn check(&self, key: &dyn Fn(&str) -> String, report: &mut Report) {
         report.within(&key("rotate_s"), self.rotate_s, 1..=86_400);
         report.within(&key("rotate_bytes"), self.rotate_bytes, 65_536..=1 << 40);
+        if self.keep_bytes > 0 && self.keep_bytes / 2 < self.rotate_bytes {
+            let message = format!("{} must be twice rotate_bytes at least, or 0", self.keep_bytes);
+            report.add(&key("keep_bytes"), message);
+        }
+        report.within(&key("keep_s"), self.keep_s, 0..=3_153_600_000);
+        report.within(&key("keep_bytes"), self.keep_bytes, 0..=1 << 50);
+        report.within(&key("free_bytes"), self.free_bytes, 0..=1 << 50);
         report.within(&key("queue_records_max"), self.queue_records_max, 1_024..=10_000_000);
         if let Some((name, message)) = self.format.fault(self, Place::Files) {
             report.add(&key(name), message);

@@ -8,11 +8,14 @@
 //!
 //! The sink has a thread of its own and a bounded queue. Nothing that goes wrong with the disk
 //! ends it: what cannot be written is shed and counted, and the next file is tried after a pause.
+//! Finished files are removed by age and size, and, if so configured, to make room on a full disk.
 
+mod keep;
 mod part;
 mod recover;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,11 +25,12 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
 use serde::Serialize;
 
+pub use keep::DISK_FULL;
 pub(crate) use part::file_name;
 
 use super::{Batch, Context, Ledgers, Sink};
 use crate::config::{Files, Select};
-use crate::metrics::ledger;
+use crate::metrics::{Counts, FileCounts, ledger};
 
 /// The queue was full.
 pub const QUEUE_FULL: &str = "queue_full";
@@ -59,6 +63,10 @@ pub struct Status {
     pub recovered: u64,
     /// Unfinished Parquet files of an earlier run, which cannot be read: kept as `*.broken`.
     pub broken: u64,
+    /// Finished files that were removed again, by reason: `age`, `size`, [`DISK_FULL`].
+    pub removed: Counts,
+    /// Their octets.
+    pub removed_octets: u64,
     /// The last error, until something is written again.
     pub fault: Option<String>,
 }
@@ -201,6 +209,13 @@ impl Sink for FilesSink {
 
     fn ledgers(&self) -> Ledgers {
         [(self.name.clone(), self.ledger())].into()
+    }
+
+    fn files(&self) -> BTreeMap<String, FileCounts> {
+        let Status { files, octets, recovered, broken, removed, removed_octets, .. } =
+            self.status();
+        let counts = FileCounts { files, octets, recovered, broken, removed, removed_octets };
+        [(self.name.clone(), counts)].into()
     }
 
     fn set_context(&self, context: Context) {

@@ -10,6 +10,8 @@ use super::part::{PART, is_at, recovered, sync_parent, with_extension};
 const BLOCK: usize = 64 << 10;
 /// What every Parquet file ends with.
 const PARQUET_MAGIC: &[u8; 4] = b"PAR1";
+/// What names of files end with, by their format.
+const EXTENSIONS: [&str; 5] = ["ndjson", "csv", "parquet", "pb", "cef"];
 
 /// What was found, in files.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -52,16 +54,27 @@ pub(super) fn all(directory: &Path, prefix: &str) -> Leftovers {
 /// The final name of a temporary of this sink: `<prefix>-<start>-<seq>.<extension>`.
 fn final_name<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
     let name = name.strip_suffix(PART)?.strip_suffix('.')?;
+    EXTENSIONS.contains(&rest_of(name, prefix)?).then_some(name)
+}
+
+/// Whether `name` is that of a finished file of this sink: as it was committed, or recovered, or
+/// kept aside as broken.
+pub(super) fn is_named(name: &str, prefix: &str) -> bool {
+    rest_of(name, prefix).is_some_and(|rest| {
+        let rest = rest.strip_prefix("recovered.").unwrap_or(rest);
+        EXTENSIONS.contains(&rest.strip_suffix(".broken").unwrap_or(rest))
+    })
+}
+
+/// What follows `<prefix>-<start>-<seq>.` in `name`.
+fn rest_of<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
     let rest = name.strip_prefix(prefix)?.strip_prefix('-')?;
     let (start, rest) = rest.split_at_checked("yyyymmddThhmmssZ".len())?;
     let (seq, extension) = rest.strip_prefix('-')?.split_once('.')?;
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let (date, time) = start.split_once('T')?;
-    let ours = digits(date)
-        && digits(time.strip_suffix('Z')?)
-        && digits(seq)
-        && matches!(extension, "ndjson" | "csv" | "parquet" | "pb" | "cef");
-    ours.then_some(name)
+    let ours = digits(date) && digits(time.strip_suffix('Z')?) && digits(seq);
+    ours.then_some(extension)
 }
 
 enum Outcome {

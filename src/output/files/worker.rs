@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::keep::{self, DISK_FULL, Finished};
 use super::part::{Part, file_name, probe};
 use super::{CLOSED, Message, Shared, WRITE_ERROR, recover};
-use crate::config::{Files, Format};
+use crate::config::{Files, Format, Full};
 use crate::metrics::stages::{Laps, Stage, spend_whole, thread_cpu};
 use crate::output::schema::{Fields, Layout};
 use crate::output::{Batch, Context, Encoder, Row, Stream};
@@ -19,8 +20,10 @@ const CHUNK_RECORDS: usize = 64;
 /// The pause after a failure doubles from the first to the second.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// Between two looks whether the open file is where it was made.
+/// Between two looks whether the open file is where it was made, and whether the disk has room.
 const LOOK: Duration = Duration::from_secs(1);
+/// The longest time between two looks for files that are too old.
+const SWEEP: Duration = Duration::from_secs(60);
 
 pub(super) struct Worker {
     config: Files,
@@ -34,6 +37,12 @@ pub(super) struct Worker {
     /// Nothing is opened before; set by a failure.
     retry_at: Option<Instant>,
     pause: Duration,
+    /// What records are shed for while nothing can be written.
+    reason: &'static str,
+    /// When to look for files that are too old; never without `keep_s`.
+    sweep_at: Option<Instant>,
+    /// The disk is known to have room until then.
+    room_until: Option<Instant>,
     /// The failure was of the directory: it is over when a file can be made there.
     misplaced: bool,
 }
@@ -64,6 +73,9 @@ impl Worker {
             laps: Laps::default(),
             retry_at: None,
             pause: PAUSE_MIN,
+            reason: WRITE_ERROR,
+            sweep_at: None,
+            room_until: None,
             misplaced: false,
         }
     }
@@ -75,6 +87,7 @@ impl Worker {
             state.status.recovered = leftovers.recovered;
             state.status.broken = leftovers.broken;
         }
+        self.sweep();
         loop {
             match self.next() {
                 Ok(Message::Batch(batch)) => self.take(&batch),
@@ -92,7 +105,7 @@ impl Worker {
             Some(open) => Some(self.closes_at(open).min(open.look_at)),
             None => self.retry_at.filter(|_| self.misplaced),
         };
-        match until {
+        match until.into_iter().chain(self.sweep_at).min() {
             Some(until) => self.receiver.recv_deadline(until),
             None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
@@ -102,6 +115,9 @@ impl Worker {
     /// directory.
     fn tend(&mut self) {
         let now = Instant::now();
+        if self.sweep_at.is_some_and(|at| now >= at) {
+            self.sweep();
+        }
         let Some(open) = &mut self.open else {
             if self.misplaced && self.retry_at.is_none_or(|at| now >= at) {
                 self.probe();
@@ -157,12 +173,25 @@ impl Worker {
 
     /// Writes `rows`, or sheds them.
     fn write(&mut self, rows: &[Row<'_>], context: &Context) {
-        if let Err(error) = self.try_write(rows, context) {
-            self.failed(error.as_ref());
-            self.settle(0, rows.len() as u64);
+        let waits = self.open.is_none() && self.retry_at.is_some_and(|at| Instant::now() < at);
+        if !waits && let Err(error) = self.room() {
+            // What is open was written while there was room, and is finished with what was left.
+            self.rotate();
+            self.failed(Some(&error));
+            return self.settle(0, rows.len() as u64);
+        }
+        while let Err(error) = self.try_write(rows, context) {
+            let full = error.as_ref().is_some_and(is_full);
+            self.reason = error.as_ref().map_or(self.reason, reason);
             if let Some(open) = self.open.take() {
                 self.salvage(open);
             }
+            if full && self.config.full == Full::Oldest && self.remove_oldest() {
+                continue;
+            }
+            self.failed(error.as_ref());
+            self.settle(0, rows.len() as u64);
+            break;
         }
         let Some(open) = &self.open else { return };
         let large = open.encoder.octets() >= self.config.rotate_bytes;
@@ -250,7 +279,63 @@ impl Worker {
         state.status.files += 1;
         state.status.octets += octets;
         state.status.last_file = Some(path);
+        drop(state);
+        self.sweep();
         Ok(())
+    }
+
+    /// Removes finished files that are too old or too many.
+    fn sweep(&mut self) {
+        let Files { directory, keep_s, keep_bytes, .. } = &self.config;
+        if *keep_s > 0 {
+            self.sweep_at = Some(Instant::now() + SWEEP.min(Duration::from_secs(*keep_s)));
+        } else if *keep_bytes == 0 {
+            return;
+        }
+        let files = keep::finished(directory, &self.prefix);
+        for (file, why) in keep::outdated(&files, &self.config, SystemTime::now()) {
+            self.remove(file, why);
+        }
+    }
+
+    /// Whether the disk has the room that is to be left; if files may go for it, room is made.
+    fn room(&mut self) -> io::Result<()> {
+        let wanted = self.config.free_bytes;
+        if wanted == 0 || self.room_until.is_some_and(|until| Instant::now() < until) {
+            return Ok(());
+        }
+        self.room_until = None;
+        // A directory that is not there yet is made with the file.
+        while let Ok(free) = keep::free(&self.config.directory) {
+            if free >= wanted {
+                self.room_until = Some(Instant::now() + LOOK);
+                break;
+            }
+            if self.config.full == Full::Newest || !self.remove_oldest() {
+                let message = format!("{free} octets are free, {wanted} are to be left");
+                return Err(io::Error::new(io::ErrorKind::StorageFull, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest finished file for the room that it takes; false if there is none.
+    fn remove_oldest(&self) -> bool {
+        let files = keep::finished(&self.config.directory, &self.prefix);
+        files.first().is_some_and(|file| self.remove(file, DISK_FULL))
+    }
+
+    fn remove(&self, file: &Finished, why: &'static str) -> bool {
+        let (sink, path) = (&self.config.name, file.path.display());
+        if let Err(error) = std::fs::remove_file(&file.path) {
+            tracing::warn!(sink, %path, %error, "cannot remove a file");
+            return false;
+        }
+        tracing::info!(sink, %path, why, "removed a file");
+        let mut state = self.shared.lock();
+        state.status.removed.one(why);
+        state.status.removed_octets += file.octets;
+        true
     }
 
     /// A file that failed at its end: lines can be recovered at the next start, Parquet cannot.
@@ -271,7 +356,7 @@ impl Worker {
         let mut state = self.shared.lock();
         state.ledger.spooled -= acknowledged + shed;
         state.ledger.acknowledged += acknowledged;
-        state.ledger.shed.add(WRITE_ERROR, shed);
+        state.ledger.shed.add(self.reason, shed);
         if acknowledged > 0 {
             state.status.fault = None;
             (self.pause, self.retry_at, self.misplaced) = (PAUSE_MIN, None, false);
@@ -281,12 +366,23 @@ impl Worker {
     /// Notes `error` and puts the next attempt off. `None` while an attempt is put off already.
     fn failed(&mut self, error: Option<&io::Error>) {
         let Some(error) = error else { return };
+        self.reason = reason(error);
         let directory = self.config.directory.display();
         tracing::error!(sink = self.config.name, %directory, %error, "cannot write a file");
         self.shared.lock().status.fault = Some(format!("{directory}: {error}"));
         self.retry_at = Some(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
     }
+}
+
+/// What records are shed for after `error`.
+fn reason(error: &io::Error) -> &'static str {
+    if is_full(error) { DISK_FULL } else { WRITE_ERROR }
+}
+
+/// Whether `error` says that the disk, or the sink's share of it, is full.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Drop for Worker {

@@ -276,6 +276,25 @@ fn what_was_read_of_a_damaged_capture_counts() {
     assert!(ended.err.contains(&format!("offset {last_record}")), "{last_record}: {}", ended.err);
 }
 
+/// Nothing that is not whole stands under an output's name, and what stood there stays.
+#[test]
+fn a_failed_replay_leaves_no_output_that_looks_whole() {
+    let bench = bench();
+    let whole = pcap(&conversations());
+    bench.write("cut.pcap", &whole[..whole.len() - 3]).write("old.ndjson", "old\n");
+    let there = |name: &str| bench.path(name).exists();
+    let ended = bench.weir("replay cut.pcap -o old.ndjson", 3);
+    assert_eq!(bench.read("old.ndjson"), "old\n");
+    assert_eq!(bench.read("old.ndjson.part").lines().count(), 2, "what was read is kept apart");
+    assert!(ended.err.contains("old.ndjson.part"), "{}", ended.err);
+    bench.weir("replay cut.pcap -o new.parquet --alerts new.ndjson --rules rules", 3);
+    assert_eq!((there("new.parquet"), there("new.ndjson")), (false, false));
+    std::os::unix::fs::symlink("old.ndjson", bench.path("link.ndjson")).expect("a link");
+    bench.weir("replay a.pcap -o link.ndjson", 0);
+    check(&json_lines(&bench.read("old.ndjson")));
+    assert!(bench.path("link.ndjson").is_symlink() && !there("old.ndjson.part"));
+}
+
 #[test]
 fn input_that_is_none_ends_with_3_and_its_name() {
     let bench = bench();
@@ -383,7 +402,7 @@ fn a_signal_ends_the_input_and_flushes_what_was_read() {
         .spawn()
         .expect("a process");
     // It sleeps between the first packets; until then the file is not there.
-    crate::system::wait_for("an output", || bench.path("s.ndjson").exists().then_some(()));
+    crate::system::wait_for("an output", || bench.path("s.ndjson.part").exists().then_some(()));
     std::thread::sleep(std::time::Duration::from_millis(300));
     // SAFETY: a signal to a child that was not waited for yet.
     assert_eq!(unsafe { libc::kill(process.id() as i32, libc::SIGTERM) }, 0);
