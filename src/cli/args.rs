@@ -8,6 +8,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Format, Select};
 use crate::net::Addr;
+#[cfg(feature = "spool")]
+use crate::time::Micros;
 
 /// A packet and flow sensor: NetFlow, IPFIX and packets to tagged flows.
 #[derive(Debug, Parser)]
@@ -102,6 +104,10 @@ pub(super) enum Command {
     /// Check and try Sigma rules.
     #[command(subcommand)]
     Rules(RulesCommand),
+    /// Look at what waits on disk for sinks, and move their cursors.
+    #[cfg(feature = "spool")]
+    #[command(subcommand)]
+    Spool(SpoolCommand),
     /// Show configurations.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -289,6 +295,85 @@ pub(super) enum RulesCommand {
         /// Take log sources, enabled ids and home networks from this configuration.
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
+    },
+}
+
+/// Which spool.
+#[cfg(feature = "spool")]
+#[derive(ClapArgs, Debug)]
+pub(super) struct SpoolPlace {
+    /// The spool's directory, instead of the configuration's.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub directory: Option<PathBuf>,
+    /// The configuration that names it.
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
+    pub config: PathBuf,
+}
+
+#[cfg(feature = "spool")]
+#[derive(Debug, Subcommand)]
+pub(super) enum SpoolCommand {
+    /// Show the segments, and how far each sink has come. Also beside a running sensor.
+    List {
+        #[command(flatten)]
+        place: SpoolPlace,
+        /// Tables, or JSON.
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        format: LogFormat,
+    },
+    /// Read segments: every frame with its time, counts and octets, and whether it is damaged. Also
+    /// beside a running sensor.
+    Inspect {
+        /// Numbers of segments; all of them if none is given.
+        #[arg(value_name = "SEGMENT")]
+        segments: Vec<u64>,
+        /// Print the records of this selection as JSON lines instead of frames.
+        #[arg(long, value_name = "WHAT")]
+        records: Option<Select>,
+        #[command(flatten)]
+        place: SpoolPlace,
+        /// A table, or JSON.
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        format: LogFormat,
+    },
+    /// Set a sink's cursor back: what follows is delivered again once the sensor starts. Not beside a
+    /// running sensor.
+    Replay {
+        /// The sink's name.
+        #[arg(value_name = "SINK")]
+        sink: String,
+        /// Back to the start of this segment.
+        #[arg(long, value_name = "SEGMENT", required_unless_present = "since")]
+        segment: Option<u64>,
+        /// Back to what was written since this time, as in 2026-11-25T14:00:00Z.
+        #[arg(long, value_name = "TIME", conflicts_with = "segment", value_parser = super::spool::time)]
+        since: Option<Micros>,
+        #[command(flatten)]
+        place: SpoolPlace,
+        /// A line, or JSON.
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        format: LogFormat,
+    },
+    /// Move a sink's cursor forward: what it passes over is never delivered to this sink, and counted
+    /// as shed once the sensor starts. Not beside a running sensor.
+    Drop {
+        /// The sink's name.
+        #[arg(value_name = "SINK")]
+        sink: String,
+        /// Drop what stands before this segment.
+        #[arg(long, value_name = "SEGMENT", required_unless_present_any = ["until", "all"])]
+        segment: Option<u64>,
+        /// Drop what was written before this time, as in 2026-11-25T14:00:00Z.
+        #[arg(long, value_name = "TIME", conflicts_with = "segment", value_parser = super::spool::time)]
+        until: Option<Micros>,
+        /// Drop everything that waits for the sink.
+        #[arg(long, conflicts_with_all = ["segment", "until"])]
+        all: bool,
+        #[command(flatten)]
+        place: SpoolPlace,
+        /// A line, or JSON.
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        format: LogFormat,
     },
 }
 

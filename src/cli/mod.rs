@@ -15,6 +15,8 @@ mod replay;
 mod report;
 mod rules;
 mod score;
+#[cfg(feature = "spool")]
+mod spool;
 mod top;
 
 use std::io::{self, Write};
@@ -110,6 +112,8 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Rules(RulesCommand::Test { directories, events, config }) => {
             rules::test(&directories, &events, config.as_deref())
         }
+        #[cfg(feature = "spool")]
+        Command::Spool(command) => spool::run(&command),
         Command::Config(ConfigCommand::Default) => {
             print(include_str!("../../config/weir.toml").as_bytes())
         }

@@ -175,6 +175,9 @@ pub struct Spool {
     pub memory_records_max: usize,
     /// Seconds that sinks have to deliver what is spooled when the sensor stops: 0 to 3,600.
     pub stop_s: u32,
+    /// Seconds that segments are kept after every sink has read them, for `weir spool replay`: 0 to
+    /// 2,592,000. They go at once where all segments have more than half of `bytes_max`.
+    pub keep_s: u32,
 }
 
 impl Default for Spool {
@@ -189,6 +192,7 @@ impl Default for Spool {
             sync_interval_ms: 1_000,
             memory_records_max: 262_144,
             stop_s: 5,
+            keep_s: 0,
         }
     }
 }
@@ -204,6 +208,7 @@ impl Spool {
         report.within("spool.sync_interval_ms", self.sync_interval_ms, 10..=60_000);
         report.within("spool.memory_records_max", self.memory_records_max, 1_024..=10_000_000);
         report.within("spool.stop_s", self.stop_s, 0..=3_600);
+        report.within("spool.keep_s", self.keep_s, 0..=2_592_000);
     }
 }
 

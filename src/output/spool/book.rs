@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Saved};
 use super::frame::Header;
 use super::segment::Sums;
 use crate::config::{Full, Select};
@@ -15,6 +15,8 @@ use crate::time::Micros;
 
 /// The spool had no room.
 pub const SPOOL_FULL: &str = "spool_full";
+/// The operator had the sink pass over them: `weir spool drop`.
+pub const DROPPED: &str = "dropped_by_operator";
 /// A frame could not be read back.
 pub const DAMAGED: &str = "damaged";
 /// The other side refused the record for good; it stands in the dead-letter file.
@@ -29,6 +31,8 @@ pub(super) struct Entry {
     pub(super) sums: Sums,
     /// When its first frame of records was written.
     pub(super) first: Option<Micros>,
+    /// When its last one was.
+    pub(super) last: Option<Micros>,
     /// Never written again.
     pub(super) whole: bool,
     /// Synced, too.
@@ -96,6 +100,16 @@ pub(super) struct Book {
     pub(super) finished: bool,
     /// Why nothing can be written now.
     pub(super) fault: Option<String>,
+    pub(super) kept: Kept,
+}
+
+/// Which segments stay although every sink has read them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Kept {
+    /// Those whose last record is no older, in microseconds,
+    pub(super) for_us: i64,
+    /// while all segments have no more octets.
+    pub(super) octets: u64,
 }
 
 impl Book {
@@ -153,6 +167,7 @@ impl Book {
         entry.octets = octets;
         entry.sums.add(sums);
         entry.first = entry.first.or(Some(header.written));
+        entry.last = Some(header.written);
         let number = entry.number;
         for taker in &mut self.takers {
             let records = sums.select(taker.select);
@@ -263,17 +278,22 @@ impl Book {
         taker.cursor = cursor;
     }
 
-    /// Strikes out the whole segments that no sink needs, and says which.
-    pub(super) fn clean(&mut self) -> Vec<u64> {
+    /// Strikes out the whole segments that no sink needs and that are not kept at `now`, and says
+    /// which.
+    pub(super) fn clean(&mut self, now: Micros) -> Vec<u64> {
+        let Kept { for_us, octets } = self.kept;
+        let mut excess = self.octets().saturating_sub(octets);
         let takers = &self.takers;
         let needed = |number| takers.iter().any(|taker| taker.needs(number));
         let mut gone = Vec::new();
         self.segments.retain(|entry| {
-            let kept = !entry.whole || needed(entry.number);
-            if !kept {
+            let young = entry.last.is_some_and(|last| now.since(last) < for_us);
+            let stays = !entry.whole || needed(entry.number) || (young && excess == 0);
+            if !stays {
                 gone.push(entry.number);
+                excess = excess.saturating_sub(entry.octets);
             }
-            kept
+            stays
         });
         gone
     }
@@ -285,8 +305,8 @@ impl Book {
 
     /// Makes room for a segment of `need` octets below `max`, as `full` says, and gives the
     /// segments that were given up for it. No segment is being written now.
-    pub(super) fn make_room(&mut self, need: u64, max: u64, full: Full) -> Vec<u64> {
-        let mut gone = self.clean();
+    pub(super) fn make_room(&mut self, need: u64, max: u64, full: Full, now: Micros) -> Vec<u64> {
+        let mut gone = self.clean(now);
         match full {
             Full::Oldest => {
                 // Also those that wait for their seal: a slow disk is no reason to fill it.
@@ -369,6 +389,12 @@ impl Book {
 }
 
 impl Taker {
+    /// What its cursor's file is to hold.
+    pub(super) fn saved(&self) -> Saved {
+        let (sink, cursor) = (self.name.clone(), self.cursor.clone());
+        Saved { sink, select: self.select, whole: self.whole, cursor, dropped: 0 }
+    }
+
     /// Whether it still reads the segment `number`.
     fn needs(&self, number: u64) -> bool {
         self.cursor.needs(number) || self.flight.is_some_and(|flight| flight.segment == number)

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Select;
+
 /// A place in the log: everything before it is delivered, or was given up.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -61,60 +63,89 @@ impl Cursor {
     }
 }
 
-fn path(directory: &Path, sink: &str) -> PathBuf {
+/// The file of the cursor of `sink`.
+pub(super) fn path(directory: &Path, sink: &str) -> PathBuf {
     directory.join(format!("{}.cursor", crate::output::file_name(sink)))
+}
+
+/// What stands in the file.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Saved {
+    /// The sink's name.
+    pub sink: String,
+    /// What it takes.
+    #[serde(default)]
+    pub select: Select,
+    /// Whether it takes whole segments.
+    #[serde(default)]
+    pub whole: bool,
+    /// How far it has come.
+    pub cursor: Cursor,
+    /// Records that the operator had it pass over since the last start (`weir spool drop`).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropped: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The cursor of `sink`: `None` if it has none yet.
 ///
 /// # Errors
 /// Of the file system, and [`io::ErrorKind::InvalidData`] if what stands there is no cursor.
-pub fn load(directory: &Path, sink: &str) -> io::Result<Option<Cursor>> {
+pub fn load(directory: &Path, sink: &str) -> io::Result<Option<Saved>> {
     match fs::read(path(directory, sink)) {
         Ok(text) => {
-            let cursor = serde_json::from_slice::<Saved>(&text);
             let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-            Ok(Some(cursor.map_err(invalid)?.cursor))
+            Ok(Some(parse(&text).map_err(invalid)?))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// What stands in the file.
-#[derive(Deserialize, Serialize)]
-struct Saved {
-    sink: String,
-    cursor: Cursor,
+/// Reads a cursor's file.
+///
+/// # Errors
+/// If it is none, or its gaps do not come one after the other.
+pub fn parse(text: &[u8]) -> Result<Saved, serde_json::Error> {
+    use serde::de::Error;
+    let saved: Saved = serde_json::from_slice(text)?;
+    let gaps = &saved.cursor.gaps;
+    let forward = gaps.iter().all(|(first, last)| first <= last);
+    if forward && gaps.windows(2).all(|pair| pair[0].1 < pair[1].0) {
+        return Ok(saved);
+    }
+    Err(serde_json::Error::custom("gaps do not come one after the other"))
 }
 
-/// Puts `cursor` in the place of the one that `sink` had. A crash leaves the one or the other.
+/// Puts `saved` in the place of what its sink had. A crash leaves the one or the other.
 ///
 /// # Errors
 /// Of the file system.
-pub fn save(directory: &Path, sink: &str, cursor: &Cursor) -> io::Result<()> {
-    let path = path(directory, sink);
+pub fn save(directory: &Path, saved: &Saved) -> io::Result<()> {
+    let path = path(directory, &saved.sink);
     let next = path.with_extension("cursor.next");
-    let saved = Saved { sink: sink.to_owned(), cursor: cursor.clone() };
-    let text = serde_json::to_vec(&saved).map_err(io::Error::other)?;
+    let text = serde_json::to_vec(saved).map_err(io::Error::other)?;
     File::create(&next)?.write_all(&text)?;
     fs::rename(&next, &path)
 }
 
-/// Every sink that has a cursor in `directory`, with it; those that cannot be read are left out.
+/// The cursors of all sinks in `directory`; those that cannot be read are left out.
 ///
 /// # Errors
 /// If the directory cannot be read.
-pub fn all(directory: &Path) -> io::Result<Vec<(String, Cursor)>> {
+pub fn all(directory: &Path) -> io::Result<Vec<Saved>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "cursor") {
-            let saved = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-            found.extend(saved.map(|saved: Saved| (saved.sink, saved.cursor)));
+            found.extend(fs::read(&path).ok().and_then(|text| parse(&text).ok()));
         }
     }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found.sort_by(|a, b| a.sink.cmp(&b.sink));
     Ok(found)
 }
 
@@ -153,10 +184,16 @@ mod tests {
         let place = directory.path();
         assert_eq!(load(place, "a/b").expect("readable"), None);
         let cursor = Cursor { segment: 3, offset: 9, gaps: vec![(9, u64::MAX)] };
-        save(place, "a/b", &Cursor::at(1)).expect("room");
-        save(place, "a/b", &cursor).expect("room");
-        assert_eq!(load(place, "a/b").expect("readable"), Some(cursor.clone()));
-        assert_eq!(all(place).expect("readable"), [("a/b".to_owned(), cursor)]);
+        let saved = |cursor| Saved { sink: "a/b".to_owned(), cursor, ..Saved::default() };
+        save(place, &saved(Cursor::at(1))).expect("room");
+        let saved = Saved { select: Select::Alerts, whole: true, dropped: 4, ..saved(cursor) };
+        save(place, &saved).expect("room");
+        assert_eq!(load(place, "a/b").expect("readable"), Some(saved.clone()));
+        assert_eq!(all(place).expect("readable"), [saved]);
+        let old = br#"{"sink":"a","cursor":{"segment":1,"offset":2}}"#;
+        assert_eq!(parse(old).expect("of an earlier version").cursor.offset, 2);
+        let back = br#"{"sink":"a","cursor":{"segment":1,"offset":2,"gaps":[[5,9],[7,8]]}}"#;
+        assert!(parse(back).expect_err("gaps").to_string().contains("one after the other"));
         fs::write(path(place, "torn"), "{\"sink\":").expect("room");
         let error = load(place, "torn").expect_err("no cursor");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);

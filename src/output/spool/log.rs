@@ -11,6 +11,7 @@ use super::book::{Book, Flight, Settled, Work};
 use super::cursor;
 use super::segment::{open_path, sealed_path};
 use super::target::Stop;
+use super::wall;
 use crate::metrics::{Counts, Latency};
 
 /// How often a thread that waits looks whether it should stop.
@@ -127,15 +128,15 @@ impl Log {
         let mut book = self.book();
         let recovered = book.takers[index].fault.is_some();
         book.settle(index, settled);
-        let (name, cursor) = (book.takers[index].name.clone(), book.takers[index].cursor.clone());
-        let gone = book.clean();
+        let saved = book.takers[index].saved();
+        let gone = book.clean(wall());
         drop(book);
         if recovered {
-            tracing::info!(sink = name, "delivers again");
+            tracing::info!(sink = saved.sink, "delivers again");
         }
-        if let Err(error) = cursor::save(&self.directory, &name, &cursor) {
+        if let Err(error) = cursor::save(&self.directory, &saved) {
             self.error("cursor");
-            tracing::warn!(sink = name, %error, "cannot save a cursor: a restart would deliver \
+            tracing::warn!(sink = saved.sink, %error, "cannot save a cursor: a restart would deliver \
                            again what it has not noted");
         }
         self.remove(&gone);

@@ -22,6 +22,7 @@ mod dead;
 pub mod frame;
 mod log;
 mod memory;
+pub mod operator;
 mod recover;
 mod segment;
 mod sync;
@@ -44,12 +45,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
 
-pub use book::{DAMAGED, DEAD_LETTER, SPOOL_FULL};
+pub use book::{DAMAGED, DEAD_LETTER, DROPPED, SPOOL_FULL};
 pub use memory::MemorySink;
 pub use segment::Sums;
 pub use target::{Delivered, Failure, ObjectTarget, Place, Stop, Target, Unit, UnitRecord};
 pub use unit::Objects;
 
+use self::book::Kept;
 use self::log::Log;
 use self::tail::Tail;
 use self::writer::{Handed, Message, Scribe};
@@ -58,7 +60,7 @@ use crate::metrics::{Delivery, SpoolState};
 use crate::output::files::{CLOSED, QUEUE_FULL};
 use crate::output::schema::{Context, Stream};
 use crate::output::{Batch, Ledgers, Sink};
-use crate::time::Micros;
+use crate::time::{Micros, SECOND};
 
 /// A sink that is to be fed from the spool.
 pub struct Behind {
@@ -167,9 +169,11 @@ impl Spool {
         let id = recover::id(&config.directory).map_err(named)?;
         let whole = |sink: &Behind| matches!(sink.place, Place::Objects(_));
         let wanted: Vec<_> = sinks.iter().map(|s| (s.name.as_str(), s.select, whole(s))).collect();
-        let (book, totals) = recover::book(&config.directory, &wanted).map_err(named)?;
+        let (mut book, totals) = recover::book(&config.directory, &wanted).map_err(named)?;
+        let for_us = i64::from(config.keep_s) * SECOND;
+        book.kept = Kept { for_us, octets: config.bytes_max / 2 };
         let log = Arc::new(Log::new(config.directory.clone(), id, book, totals));
-        let gone = log.book().clean();
+        let gone = log.book().clean(wall());
         log.remove(&gone);
 
         let (sealer, seals) = crossbeam_channel::unbounded();

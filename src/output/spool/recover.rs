@@ -5,9 +5,10 @@ use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
-use super::book::{Book, Entry, Taker};
-use super::cursor::{self, Cursor};
+use super::book::{Book, DROPPED, Entry, Taker};
+use super::cursor::{self, Cursor, Saved};
 use super::log::{Totals, sync_directory};
 use super::segment::{Segment, list, open_path, sealed_path, walk};
 use crate::config::Select;
@@ -23,17 +24,19 @@ pub(super) fn make(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory.join("dead"))
 }
 
-/// Takes the spool for this process.
+/// Takes the spool for this process. Whoever only looks whether it is taken holds it for a moment.
 pub(super) fn lock(directory: &Path) -> io::Result<File> {
+    const TRIES: u32 = 50;
+    const PAUSE: Duration = Duration::from_millis(10);
     let file = File::create(directory.join("lock"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let message = "in use by another weir";
-            Err(io::Error::new(io::ErrorKind::AddrInUse, message))
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
         }
-        Err(TryLockError::Error(error)) => Err(error),
     }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "in use by another weir"))
 }
 
 /// The spool's own number: drawn when it is made, kept in a file.
@@ -68,7 +71,7 @@ pub(super) fn book(directory: &Path, sinks: &[Wanted<'_>]) -> io::Result<(Book, 
     for (number, sealed) in listed {
         entries.extend(entry(&segments, number, sealed, &totals)?);
     }
-    for (_, cursor) in cursor::all(directory)? {
+    for Saved { cursor, .. } in cursor::all(directory)? {
         let gap = cursor.gaps.last().map_or(0, |gap| if gap.1 == u64::MAX { gap.0 } else { gap.1 });
         next = next.max(cursor.segment).max(gap);
         // It stands within a segment that a power loss took: its number is not used again.
@@ -84,7 +87,7 @@ pub(super) fn book(directory: &Path, sinks: &[Wanted<'_>]) -> io::Result<(Book, 
     }
     book.settle_all();
     for taker in &book.takers {
-        cursor::save(directory, &taker.name, &taker.cursor)?;
+        cursor::save(directory, &taker.saved())?;
     }
     Ok((book, totals))
 }
@@ -125,14 +128,15 @@ fn entry(segments: &Path, number: u64, sealed: bool, totals: &Totals) -> io::Res
         fs::rename(&from, &to)?;
         sync_directory(segments)?;
     }
-    let (octets, sums, first) = (walked.end, walked.sums, walked.first);
-    Ok(Some(Entry { number, octets, sums, first, whole: true, sealed: true }))
+    let (octets, sums) = (walked.end, walked.sums);
+    let (first, last) = (walked.first, walked.last);
+    Ok(Some(Entry { number, octets, sums, first, last, whole: true, sealed: true }))
 }
 
 /// Forgets the cursors of sinks that are not configured any more: they would hold segments for
 /// ever.
 fn forget(directory: &Path, sinks: &[Wanted<'_>]) -> io::Result<()> {
-    for (sink, cursor) in cursor::all(directory)? {
+    for Saved { sink, cursor, .. } in cursor::all(directory)? {
         if sinks.iter().all(|(name, ..)| *name != sink) {
             tracing::warn!(
                 sink,
@@ -149,8 +153,12 @@ fn forget(directory: &Path, sinks: &[Wanted<'_>]) -> io::Result<()> {
 
 fn taker(directory: &Path, book: &Book, (name, select, whole): &Wanted<'_>) -> io::Result<Taker> {
     let first = book.segments.front().map_or(book.next, |entry| entry.number);
+    let mut dropped = 0;
     let cursor = match cursor::load(directory, name) {
-        Ok(Some(cursor)) => cursor,
+        Ok(Some(saved)) => {
+            dropped = saved.dropped;
+            saved.cursor
+        }
         Ok(None) => {
             tracing::info!(sink = name, "a new sink: it begins at the end of the spool");
             Cursor::at(book.next)
@@ -184,7 +192,8 @@ fn taker(directory: &Path, book: &Book, (name, select, whole): &Wanted<'_>) -> i
         .filter(|entry| entry.number > taker.cursor.segment && !taker.cursor.skips(entry.number));
     let later: u64 = later.map(|entry| entry.sums.select(*select)).sum();
     taker.ledger.spooled = taker.left + later;
-    taker.ledger.selected = taker.ledger.spooled;
+    taker.ledger.selected = taker.ledger.spooled + dropped;
+    taker.ledger.shed.add(DROPPED, dropped);
     if taker.ledger.spooled > 0 {
         tracing::info!(sink = name, records = taker.ledger.spooled, "waiting in the spool");
     }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::writer::StreamWriter;
+use serde::Serialize;
 
 use super::columns::{Block, Builder, schema};
 use super::frame::{self, HEADER, Header, Kind, MAGIC, Press};
@@ -22,7 +23,7 @@ use crate::output::schema::Stream;
 use crate::time::Micros;
 
 /// Octets of a segment's header.
-const HEAD: usize = 40;
+pub(super) const HEAD: usize = 40;
 const HEAD_MAGIC: [u8; 8] = *b"WeirSeg1";
 /// Octets read at once when looking for the next frame.
 const BLOCK: usize = 64 << 10;
@@ -64,7 +65,7 @@ impl Head {
 }
 
 /// How many records there are, for each selection.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Sums {
     /// Slices.
     pub slices: u64,
@@ -287,10 +288,19 @@ impl Segment {
         self.file.sync_all()
     }
 
-    /// The first frame that begins at `offset` or after it and ends by `end`. Octets that are no
-    /// frame are stepped over.
+    /// Octets of the file now.
+    pub(super) fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// The first frame of records that begins at `offset` or after it and ends by `end`. Octets
+    /// that are no frame are stepped over.
     pub(super) fn next(&self, offset: u64, end: u64) -> io::Result<Option<Found>> {
-        let mut at = offset.max(self.start);
+        self.frame(offset.max(self.start), end)
+    }
+
+    /// The first frame of any kind at `at` or after it that ends by `end`.
+    pub(super) fn frame(&self, mut at: u64, end: u64) -> io::Result<Option<Found>> {
         let mut block = Vec::new();
         let mut block_at = 0;
         while at + HEADER as u64 <= end {
@@ -373,6 +383,8 @@ pub(super) struct Walk {
     pub(super) frames: u64,
     /// When the first of them was written.
     pub(super) first: Option<Micros>,
+    /// When the last of them was.
+    pub(super) last: Option<Micros>,
     /// Where the last whole frame ends.
     pub(super) end: u64,
     /// Octets between frames that are none, and frames whose payload is damaged.
@@ -399,6 +411,7 @@ pub(super) fn walk(segment: &Segment, from: u64, verify: bool) -> io::Result<Wal
         if matches!(found.header.kind, Kind::Records(_)) {
             walk.frames += 1;
             walk.first = walk.first.or(Some(found.header.written));
+            walk.last = Some(found.header.written);
         }
     }
     walk.torn = len.saturating_sub(walk.end);

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::log::{Log, sync_directory};
 use super::segment::{open_path, sealed_path};
+use super::wall;
 
 /// What the thread is asked for.
 pub(super) enum Sync {
@@ -65,7 +66,7 @@ fn seal(log: &Log, number: u64, octets: u64) -> io::Result<()> {
     sealed?;
     let mut book = log.book();
     book.sealed(number);
-    let gone = book.clean();
+    let gone = book.clean(wall());
     drop(book);
     log.remove(&gone);
     log.notify();

@@ -124,7 +124,7 @@ impl End {
         let (segment, max) = (self.config.segment_bytes, self.config.bytes_max);
         let need = segment.max(len + HEAD_OCTETS);
         let mut book = self.log.book();
-        let gone = book.make_room(need, max, self.config.full);
+        let gone = book.make_room(need, max, self.config.full, wall());
         let takes = book.takes(need, max);
         drop(book);
         self.log.remove(&gone);
@@ -147,7 +147,7 @@ impl End {
         self.log.unsynced.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut book = self.log.book();
         book.end();
-        let gone = book.clean();
+        let gone = book.clean(wall());
         drop(book);
         self.log.remove(&gone);
         self.log.notify();
