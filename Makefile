@@ -12,7 +12,7 @@ TARGET      := $(or $(CARGO_TARGET_DIR),target)
 WEIR        := $(TARGET)/release/weir
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test check fmt lint doc fuzz bench bench-quick bench-sigma install uninstall deb test-deb test-container sbom docs pcaps model model-deps model-check model-test eval
+.PHONY: help deps build demo test test-delivery check fmt lint doc fuzz bench bench-quick bench-sigma install uninstall deb test-deb test-container sbom docs pcaps model model-deps model-check model-test eval
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -28,6 +28,11 @@ demo: build ## Replay a recorded capture: flows, detections and why, throughput,
 
 test: deps ## Every test.
 	@scripts/test.sh
+
+test-delivery: build ## A million slices through every fault of delivery; writes benches/runs/latest/delivery.json (root for two of them).
+	scripts/servers.sh >/dev/null || echo "test-delivery: some servers are missing: see above" >&2
+	WEIR_BIN=$(abspath $(WEIR)) WEIR_DELIVERY_OUT=benches/runs/latest/delivery.json \
+	    $(CARGO) test --locked --test it -- --ignored --nocapture delivery::the_table_of_faults
 
 lint: deps ## Formatting and lints.
 	$(CARGO) fmt --check

@@ -10,6 +10,8 @@ mod community;
 mod correlated;
 mod correlation_laws;
 mod correlations;
+#[cfg(all(feature = "http", feature = "kafka", feature = "spool"))]
+mod delivery;
 mod docs;
 mod elements;
 mod exchange;

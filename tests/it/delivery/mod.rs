@@ -1,0 +1,271 @@
+//! Delivery through faults: what was appended to the spool reaches every sink, whatever happens to
+//! the sensor, its disk and the other sides.
+//!
+//! `make test-delivery` runs the table with a million slices for each fault and writes
+//! `benches/runs/latest/delivery.json`; the test here is the same with a few thousand.
+
+mod operator;
+mod receivers;
+mod storage;
+mod world;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use receivers::SECRET;
+use storage::Storage;
+use world::{Feed, Row, SYNC_INTERVAL, Size, World};
+
+use crate::system::wait_for;
+
+/// What happens.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Fault {
+    None,
+    Killed,
+    PowerLoss,
+    DiskFull,
+    Refused,
+    Cut,
+    Answers(u16),
+    Slow,
+    Unauthorized,
+    Missing,
+}
+
+impl Fault {
+    const ALL: [Self; 11] = [
+        Self::None,
+        Self::Killed,
+        Self::PowerLoss,
+        Self::DiskFull,
+        Self::Refused,
+        Self::Cut,
+        Self::Answers(500),
+        Self::Answers(503),
+        Self::Slow,
+        Self::Unauthorized,
+        Self::Missing,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Killed => "weir killed",
+            Self::PowerLoss => "power lost",
+            Self::DiskFull => "disk full",
+            Self::Refused => "server stopped",
+            Self::Cut => "connection cut in mid-batch",
+            Self::Answers(500) => "server answers 500",
+            Self::Answers(_) => "server answers 503",
+            Self::Slow => "server slow",
+            Self::Unauthorized => "wrong credentials",
+            Self::Missing => "index missing",
+        }
+    }
+
+    /// Whether `sink` can lose what its peer's kernel had taken: syslog acknowledges nothing.
+    fn spares(self, sink: &str) -> bool {
+        sink != "syslog" || !matches!(self, Self::Refused | Self::Cut)
+    }
+}
+
+/// One run with `fault`: `None`, said so, where this machine cannot make it.
+fn run(fault: Fault, size: Size) -> Option<Vec<Row>> {
+    let mut storage = match fault {
+        Fault::DiskFull => Storage::small(192 << 20)?,
+        Fault::PowerLoss => Storage::that_loses_power(1 << 30)?,
+        _ => Storage::folder(),
+    };
+    let mut world = World::new(size, storage.path().join("spool"));
+    if fault == Fault::Unauthorized {
+        world.receivers.values().for_each(|receiver| receiver.wants("another"));
+    }
+    world.start();
+    let feed = world.feed();
+    feed.reaches(size.slices / 4);
+    happen(fault, &mut world, &feed, &mut storage);
+    feed.reaches(size.slices);
+    drop(feed);
+    let rows = world.end(fault.name());
+    // The sensor first, then what its spool lies on.
+    drop(world);
+    Some(rows)
+}
+
+/// Has `fault` happen and end.
+fn happen(fault: Fault, world: &mut World, feed: &Feed, storage: &mut Storage) {
+    let hold = world.size.fault;
+    let wait = || std::thread::sleep(hold);
+    match fault {
+        Fault::None => {}
+        Fault::Killed => killed(world, feed),
+        Fault::PowerLoss => power_lost(world, storage),
+        Fault::DiskFull => {
+            storage.fill();
+            world.not_ready("output spool: ");
+            wait();
+            storage.free();
+        }
+        Fault::Refused => {
+            world.receivers.values().for_each(|receiver| receiver.proxy.refuse(true));
+            wait();
+            world.receivers.values().for_each(|receiver| receiver.proxy.refuse(false));
+        }
+        Fault::Cut => {
+            for octets in [5_000, 70_000, 300] {
+                let receivers = world.receivers.values();
+                receivers.for_each(|receiver| receiver.proxy.cut_after(octets));
+                std::thread::sleep(hold / 3);
+            }
+            world.receivers.values().for_each(|receiver| receiver.proxy.cut());
+        }
+        Fault::Answers(status) => {
+            for name in ["elastic", "hec"] {
+                world.receivers[name].proxy.answer(Some(status));
+            }
+            world.not_ready(&status.to_string());
+            wait();
+            for name in ["elastic", "hec"] {
+                world.receivers[name].proxy.answer(None);
+            }
+        }
+        Fault::Slow => {
+            let slow = Duration::from_millis(20);
+            world.receivers.values().for_each(|receiver| receiver.proxy.delay(slow));
+            wait();
+            world.receivers.values().for_each(|receiver| receiver.proxy.delay(Duration::ZERO));
+        }
+        Fault::Unauthorized => {
+            world.not_ready("output elastic: ");
+            world.not_ready("output hec: ");
+            world.not_ready("401");
+            wait();
+            assert!(!world.sensor().log().contains(SECRET), "a secret is in the log");
+            world.receivers.values().for_each(|receiver| receiver.wants(SECRET));
+        }
+        Fault::Missing => {
+            world.receivers.values().for_each(|receiver| receiver.has_index(false));
+            world.not_ready("output elastic: ");
+            wait();
+            world.receivers.values().for_each(|receiver| receiver.has_index(true));
+        }
+    }
+    if fault != Fault::None {
+        world.recover();
+    }
+}
+
+/// kill -9 at moments that nothing chose, with everything under way.
+fn killed(world: &mut World, feed: &Feed) {
+    use std::hash::{BuildHasher, RandomState};
+    let seed = RandomState::new().hash_one(0);
+    println!("killed at moments of seed {seed:016x}");
+    let (kills, slices) = (world.size.kills, world.size.slices);
+    for number in 0..kills {
+        let due = slices / 4 + slices / 2 * number / kills;
+        feed.reaches(due);
+        let random = seed.rotate_left(number * 6) % 400;
+        std::thread::sleep(Duration::from_millis(random));
+        world.kill();
+        world.start();
+    }
+}
+
+/// What had been appended a little longer than the sync interval before is still there after it.
+fn power_lost(world: &mut World, storage: &mut Storage) {
+    std::thread::sleep(world.size.fault);
+    let due = world.appended();
+    std::thread::sleep(SYNC_INTERVAL * 2);
+    world.kill();
+    storage.copy_synced();
+    let all = world.appended();
+    storage.lose_power();
+    let left = world.appended();
+    assert!(due.keys().all(|slice| left.contains_key(slice)), "what was synced is lost");
+    println!("power lost: {} slices appended, {} of them left", all.len(), left.len());
+    world.due = due;
+    world.known = all;
+    world.start();
+}
+
+fn check(rows: &[Row], fault: Fault, size: Size) {
+    for row in rows {
+        let Row { sink, sent, lost, duplicated, raw_duplicates, .. } = row;
+        let of = |what: &str| format!("{what}: {row:?}");
+        // The datagrams of a dead sensor are nobody's; else all are there.
+        let least = if matches!(fault, Fault::Killed | Fault::PowerLoss) { 4 } else { 1 };
+        assert!(*sent >= (size.slices / least) as usize, "{}", of("few were appended"));
+        assert_eq!(*duplicated, 0, "{}", of("under another id"));
+        if fault.spares(sink) {
+            assert_eq!(*lost, 0, "{}", of("lost"));
+        }
+        // What was sent and not acknowledged when something broke: a unit, at each break.
+        let window = 16_384 * if fault == Fault::Killed { size.kills as usize } else { 12 };
+        assert!(*raw_duplicates <= window, "{}", of("more than the unacknowledged window"));
+        if *sink == "elastic" {
+            assert_eq!(*raw_duplicates, 0, "{}", of("an id is there once"));
+        }
+    }
+}
+
+fn print(rows: &[Row]) {
+    for row in rows {
+        let Row { fault, sink, sent, lost, duplicated, raw_duplicates, recovery_s } = row;
+        println!(
+            "{fault:<28} {sink:<8} sent {sent:>8} lost {lost:>6} duplicated {duplicated:>3} \
+             (raw {raw_duplicates:>6}) recovered in {recovery_s:>6.1} s"
+        );
+    }
+}
+
+/// Every fault, with few slices.
+#[test]
+fn what_was_appended_is_delivered_through_every_fault() {
+    let size =
+        Size { slices: 6_000, per_second: 3_000, fault: Duration::from_millis(600), kills: 3 };
+    for fault in Fault::ALL {
+        let Some(rows) = run(fault, size) else { continue };
+        print(&rows);
+        check(&rows, fault, size);
+    }
+}
+
+/// The table: `make test-delivery`.
+#[test]
+#[ignore = "takes minutes: make test-delivery runs it"]
+fn the_table_of_faults() {
+    let number = |name: &str, default: u32| {
+        let value = std::env::var(name).ok();
+        value.map_or(default, |value| value.parse().expect(name))
+    };
+    let size = Size {
+        slices: number("WEIR_DELIVERY_SLICES", 1_000_000),
+        per_second: number("WEIR_DELIVERY_PER_SECOND", 20_000),
+        fault: Duration::from_secs(number("WEIR_DELIVERY_FAULT_S", 10).into()),
+        kills: 10,
+    };
+    let mut table = Vec::new();
+    for fault in Fault::ALL {
+        let Some(rows) = run(fault, size) else { continue };
+        print(&rows);
+        check(&rows, fault, size);
+        table.extend(rows);
+    }
+    let out = std::env::var_os("WEIR_DELIVERY_OUT").map(PathBuf::from);
+    if let Some(out) = out {
+        let text = serde_json::to_string_pretty(&table).expect("JSON");
+        std::fs::write(out, text + "\n").expect("written");
+    }
+}
+
+/// Waits until the sensor says that it is not ready, with a reason that holds `text`.
+impl World {
+    #[track_caller]
+    fn not_ready(&self, text: &str) {
+        wait_for(text, || {
+            let (status, body) = self.sensor().get("/readyz");
+            (status == 503 && body.contains(text)).then_some(())
+        });
+    }
+}

@@ -1,0 +1,127 @@
+//! `weir spool`: beside a running sensor and without one.
+
+use serde_json::Value;
+
+use super::storage::Storage;
+use super::world::{Size, World};
+use crate::system::Ended;
+
+const SIZE: Size =
+    Size { slices: 900, per_second: 3_000, fault: std::time::Duration::ZERO, kills: 0 };
+
+fn json(ended: &Ended) -> Value {
+    serde_json::from_str(&ended.out).expect(&ended.out)
+}
+
+fn sink<'a>(survey: &'a Value, name: &str) -> &'a Value {
+    let sinks = survey["sinks"].as_array().expect("sinks");
+    sinks.iter().find(|sink| sink["sink"] == name).expect(name)
+}
+
+#[test]
+fn the_operator_sees_what_waits_and_moves_cursors() {
+    let storage = Storage::folder();
+    let mut world = World::new(SIZE, storage.path().join("spool"));
+    world.receivers["hec"].proxy.refuse(true);
+    world.start();
+    drop({
+        let feed = world.feed();
+        feed.reaches(SIZE.slices);
+        feed
+    });
+    let waiting = "weir_output_records_spooled{sink=\"hec\"}";
+    world.sensor().reaches(waiting, 900.0);
+    world.sensor().reaches("weir_output_records_acknowledged_total{sink=\"elastic\"}", 900.0);
+
+    // Beside the sensor: seen, and not touched.
+    let spool = storage.path().join("spool");
+    let place = format!("--directory {}", spool.display());
+    let survey = json(&world.bench.weir(&format!("spool list {place} --format json"), 0));
+    assert_eq!(survey["running"], true);
+    assert_eq!(sink(&survey, "hec")["waiting"], 900);
+    assert_eq!(sink(&survey, "elastic")["waiting"], 0);
+    let text = world.bench.weir(&format!("spool list {place}"), 0).out;
+    assert!(text.contains("a sensor runs on it") && text.contains("hec"), "{text}");
+    for refused in ["replay elastic --segment 0", "drop hec --all"] {
+        let ended = world.bench.weir(&format!("spool {refused} {place}"), 3);
+        assert!(ended.err.contains("in use by a running weir"), "{}", ended.err);
+    }
+    world.stop();
+
+    // Without it: frames and records are read, cursors moved.
+    let frames = json(&world.bench.weir(&format!("spool inspect {place} --format json"), 0));
+    let frames = frames.as_array().expect("frames");
+    assert!(frames.iter().all(|frame| frame["whole"] == true), "{frames:?}");
+    let records: u64 = frames.iter().map(|frame| frame["records"].as_u64().expect("a count")).sum();
+    assert_eq!(records, 900);
+    let lines = world.bench.weir(&format!("spool inspect --records slices {place}"), 0).lines();
+    assert_eq!(lines.len(), 900);
+    let survey = json(&world.bench.weir(&format!("spool list {place} --format json"), 0));
+    assert_eq!(survey["running"], false);
+    let first = &survey["segments"][0];
+    let again = format!("spool replay elastic --segment {} {place} --format json", first["number"]);
+    let moved = json(&world.bench.weir(&again, 0));
+    assert_eq!(moved["records"], 900);
+    let ended = world.bench.weir(&again, 3);
+    assert!(ended.err.contains("the cursor stands there"), "{}", ended.err);
+    let ended =
+        world.bench.weir(&format!("spool replay hec --since 2100-01-01T00:00:00Z {place}"), 3);
+    assert!(ended.err.contains("the cursor stands there"), "{}", ended.err);
+    let dropped = world.bench.weir(&format!("spool drop hec --all {place}"), 0).out;
+    assert!(dropped.contains("900 records dropped"), "{dropped}");
+    for (wrong, message) in [
+        ("drop nobody --all", "no sink `nobody` has a cursor here, only: elastic, hec, syslog"),
+        ("replay hec --segment 77", "there is no segment 77"),
+    ] {
+        let ended = world.bench.weir(&format!("spool {wrong} {place}"), 3);
+        assert!(ended.err.contains(message), "{}", ended.err);
+    }
+    let ended = world.bench.weir("spool list --directory /nowhere", 3);
+    assert!(ended.err.contains("/nowhere: no spool is here"), "{}", ended.err);
+
+    // What was set back is delivered again, and what was dropped is counted.
+    world.receivers["hec"].proxy.refuse(false);
+    world.start();
+    let sensor = world.sensor();
+    sensor.reaches("weir_output_records_acknowledged_total{sink=\"elastic\"}", 900.0);
+    let shed = "weir_output_records_shed_total{sink=\"hec\",reason=\"dropped_by_operator\"}";
+    sensor.reaches(shed, 900.0);
+    assert_eq!(sensor.metric(waiting), Some(0.0));
+    world.stop();
+    assert!(world.receivers["hec"].tally.lock().expect("no panic").is_empty());
+    assert_eq!(world.receivers["elastic"].tally.lock().expect("no panic").len(), 900);
+}
+
+#[test]
+fn figures_of_delivery_are_on_metrics_and_readyz() {
+    let storage = Storage::folder();
+    let mut world = World::new(SIZE, storage.path().join("spool"));
+    world.receivers["elastic"].proxy.answer(Some(503));
+    world.start();
+    let feed = world.feed();
+    feed.reaches(SIZE.slices);
+    drop(feed);
+    let sensor = world.sensor();
+    sensor.reaches("weir_output_retries_total{sink=\"elastic\"}", 1.0);
+    sensor.reaches("weir_output_oldest_microseconds{sink=\"elastic\"}", 1.0);
+    sensor.reaches("weir_spool_records_appended_total", 900.0);
+    sensor.reaches("weir_output_records_acknowledged_total{sink=\"hec\"}", 900.0);
+    let (status, body) = sensor.get("/readyz");
+    assert_eq!(status, 503);
+    let told: Value = serde_json::from_str(&body).expect(&body);
+    let (elastic, hec) = (&told["delivery"]["sinks"]["elastic"], &told["delivery"]["sinks"]["hec"]);
+    assert_eq!((&elastic["lag_records"], &hec["lag_records"]), (&900.into(), &0.into()));
+    let errors = elastic["errors"].as_object().expect("reasons");
+    assert!(errors.values().any(|count| count.as_u64() > Some(0)), "{body}");
+    assert!(elastic["fault"].as_str().is_some_and(|fault| fault.contains("503")), "{body}");
+    for (sink, name) in [(hec, "octets"), (hec, "units")] {
+        assert!(sink[name].as_u64() > Some(0), "{name}: {body}");
+    }
+    assert_eq!(told["delivery"]["spool"]["appended"], 900);
+    for name in ["weir_spool_segments", "weir_spool_bytes", "weir_spool_append_seconds_count"] {
+        assert!(sensor.metric(name) > Some(0.0), "{name}");
+    }
+    world.receivers["elastic"].proxy.answer(None);
+    sensor.reaches("weir_output_records_acknowledged_total{sink=\"elastic\"}", 900.0);
+    world.stop();
+}
