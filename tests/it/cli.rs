@@ -30,6 +30,7 @@ fn the_commands_are_those_of_the_documentation() {
     let paths: Vec<String> = commands().into_iter().map(|(path, _)| path).collect();
     let want = [
         "run",
+        "detect",
         "replay",
         "score",
         "decode",
