@@ -32,7 +32,8 @@ def main() -> None:
                     "offset": record.offset,
                     "murmur2": (murmur2(key) & 0x7FFFFFFF) % len(places) if key else -1,
                     "key": key.hex() if key is not None else None,
-                    "value": record.value.decode() if record.value is not None else None,
+                    "value": record.value.decode(errors="replace") if record.value is not None else None,
+                    "hex": record.value.hex() if record.value is not None else None,
                     "headers": [(name, value.decode()) for name, value in record.headers],
                 }
                 print(json.dumps(line))

@@ -15,7 +15,8 @@ type Wanted<'a> = (&'a str, &'a String, i32, &'a [(&'a str, &'a str)]);
 pub fn prepare(settings: &detect::Engine) -> Result<i32, SessionError> {
     let config = client::config(settings.access(), "weir-detect-topics")?;
     let topic = |message: String| SessionError::Topic(message);
-    let partitions = |name: &str| topics::partitions(&config, name).map_err(topic);
+    let token = settings.sasl.as_ref().and_then(|sasl| sasl.token.as_ref());
+    let partitions = |name: &str| topics::partitions(&config, token, name).map_err(topic);
     let Some(count) = partitions(&settings.input)? else {
         let (input, brokers) = (&settings.input, settings.brokers.join(","));
         return Err(topic(format!(

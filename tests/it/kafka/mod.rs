@@ -1,6 +1,7 @@
 //! Apache Kafka: the sink, and detectors behind it. Everything runs against a real broker.
 
 mod detect;
+mod examples;
 mod secure;
 mod sink;
 

@@ -66,7 +66,7 @@ fn logins_are_taken_and_a_wrong_password_is_told() {
 }
 
 /// A certification authority, the broker's and a client's certificates.
-fn keys(folder: &Path) -> bool {
+pub(super) fn keys(folder: &Path) -> bool {
     const SCRIPT: &str = r#"
 set -e
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=weir-ca -keyout ca.key -out ca.crt

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use weir::config::output::{Kafka as Settings, KafkaCompression, UnknownTopic};
+use weir::config::output::{Format, Kafka as Settings, KafkaCompression, UnknownTopic};
+use weir::output::format::Writer;
+use weir::output::schema::{Layout, Row, Shown, Stream};
 use weir::output::spool::{Stop, Target};
 
 use super::{Slices, copy, deliver, fails, identities, identity, json, shared, slices, target};
@@ -55,6 +57,31 @@ fn records_have_key_headers_and_the_partition_that_murmur2_says() {
             let site: String = b"default".iter().map(|octet| format!("{octet:02x}")).collect();
             assert_eq!(read.key.as_deref(), Some(format!("{site}{low}{high}").as_str()));
         }
+    }
+}
+
+#[test]
+fn values_are_what_the_format_writes() {
+    let Some(kafka) = Kafka::shared() else { return };
+    let slices = slices();
+    let unit = Slices::new(&slices[..40], 0);
+    let layout = Layout::all(Stream::Slices);
+    for format in [Format::Detectflow, Format::Ecs, Format::Ocsf, Format::Cef, Format::Protobuf] {
+        let topic = format!("format.{}", format.as_str());
+        kafka.topic(&topic, 1, &[]);
+        let settings = Settings { format, ..settings(kafka, &topic) };
+        assert_eq!(deliver(&mut target(&settings), &unit).dead, []);
+        let mut writer = Writer::new(format, &layout).expect("of single records");
+        let values = slices[..40].iter().map(|slice| {
+            let mut value = Vec::new();
+            writer.record(&mut value, &Shown::new(Row::from(slice), &unit.context));
+            value
+        });
+        let read = kafka.read(&topic);
+        let got: Vec<Vec<u8>> = read.iter().map(Read::octets).collect();
+        assert_eq!(got, values.collect::<Vec<_>>(), "{format:?}");
+        let header = ("content-type".to_owned(), format.content_type().to_owned());
+        assert!(read.iter().all(|read| read.headers.contains(&header)), "{format:?}");
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use tempfile::TempDir;
 
 use super::{Server, answers, free_tcp_ports, installed, script};
@@ -68,7 +69,21 @@ pub(crate) struct Read {
     /// In hexadecimal digits.
     pub(crate) key: Option<String>,
     pub(crate) value: Option<String>,
+    /// The value in hexadecimal digits.
+    pub(crate) hex: Option<String>,
     pub(crate) headers: Vec<(String, String)>,
+}
+
+impl Read {
+    /// The octets of its value.
+    pub(crate) fn octets(&self) -> Vec<u8> {
+        let digits = self.hex.as_deref().unwrap_or_default().as_bytes();
+        let octet = |two: &[u8]| {
+            let text = std::str::from_utf8(two).expect("digits");
+            u8::from_str_radix(text, 16).expect("digits")
+        };
+        digits.chunks(2).map(octet).collect()
+    }
 }
 
 impl Kafka {
@@ -183,6 +198,16 @@ impl Kafka {
     #[track_caller]
     pub(crate) fn topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
         create(&self.client(), name, partitions, settings);
+    }
+
+    /// Whether `topic` is there and has a committed record.
+    pub(crate) fn written(&self, topic: &str) -> bool {
+        let client: BaseConsumer = self.client().create().expect("a client");
+        let wait = Duration::from_secs(5);
+        let Ok(metadata) = client.fetch_metadata(Some(topic), wait) else { return false };
+        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        let ends = partitions.map(|partition| client.fetch_watermarks(topic, partition.id(), wait));
+        ends.into_iter().any(|marks| marks.is_ok_and(|(_, end)| end > 0))
     }
 
     /// All records of `topic` up to its present end, as a client in Python reads them: those of

@@ -11,7 +11,7 @@ use super::tls::Certificates;
 use crate::netflow::build::{fixed, fixed_record};
 use crate::system::{Bench, Sensor, files, wait_for};
 
-const RULE: &str = "\
+pub(crate) const RULE: &str = "\
 title: HTTPS
 id: https
 logsource:

@@ -53,6 +53,8 @@ pub struct KafkaTarget {
     flight: Flight,
     /// Topics that are known to be there.
     known: HashSet<String>,
+    /// Octets of a batch: as configured, or less where a topic takes less.
+    batch_octets: u32,
     under_way: Option<UnderWay>,
     scratch: Scratch,
 }
@@ -123,6 +125,7 @@ impl KafkaTarget {
             producer: None,
             flight: Flight::default(),
             known: HashSet::new(),
+            batch_octets: settings.batch_bytes,
             under_way: None,
             scratch: Scratch::default(),
         })
@@ -203,10 +206,13 @@ impl KafkaTarget {
             let dead = self.settings.unknown_topic == UnknownTopic::DeadLetter;
             self.scratch = scratch;
             return match unknown {
-                Failure::Later { reason: "unknown_topic", message, .. } if dead => {
+                Unknown::Smaller => Ok(Sent::Full),
+                Unknown::Failed(Failure::Later { reason: "unknown_topic", message, .. })
+                    if dead =>
+                {
                     Ok(Sent::Dead(message))
                 }
-                other => Err(other),
+                Unknown::Failed(failure) => Err(failure),
             };
         }
         scratch.value.clear();
@@ -232,8 +238,8 @@ impl KafkaTarget {
         }
     }
 
-    /// Makes sure that `topic` is there.
-    fn know(&mut self, topic: &str) -> Result<(), Failure> {
+    /// Makes sure that `topic` is there, and takes batches of ours.
+    fn know(&mut self, topic: &str) -> Result<(), Unknown> {
         if self.known.contains(topic) {
             return Ok(());
         }
@@ -244,14 +250,36 @@ impl KafkaTarget {
                 let message = format!(
                     "there is no topic `{topic}` at {brokers}: create it, or set create_topics"
                 );
-                return Err(Failure::Later { reason: "unknown_topic", message, after: None });
+                return Err(later("unknown_topic", &message).into());
             }
             let Kafka { partitions, replication, .. } = self.settings;
             let made = topics::create(&self.config, topic, partitions, replication, &[]);
             made.map_err(|message| later("unknown_topic", &message))?;
             tracing::info!(topic, partitions, "topic created");
         }
+        self.fit(topic)?;
         self.known.insert(topic.to_owned());
+        Ok(())
+    }
+
+    /// Brokers refuse a batch that is larger than its topic allows as a whole, so batches are no larger
+    /// than the least that a topic allows. A record that is larger by itself then is alone in its batch.
+    fn fit(&mut self, topic: &str) -> Result<(), Unknown> {
+        if self.settings.sasl.as_ref().is_some_and(|sasl| sasl.token.is_some()) {
+            return Ok(());
+        }
+        let Some(most) = topics::batch_octets_max(&self.config, topic) else { return Ok(()) };
+        if most >= self.batch_octets {
+            return Ok(());
+        }
+        if !self.flight.wait(Duration::ZERO) {
+            return Err(Unknown::Smaller);
+        }
+        tracing::info!(topic, most, "the topic takes smaller batches than batch_bytes");
+        self.batch_octets = most;
+        self.config.set("batch.size", most.to_string());
+        self.producer = None;
+        self.producer()?;
         Ok(())
     }
 
@@ -345,6 +373,19 @@ impl KafkaTarget {
             }
         }
         failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Why a topic cannot be written to now.
+enum Unknown {
+    /// It takes smaller batches: once nothing is out any more.
+    Smaller,
+    Failed(Failure),
+}
+
+impl From<Failure> for Unknown {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
 }
 

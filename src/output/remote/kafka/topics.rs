@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::{ClientContext, DefaultClientContext, OAuthToken};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaErrorCode;
+
+use super::client;
+use crate::config::output::Secret;
 
 /// How long brokers may take to say whether a topic is there.
 pub const METADATA: Duration = Duration::from_secs(5);
@@ -29,13 +32,36 @@ pub fn told(metadata: &Metadata, topic: &str) -> Result<Option<i32>, RDKafkaErro
     }
 }
 
-/// How many partitions `topic` has; `None` if it is not there.
+/// Gives clients the token that they log in with.
+struct Asking<'a>(Option<&'a Secret>);
+
+impl ClientContext for Asking<'_> {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(
+        &self,
+        _: Option<&str>,
+    ) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        client::token(self.0)
+    }
+}
+
+impl ConsumerContext for Asking<'_> {}
+
+/// How many partitions `topic` has; `None` if it is not there. `token` is for OAUTHBEARER.
 ///
 /// # Errors
 /// If the brokers do not say; as text.
-pub fn partitions(config: &ClientConfig, topic: &str) -> Result<Option<i32>, String> {
+pub fn partitions(
+    config: &ClientConfig,
+    token: Option<&Secret>,
+    topic: &str,
+) -> Result<Option<i32>, String> {
     let failed = |error: &dyn std::fmt::Display| format!("topic `{topic}`: {error}");
-    let client: BaseConsumer = config.create().map_err(|error| failed(&error))?;
+    let client: BaseConsumer<Asking<'_>> =
+        config.create_with_context(Asking(token)).map_err(|error| failed(&error))?;
+    // Serves the question for a token, and nothing else: it has no topics.
+    drop(client.poll(Duration::ZERO));
     let metadata = client.fetch_metadata(Some(topic), METADATA).map_err(|error| failed(&error))?;
     told(&metadata, topic).map_err(|code| failed(&code))
 }
@@ -61,11 +87,26 @@ pub fn create(
         new = new.set(key, value);
     }
     let options = AdminOptions::new().operation_timeout(Some(METADATA));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let runtime = runtime.map_err(|error| failed(&error))?;
-    let created = runtime.block_on(admin.create_topics([&new], &options));
+    let created = runtime().map_err(|error| failed(&error))?;
+    let created = created.block_on(admin.create_topics([&new], &options));
     match created.map_err(|error| failed(&error))?.pop() {
         Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => Err(failed(&code)),
         _ => Ok(()),
     }
+}
+
+/// Octets that the brokers take in one batch of `topic`: its `max.message.bytes`. `None` where they do
+/// not say, as to a user who may not describe topics.
+#[must_use]
+pub fn batch_octets_max(config: &ClientConfig, topic: &str) -> Option<u32> {
+    let admin: AdminClient<DefaultClientContext> = config.create().ok()?;
+    let options = AdminOptions::new().request_timeout(Some(METADATA));
+    let topic = ResourceSpecifier::Topic(topic);
+    let described = admin.describe_configs([&topic], &options);
+    let told = runtime().ok()?.block_on(described).ok()?.pop()?.ok()?;
+    told.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_time().build()
 }
