@@ -3,6 +3,8 @@
 //! What they stored is read by clients of others (tests/servers/read_objects.py).
 
 mod faults;
+#[cfg(feature = "parquet")]
+mod read_back;
 mod schemes;
 mod sensor;
 
