@@ -87,6 +87,8 @@ impl Config {
         custom::check("sensor.fields", &self.sensor.fields, &mut report);
         self.check_inputs(&mut report);
         self.check_netflow(&mut report);
+        let listen = &self.input.netflow.listen;
+        super::output::tee::check(&self.output.tee, listen, &mut report);
         self.check_flow(&mut report);
         self.check_rules(&mut report);
         self.check_feeds(&mut report);

@@ -23,7 +23,7 @@ pub use feed::{Feed, FeedFormat, FeedKind, Severity};
 pub use model::{Allowed, Model};
 pub use output::{
     Body, Carrier, Durability, Elasticsearch, Files, Format, Full, Hec, Http, Ipfix, Output, Place,
-    S3, Secret, Select, Spool, Syslog, Tls, Transport, Webhook,
+    S3, Secret, Select, Spool, Syslog, Tee, Tls, Transport, Webhook,
 };
 pub use parse::{parse, parse_with};
 

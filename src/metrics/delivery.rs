@@ -36,6 +36,34 @@ pub struct FileCounts {
     pub removed_octets: u64,
 }
 
+/// Of one tee: `taken` is `sent`, `queued` and `dropped` together.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct TeeCounts {
+    /// Datagrams that were selected.
+    pub taken: u64,
+    /// Datagrams that were sent.
+    pub sent: u64,
+    /// Their octets.
+    pub octets: u64,
+    /// Those of them that left with a source of this host, not the exporter's.
+    pub own_source: u64,
+    /// Datagrams that wait.
+    pub queued: u64,
+    /// Datagrams that were not sent, by reason.
+    pub dropped: Counts,
+}
+
+impl TeeCounts {
+    /// Takes in what became of `count` datagrams that were queued.
+    pub fn settle(&mut self, what: &Self, count: u64) {
+        self.queued -= count;
+        self.sent += what.sent;
+        self.octets += what.octets;
+        self.own_source += what.own_source;
+        what.dropped.iter().for_each(|(reason, n)| self.dropped.add(reason, n));
+    }
+}
+
 /// Of the spool itself.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SpoolState {

@@ -13,7 +13,7 @@ pub mod table;
 pub mod talkers;
 
 pub use board::{Activity, Board, Slot};
-pub use delivery::{Delivery, FileCounts, SpoolState};
+pub use delivery::{Delivery, FileCounts, SpoolState, TeeCounts};
 pub use kafka::{KafkaClient, KafkaWatch};
 pub use latency::Latency;
 pub use ledger::{Counts, Ledgers};

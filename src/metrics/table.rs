@@ -8,7 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::{Counts, Delivery, FileCounts, KafkaClient, Latency, Ledgers, SpoolState};
+use super::{Counts, Delivery, FileCounts, KafkaClient, Latency, Ledgers, SpoolState, TeeCounts};
 
 /// What a scrape sees, gathered at one moment.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +46,8 @@ pub struct Snapshot {
     pub deliveries: BTreeMap<String, Delivery>,
     /// What became of files, by the sink that writes them.
     pub files: BTreeMap<String, FileCounts>,
+    /// How tees stand, by name.
+    pub tees: BTreeMap<String, TeeCounts>,
     /// How the spool stands; all 0 where there is none.
     pub spool: SpoolState,
 }
@@ -115,6 +117,11 @@ fn by_delivery(snapshot: &Snapshot, read: fn(&Delivery) -> u64) -> Samples {
 fn by_files(snapshot: &Snapshot, read: fn(&FileCounts) -> u64) -> Samples {
     let sinks = snapshot.files.iter();
     sinks.map(|(name, files)| (vec![name.clone()], read(files))).collect()
+}
+
+fn by_tee(snapshot: &Snapshot, read: fn(&TeeCounts) -> u64) -> Samples {
+    let tees = snapshot.tees.iter();
+    tees.map(|(name, tee)| (vec![name.clone()], read(tee))).collect()
 }
 
 fn by_client(snapshot: &Snapshot, read: fn(&KafkaClient) -> u64) -> Samples {
@@ -369,6 +376,20 @@ metrics! {
         }).collect();
     counter "weir_output_file_bytes_removed" ["sink"] "Their octets"
         = |s| by_files(s, |sink| sink.removed_octets);
+    counter "weir_tee_datagrams" ["tee"] "Datagrams that were sent on as they came"
+        = |s| by_tee(s, |tee| tee.sent);
+    counter "weir_tee_bytes" ["tee"] "Octets of their payload"
+        = |s| by_tee(s, |tee| tee.octets);
+    counter "weir_tee_datagrams_own_source" ["tee"]
+        "Those of them that left with this host's address, not the exporter's"
+        = |s| by_tee(s, |tee| tee.own_source);
+    gauge "weir_tee_datagrams_queued" ["tee"] "Datagrams that wait to be sent on"
+        = |s| by_tee(s, |tee| tee.queued);
+    counter "weir_tee_datagrams_dropped" ["tee", "reason"]
+        "Not sent on: queue_full, too_long (for the interface), no_buffers, unreachable, refused, other"
+        = |s| s.tees.iter().flat_map(|(name, tee)| {
+            tee.dropped.iter().map(|(reason, n)| (vec![name.clone(), reason.to_owned()], n))
+        }).collect();
     gauge "weir_kafka_queue_records" ["sink"]
         "Records that librdkafka holds, until the brokers acknowledge them"
         = |s| by_client(s, |client| client.queue_records);

@@ -23,6 +23,7 @@ pub mod scores;
 #[cfg(feature = "spool")]
 pub mod spool;
 pub mod stdout;
+pub mod tee;
 
 #[cfg(test)]
 pub(crate) mod sample;
@@ -36,7 +37,7 @@ pub use schema::{Context, Row, Stream};
 
 use crate::config::Select;
 use crate::detect::{Alert, TaggedSlice};
-use crate::metrics::{Delivery, FileCounts, KafkaClient, SpoolState, ledger};
+use crate::metrics::{Delivery, FileCounts, KafkaClient, SpoolState, TeeCounts, ledger};
 
 /// What a worker hands over at once; shared by all sinks.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -111,6 +112,11 @@ pub trait Sink: Send + Sync {
 
     /// What became of files, by name, of sinks that write them.
     fn files(&self) -> BTreeMap<String, FileCounts> {
+        BTreeMap::new()
+    }
+
+    /// How tees stand, by name.
+    fn tees(&self) -> BTreeMap<String, TeeCounts> {
         BTreeMap::new()
     }
 

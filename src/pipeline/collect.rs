@@ -17,6 +17,7 @@ use crate::decode::netflow::{Collector, CollectorTotals, ExporterReport};
 use crate::input::udp::{BATCH, Receiver, wait};
 use crate::metrics::Ledgers;
 use crate::metrics::stages::{Laps, Stage};
+use crate::output::tee::Tee;
 use crate::time::{InputClock, Micros};
 
 /// How long the reader waits for a datagram before it ticks the clock.
@@ -73,6 +74,8 @@ pub struct Collect {
     pub exporters: Arc<ExporterBoard>,
     /// Where templates are kept over a restart.
     pub state: Option<PathBuf>,
+    /// Where datagrams go on to as they came.
+    pub tees: Vec<Tee>,
     /// When it looks for datagrams.
     pub pace: Pace,
     /// Set when the sensor stops.
@@ -171,6 +174,7 @@ impl Collect {
                 let stamp = clock.stamp(arrived);
                 self.router.arrived(arrived);
                 let (address, port, payload) = receiver.datagram(index);
+                self.tees.iter_mut().for_each(|tee| tee.add((address, port), payload));
                 let batch = self.router.batch();
                 self.collector.datagram((address, port), stamp, payload, batch, ledgers);
                 if self.router.decoded() {
@@ -180,6 +184,7 @@ impl Collect {
                 }
             }
             laps.lap(Stage::Decode, Duration::ZERO);
+            self.tees.iter_mut().for_each(Tee::flush);
             ledgers.datagrams.kernel_drops += receiver.take_kernel_drops();
         }
         Ok((taken, more))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::metrics::{Delivery, FileCounts, KafkaClient, SpoolState};
+use crate::metrics::{Delivery, FileCounts, KafkaClient, SpoolState, TeeCounts};
 use crate::output::{self, Batch, Sink};
 
 /// All sinks of a pipeline. A slow one never holds back another, nor, on live input, the inputs.
@@ -86,6 +86,12 @@ impl Outputs {
     #[must_use]
     pub fn files(&self) -> BTreeMap<String, FileCounts> {
         self.sinks.iter().flat_map(|sink| sink.files()).collect()
+    }
+
+    /// How tees stand, by name.
+    #[must_use]
+    pub fn tees(&self) -> BTreeMap<String, TeeCounts> {
+        self.sinks.iter().flat_map(|sink| sink.tees()).collect()
     }
 
     /// What clients of Kafka tell of themselves, by sink.

@@ -23,6 +23,7 @@ use crate::flow::params::Params;
 use crate::input::capture::{CaptureError, Live};
 use crate::input::udp::{self, Receiver};
 use crate::metrics::Ledgers;
+use crate::output::tee::{self, Tee};
 use crate::output::{Context, FilesSink, Sink};
 use crate::pipeline::clock::wall;
 use crate::pipeline::collect::{Collect, ExporterBoard};
@@ -115,10 +116,15 @@ impl Sensor {
             0 => affinity::cores().saturating_sub(1).clamp(1, crate::net::SHARDS),
             workers => workers,
         };
+        let (tees, told) = tee::start(&config.output.tee, &config.input.netflow.allow)?;
+        let mut sinks = sinks(&config)?;
+        if !told.is_empty() {
+            sinks.push(Arc::new(told));
+        }
         let shared = Arc::new(Shared {
             rules,
             models,
-            outputs: Outputs::live(sinks(&config)?),
+            outputs: Outputs::live(sinks),
             board: pipeline::board(workers, readers),
         });
         // Nobody outside can aim flows at one place of the table. It moves entries, never output.
@@ -153,14 +159,14 @@ impl Sensor {
         }
         if !sockets.is_empty() {
             let (router, slot) = routers.next().expect("a router for each reader");
-            sensor.start_collect(sockets, router, slot, &exporters)?;
+            sensor.start_collect((sockets, tees), router, slot, &exporters)?;
         }
         Ok(sensor)
     }
 
     fn start_collect(
         &mut self,
-        sockets: Vec<udp::Bound>,
+        (sockets, tees): (Vec<udp::Bound>, Vec<Tee>),
         router: Router,
         slot: usize,
         exporters: &Arc<ExporterBoard>,
@@ -189,6 +195,7 @@ impl Sensor {
             shared: Arc::clone(&self.shared),
             exporters: Arc::clone(exporters),
             state,
+            tees,
             pace,
             stop: Arc::clone(&self.stop),
         };

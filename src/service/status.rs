@@ -106,6 +106,7 @@ impl Status for SensorStatus {
                 false => self.shared.board.alert_latency(),
             },
             deliveries: self.shared.outputs.deliveries(),
+            tees: self.shared.outputs.tees(),
             files: self.shared.outputs.files(),
             spool,
             detection_latency: self.shared.board.detection_latency(),

@@ -91,6 +91,7 @@ fn the_shipped_configuration_shows_every_key_with_its_default() {
     }];
     want.output.syslog = vec![config::Syslog::default()];
     want.output.ipfix = vec![config::Ipfix::default()];
+    want.output.tee = vec![config::Tee::default()];
     let every = toml::Table::try_from(&want).expect("a table");
     let mut missing = Vec::new();
     let mut open = vec![toml::Value::Table(every)];

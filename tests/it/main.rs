@@ -62,6 +62,7 @@ mod sigma_vectors;
 mod support;
 mod suricata;
 mod system;
+mod tee;
 mod tidy;
 mod truth;
 mod units;

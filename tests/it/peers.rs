@@ -66,7 +66,7 @@ fn traffic(v6: bool) -> Vec<Packet> {
 }
 
 /// A program that the test started; ended with it.
-struct Program(Child);
+pub(crate) struct Program(pub(crate) Child);
 
 impl Drop for Program {
     fn drop(&mut self) {

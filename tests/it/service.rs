@@ -139,7 +139,9 @@ fn exports_of_all_versions_become_slices_and_alerts_in_rotating_files() {
 /// What the admin listener says after three datagrams of three exporters.
 fn answers(sensor: &Sensor) {
     assert_eq!(sensor.get("/healthz"), (200, r#"{"status":"ok","reasons":[]}"#.into()));
-    assert_eq!(sensor.get("/readyz"), (200, r#"{"status":"ok","reasons":[]}"#.into()));
+    let delivery = r#""delivery":{"sinks":{},"spool":null}"#;
+    let ready = format!(r#"{{"status":"ok","reasons":[],{delivery}}}"#);
+    assert_eq!(sensor.get("/readyz"), (200, ready));
     assert_eq!(sensor.get("/none").0, 404);
     let (status, metrics) = sensor.get("/metrics");
     assert!(status == 200 && metrics.ends_with("# EOF\n"), "{metrics}");

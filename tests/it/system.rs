@@ -193,8 +193,13 @@ impl Sensor {
     }
 
     /// Starts `command`, to which the arguments of the sensor are added.
-    pub(crate) fn spawn(mut command: Command, bench: &Bench, ports: (u16, u16)) -> Self {
-        command.args(["run", "-c"]).arg(bench.path("weir.toml"));
+    pub(crate) fn spawn(command: Command, bench: &Bench, ports: (u16, u16)) -> Self {
+        Self::spawn_at(command, &bench.path("weir.toml"), ports)
+    }
+
+    /// The same on the configuration in `path`.
+    pub(crate) fn spawn_at(mut command: Command, path: &Path, ports: (u16, u16)) -> Self {
+        command.args(["run", "-c"]).arg(path);
         let mut process =
             command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("spawned");
         let mut stderr = process.stderr.take().expect("piped");
@@ -233,8 +238,12 @@ impl Sensor {
 
     /// GET: the status and the body.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        Self::get_at(self.admin, path)
+    }
+
+    fn get_at(port: u16, path: &str) -> (u16, String) {
         use std::io::Write;
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.admin)).expect("admin");
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("admin");
         stream.set_read_timeout(Some(PATIENCE)).expect("set");
         write!(stream, "GET {path} HTTP/1.0\r\nHost: weir\r\n\r\n").expect("sent");
         let mut answer = String::new();
@@ -246,7 +255,12 @@ impl Sensor {
 
     /// The value of a metric, labels included in `name`; `None` while it is not there.
     pub(crate) fn metric(&self, name: &str) -> Option<f64> {
-        let (_, text) = self.get("/metrics");
+        Self::metric_at(self.admin, name)
+    }
+
+    /// The same of whoever listens at `port`.
+    pub(crate) fn metric_at(port: u16, name: &str) -> Option<f64> {
+        let (_, text) = Self::get_at(port, "/metrics");
         let line = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
         text.lines().find_map(line)
     }

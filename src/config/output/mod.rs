@@ -13,6 +13,7 @@ pub mod kafka;
 mod s3;
 mod secret;
 mod syslog;
+pub(super) mod tee;
 mod tls;
 mod webhook;
 
@@ -33,6 +34,7 @@ pub use kafka::{
 pub use s3::{Compression, Encryption, S3};
 pub use secret::Secret;
 pub use syslog::{Syslog, Transport};
+pub use tee::Tee;
 pub use tls::Tls;
 pub use webhook::{Body, Webhook};
 
@@ -59,6 +61,8 @@ pub struct Output {
     pub syslog: Vec<Syslog>,
     /// `[[output.ipfix]]`: collectors of IPFIX.
     pub ipfix: Vec<Ipfix>,
+    /// `[[output.tee]]`: collectors that get datagrams as they came. No sinks of records.
+    pub tee: Vec<Tee>,
 }
 
 impl Output {

@@ -154,6 +154,19 @@ fn ipfix() {
 }
 
 #[test]
+fn tee() {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.set_read_timeout(Some(crate::system::PATIENCE)).expect("a timeout");
+    let address = socket.local_addr().expect("bound").to_string();
+    let bench = Bench::new();
+    let sensor = run(&bench, &example("tee.toml", &[("192.0.2.9:2055", &address)]));
+    let mut datagram = [0; 2_048];
+    let octets = socket.recv(&mut datagram).expect("a datagram");
+    assert_eq!((octets, &datagram[..2]), (24 + 48, &[0, 5][..]));
+    sensor.stop();
+}
+
+#[test]
 fn formats() {
     let bench = Bench::new();
     let sensor = run(&bench, &example("formats.toml", &[]));
