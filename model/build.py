@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from weir_model import data, folds
+from weir_model import chunks, data, folds
 from weir_model import export
 from weir_model.events import SERVICES, WINDOW
 from weir_model.features import STAT_NAMES, STEP_NAMES
@@ -114,20 +114,22 @@ def host_days(corpus) -> float:
     return np.unique(hours, axis=1).shape[1] / 24.0
 
 
+TAIL = 20  # the highest benign pairs, which the tail is fitted to
+
+
 def thresholds(logit: np.ndarray, days: float) -> dict[str, float]:
     """Per budget of alerts per 1,000 hosts a day, the score to alert above: the benign pairs' own order where it
-    resolves the budget (five pairs or more above it), beyond that an exponential tail fitted to the top 2 % of the log odds."""
+    resolves the budget (five pairs or more above it), beyond that an exponential tail fitted to the highest ones."""
     ordered = np.sort(logit)[::-1]
-    tail = max(len(ordered) // 50, 20)
-    base = ordered[tail]
-    scale = (ordered[:tail] - base).mean()
+    base = ordered[TAIL]
+    scale = (ordered[:TAIL] - base).mean()
     out = {}
     for budget in BUDGETS:
         allowed = budget / 1000 * days
         z = (
             ordered[int(allowed)]
             if allowed >= 5 and allowed < len(ordered)
-            else base + scale * np.log(tail / max(allowed, 1e-9))
+            else base + scale * np.log(TAIL / max(allowed, 1e-9))
         )
         out[str(budget)] = round(float(1 / (1 + np.exp(-z))), 6)
     return out
@@ -147,7 +149,7 @@ def main() -> None:
     s = folds.training_set(corpus)
     log(f"{len(s.y)} training windows, {(s.pair < 0).sum()} of them generated")
     scored = folds.out_of_fold(corpus, s, log)
-    a, b, x, y, w = folds.calibrate(scored, corpus)
+    a, b, x, y, w, pair = folds.calibrate(scored, corpus)
     fusion = (a * folds.MIX, a * (1 - folds.MIX), b)
     pairs = corpus.pairs
     usable = ((pairs.label >= 0) & ~pairs.held_out).to_numpy()
@@ -157,6 +159,8 @@ def main() -> None:
     binary = model.SerializeToString(deterministic=True)
     probability = 1 / (1 + np.exp(-(a * x + b)))
     days = host_days(corpus)
+    # Pairs within the home networks are not alerted on.
+    outside = (y == 0) & ~pairs.internal.to_numpy()[pair]
     reference = np.median(scored.stats[(pairs.label.to_numpy() == 0)[scored.windows.seq]], axis=0)
     meta = {
         "version": 1,
@@ -168,8 +172,12 @@ def main() -> None:
         "inputs": {"steps": ["batch", WINDOW, len(STEP_NAMES)], "stats": ["batch", len(STAT_NAMES)]},
         "output": {"probabilities": ["batch", len(CLASSES)]},
         "fusion": {"trees": fusion[0], "network": fusion[1], "offset": fusion[2], "prior": folds.PRIOR},
+        "not_benign_threshold": chunks.threshold(
+            corpus, scored.folds, [export.fuse(t, p, fusion) for t, p in zip(scored.chunk_trees, scored.chunk_net)]
+        )[0],
+        "persistence": {"log_odds": a * folds.PERSISTENCE, "windows": folds.PERSISTENCE_WINDOWS},
         "calibration_error": folds.calibration_error(probability, y, w),
-        "thresholds_alerts_per_1000_hosts_day": thresholds((a * x + b)[y == 0], days),
+        "thresholds_alerts_per_1000_hosts_day": thresholds((a * x + b)[outside], days),
         "benign_host_days": days,
         "reference_stats": [float(v) for v in reference],
         "evidence_groups": EVIDENCE,
@@ -183,6 +191,8 @@ def main() -> None:
         trees=scored.trees,
         real_trees=scored.real_trees,
         net=scored.net,
+        chunk_trees=scored.chunk_trees,
+        chunk_net=scored.chunk_net,
         keep_steps=s.steps[keep],
         keep_stats=s.stats[keep],
     )

@@ -19,7 +19,8 @@ sys.path.insert(0, str(HERE))
 import numpy as np
 import pandas as pd
 
-from weir_model import augment, baselines, data, evaluate, folds, malicious
+from weir_model import augment, baselines, chunks, data, evaluate, folds, malicious
+from weir_model.export import fuse
 from weir_model.features import STAT_NAMES, features, scoring_windows
 from weir_model.flows import Flows, stitch
 from weir_model.generate import to_flows
@@ -46,14 +47,15 @@ def load():
     if z["trees"].shape[1] != len(w):
         sys.exit("model/work/scored.npz is of other data. Run `make model` again.")
     return corpus, folds.Scored(
-        w, stats, evaluate.folds(corpus.pairs), list(z["trees"]), list(z["real_trees"]), list(z["net"])
+        w, stats, evaluate.folds(corpus.pairs), list(z["trees"]), *(list(z[name]) for name in ("real_trees", "net", "chunk_trees", "chunk_net"))
     )
 
 
 def methods(corpus, s) -> dict[str, list[np.ndarray]]:
     """Per method the pairs' scores in each fold."""
     n = len(corpus.pairs)
-    fused = [folds.mixed(a, b) for a, b in zip(s.trees, s.net)]
+    fused = folds.fused(s)
+    at_once = [folds.mixed(a, b) for a, b in zip(s.trees, s.net)]
     rules = baselines.rules(s.stats)
     with_rules = [z + 1.0 * (rules >= 0.8) for z in fused]
     of = lambda values: folds.by_pair(s, values, n)
@@ -64,7 +66,8 @@ def methods(corpus, s) -> dict[str, list[np.ndarray]]:
         "boosting on pair statistics, real pairs only": of(s.real_trees),
         "boosting on pair statistics, with generated pairs": of(s.trees),
         "network only": of([folds.odds(p) for p in s.net]),
-        "shipped: boosting and network": of(fused),
+        "boosting and network, a window at a time": of(at_once),
+        "shipped: boosting, network, persistence": of(fused),
         "shipped and rules": of(with_rules),
     }
 
@@ -84,7 +87,7 @@ def folds_table(corpus, s) -> str:
                 {"method": name} | {k: f"{v:.3f} [{spread[k][0]:.3f}, {spread[k][1]:.3f}]" for k, v in means.items()}
             )
         out.append(f"{title}, macro average by family, 95 % bootstrap intervals:\n\n" + table(rows))
-    t = evaluate.measure(pairs, s.folds, every["shipped: boosting and network"])
+    t = evaluate.measure(pairs, s.folds, every["shipped: boosting, network, persistence"])
     by_fold = [
         {
             "fold": f.name,
@@ -124,7 +127,7 @@ def probes(corpus) -> str:
     for name in ("labels shuffled among pairs", "metadata only (flags given or not)"):
         auc = []
         for fold in evaluate.folds(pairs):
-            weight = weights(s, pairs, fold.train, 0.0)
+            weight = weights(s, pairs, fold.train, (0.0, 0.0))
             y = np.isin(s.y, (1, 2))
             if name.startswith("labels"):
                 lookup = np.isin(pairs.label.to_numpy()[shuffled_pair], (1, 2))
@@ -179,42 +182,22 @@ def gate_table(corpus, s) -> str:
     return table(rows)
 
 
-def held_out(corpus, s, model: Model) -> str:
+def held_out(corpus, s, model: Model, meta: dict) -> str:
     """IoT-23 34-1: sequences of up to 50 flows of a pair with gaps of at most an hour; positive = not benign."""
-    pairs = corpus.pairs
-    rows = pairs.held_out.to_numpy()[corpus.flows.seq]
-    f = corpus.flows.take(rows)
-    gap = np.append(False, (f.seq[1:] != f.seq[:-1]) | (f.t[1:] - f.t[:-1] > 3600e6))
-    gap[0] = True
-    chunk = np.cumsum(gap)
-    first = np.maximum.accumulate(np.where(gap, np.arange(len(f)), 0))
-    chunk = np.unique(np.stack([chunk, (np.arange(len(f)) - first) // 50]), axis=1, return_inverse=True)[1]
-    f = f.with_(seq=chunk.astype(np.int64))
+    f = chunks.chunked(corpus.flows.take(corpus.pairs.held_out.to_numpy()[corpus.flows.seq]))
     w = scoring_windows(f)
-    p = model(*features(f, w))
-    score = np.zeros(chunk.max() + 1)
-    np.maximum.at(score, w.seq, 1.0 - p[:, 0].astype(float))
-    label = (
-        pd.Series(f.label).groupby(f.seq).agg(lambda x: 1 if (x > 0).any() else 0 if (x == 0).all() else -1).to_numpy()
-    )
-    # The threshold: 1 % of the benign pairs of the training folds, by the same score out of fold.
-    from weir_model.export import fuse
-
-    meta = json.loads((HERE / "weir.json").read_text())["fusion"]
-    benign = []
-    for fold, a, b in zip(s.folds, s.trees, s.net):
-        q = evaluate.pair_scores(
-            s.windows.seq, 1 - fuse(a, b, (meta["trees"], meta["network"], meta["offset"]))[:, 0], len(pairs)
-        )
-        benign.append(q[fold.negative])
-    limit = float(np.quantile(np.concatenate(benign), 0.99))
-    hit = score > limit
+    label = chunks.labels(f)
+    score = chunks.scores(w, model(*features(f, w)), len(label))
+    fusion = (meta["fusion"]["trees"], meta["fusion"]["network"], meta["fusion"]["offset"])
+    limit, trained = chunks.threshold(corpus, s.folds, [fuse(t, p, fusion) for t, p in zip(s.chunk_trees, s.chunk_net)])
+    hit = score >= limit
     tp, fp, fn = ((label == 1) & hit).sum(), ((label == 0) & hit).sum(), ((label == 1) & ~hit).sum()
     precision, recall = tp / max(tp + fp, 1), tp / max(tp + fn, 1)
     rows = [
         {
             "sequences": f"{(label == 1).sum()} malicious, {(label == 0).sum()} benign",
             "threshold": limit,
+            "F1 out of fold": trained,
             "precision": float(precision),
             "recall": float(recall),
             "F1": float(2 * precision * recall / max(precision + recall, 1e-9)),
@@ -283,7 +266,6 @@ def draw(lines: dict, path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "weir"
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(2, 4, figsize=(12, 5), sharey=True)
@@ -300,7 +282,7 @@ def draw(lines: dict, path: Path) -> None:
     handles, labels = axes.flat[0].get_legend_handles_labels()
     axes.flat[-1].legend(handles, labels, loc="center", title="threshold")
     figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def main() -> None:
@@ -311,14 +293,13 @@ def main() -> None:
     model = Model()
     meta = json.loads((HERE / "weir.json").read_text())
     f = meta["fusion"]
-    z = np.concatenate(
-        [
-            evaluate.pair_scores(
-                s.windows.seq, f["trees"] * a + f["network"] * folds.odds(b) + f["offset"], len(corpus.pairs)
-            )[fold.negative]
-            for fold, a, b in zip(s.folds, s.trees, s.net)
-        ]
-    )
+    slope = f["trees"] / folds.MIX
+    outside = ~corpus.pairs.internal.to_numpy()
+    z = [
+        evaluate.pair_scores(s.windows.seq, slope * v + f["offset"], len(corpus.pairs))[fold.negative & outside]
+        for fold, v in zip(s.folds, folds.fused(s))
+    ]
+    z = np.concatenate(z)
     benign = 1 / (1 + np.exp(-z))
     limits = {
         "1 % of benign pairs": float(np.quantile(benign, 0.99)),
@@ -336,7 +317,7 @@ def main() -> None:
     tables = {
         "folds": folds_table(corpus, s),
         "probes": probes(corpus),
-        "held-out": held_out(corpus, s, model),
+        "held-out": held_out(corpus, s, model, meta),
         "budget": f"{len(benign)} benign pairs over {meta['benign_host_days']:.0f} host-days:\n\n"
         + table(budget)
         + f"\n\nExpected calibration error, out of fold, at a prior of {f['prior']}: {meta['calibration_error']:.4f}.",
@@ -356,7 +337,7 @@ def main() -> None:
                 rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m: m[1] + text + "\n" + m[2], card, flags=re.S
             )
         (HERE / "MODEL_CARD.md").write_text(card)
-        draw(lines, HERE / "curves.svg")
+        draw(lines, HERE / "curves.png")
 
 
 if __name__ == "__main__":

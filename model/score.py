@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE))
 import numpy as np
 import pandas as pd
 
-from weir_model.features import STAT_NAMES, features, scoring_windows
+from weir_model.features import STAT_NAMES, features, ordinals, scoring_windows
 from weir_model.flows import CLASSES, Flows, stitch
 from weir_model.shipped import Model
 
@@ -65,7 +65,8 @@ def main() -> None:
             truth.setdefault(frozenset((row.initiator, row.responder)), set()).add(row.label)
     windows = scoring_windows(flows)
     steps, stats = features(flows, windows)
-    p = Model()(steps, stats)
+    model = Model()
+    p = model.persisted(model(steps, stats), ordinals(windows))
     out = pd.DataFrame({"pair": windows.seq, "score": p[:, 1] + p[:, 2], "class": [CLASSES[i] for i in p.argmax(1)]})
     out["gap median, s"] = np.expm1(stats[:, STAT_NAMES.index("log_gap_median")])
     out["octets up"] = np.expm1(stats[:, STAT_NAMES.index("log_up_total")])

@@ -43,13 +43,22 @@ class Corpus:
     """Flows and, per pair (`seq`), what the protocol needs to split and to count."""
 
     flows: Flows
-    pairs: pd.DataFrame  # index = seq: source, scenario, host, unicast, records, label, family, held_out
+    pairs: pd.DataFrame  # index = seq: source, scenario, host, unicast, internal, records, label, family, held_out
 
 
 def data_dir() -> Path:
     """Where the vectors lie: WEIR_VECTORS, or `shared/data` beside the checkout."""
     here = Path(__file__).resolve().parents[2]
     return Path(os.environ.get("WEIR_VECTORS") or here.parent / "shared" / "data")
+
+
+# The sensor's default of `networks.home`.
+HOME = [ipaddress.ip_network(n) for n in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")]
+
+
+def _at_home(address: str) -> bool:
+    ip = ipaddress.ip_address(address)
+    return any(ip.version == n.version and ip in n for n in HOME)
 
 
 def _scope(address: str) -> str:
@@ -106,6 +115,7 @@ def build(frame: pd.DataFrame) -> Corpus:
     )
     scope = {a: _scope(a) for a in np.unique(np.concatenate([src, dst]))}
     unicast = np.array([scope[a] == "unicast" and scope[b] == "unicast" for a, b in zip(src, dst)])
+    home = {a: _at_home(a) for a in scope}
     rows = pd.DataFrame(
         {
             "seq": seq,
@@ -115,6 +125,7 @@ def build(frame: pd.DataFrame) -> Corpus:
             "label": label,
             "family": frame.family,
             "unicast": unicast,
+            "internal": np.array([home[a] and home[b] for a, b in zip(src, dst)]),
         }
     )
     pairs = rows.groupby("seq").agg(
@@ -122,6 +133,7 @@ def build(frame: pd.DataFrame) -> Corpus:
         scenario=("scenario", "first"),
         host=("host", "first"),
         unicast=("unicast", "all"),
+        internal=("internal", "all"),
         records=("label", "size"),
     )
     pairs["label"] = _pair_label(seq, label, len(pairs))

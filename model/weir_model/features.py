@@ -114,6 +114,17 @@ def scoring_windows(flows: Flows) -> Windows:
     return windows_at(np.flatnonzero(last | ((position + 1) % WINDOW == 0)), flows)
 
 
+def ordinals(windows: Windows) -> np.ndarray:
+    """Of each of `scoring_windows`, its number among its pair's, from 1."""
+    order = np.argsort(windows.seq, kind="stable")
+    seq = windows.seq[order]
+    head = np.append(True, seq[1:] != seq[:-1])
+    first = np.maximum.accumulate(np.where(head, np.arange(len(seq)), 0))
+    out = np.empty(len(seq), np.int64)
+    out[order] = np.arange(len(seq)) - first + 1
+    return out
+
+
 def _pick(ordered: np.ndarray, count: np.ndarray, num: int, den: int) -> np.ndarray:
     """The order statistic of index num * (count - 1) div den; 0 where count is 0. `ordered` has +inf at its end."""
     index = np.maximum(count - 1, 0) * num // den

@@ -71,11 +71,24 @@ def generated_set(corpus: Corpus | None, seed: int, count: dict[str, int], per_p
     return Set(steps, stats, label[w.seq], np.full(len(w), -1), np.zeros(len(w), np.int64))
 
 
+# Of the weight of benign windows, the share of generated ones; and of that of positive windows. The look-alikes are by
+# design what beacons and uploads resemble: with more weight they would say that most of what is regular is benign, and
+# the captures say that little of what is benign is regular. Positives are few and of few families: there the generators
+# say more than the captures.
+GENERATED_BENIGN, GENERATED_POSITIVE = 0.1, 0.8
+
+
 def weights(
-    s: Set, pairs: pd.DataFrame, train: np.ndarray, generated_share: float = 0.5, positive_share: float = 0.4
+    s: Set,
+    pairs: pd.DataFrame,
+    train: np.ndarray,
+    generated: tuple[float, float] = (GENERATED_BENIGN, GENERATED_POSITIVE),
+    positive_share: float = 0.4,
 ) -> np.ndarray:
     """Weights that sum to the number of windows used: a (source, family) counts as the square root of its pairs; real
-    and generated, positive and benign get fixed shares. `train` is a mask by real pair."""
+    and generated, positive and benign get fixed shares. `train` is a mask by real pair; `generated` the share of the
+    generated ones among the benign and among the positive."""
+    generated_benign, generated_positive = generated
     w = np.zeros(len(s.y))
     real = s.pair >= 0
     used = real & train[np.maximum(s.pair, 0)]
@@ -95,10 +108,10 @@ def weights(
     hostile = s.y > 0
     core = np.isin(s.y, (1, 2))
     for mask, share in (
-        (used & ~hostile, (1 - generated_share) * (1 - positive_share)),
-        (used & core, (1 - generated_share) * positive_share),
-        (~real & ~hostile, generated_share * (1 - positive_share)),
-        (~real & core, generated_share * positive_share),
+        (used & ~hostile, (1 - generated_benign) * (1 - positive_share)),
+        (used & core, (1 - generated_positive) * positive_share),
+        (~real & ~hostile, generated_benign * (1 - positive_share)),
+        (~real & core, generated_positive * positive_share),
         (used & hostile & ~core, 0.04),
         (~real & hostile & ~core, 0.06),
     ):

@@ -11,8 +11,7 @@ use crate::net::Cidr;
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
-    /// Whether pairs are scored. Off by default: at its default budget the shipped model does not yet
-    /// find what it should (`model/MODEL_CARD.md`).
+    /// Whether pairs are scored. `model/MODEL_CARD.md` says what the shipped model finds, and what not.
     pub enabled: bool,
     /// The ONNX file; the JSON of the same name lies beside it. Absent: the model that Weir ships.
     pub file: Option<PathBuf>,
@@ -25,6 +24,10 @@ pub struct Model {
     /// Connections that were cut by the active timeout or fell silent, kept to be joined with what
     /// follows, at most, over all shards: 64 to 100,000,000. Each takes up to 200 octets.
     pub connections_max: usize,
+    /// Whether pairs are alerted on whose ends both lie in `networks.home`. Off by default: what goes
+    /// from one's own host to another is seldom command and control, and monitoring, backups and
+    /// devices that ask each other look like it.
+    pub alert_within_home: bool,
     /// Share of a core that each worker may spend on scoring live input: 0.001 to 1. When it is
     /// spent, pairs wait for their turn.
     pub cpu_share: f64,
@@ -35,11 +38,12 @@ pub struct Model {
 impl Default for Model {
     fn default() -> Self {
         Self {
-            enabled: false,
+            enabled: cfg!(feature = "model"),
             file: None,
             alerts_per_1000_hosts_day: 10.0,
             pairs_max: 262_144,
             connections_max: 65_536,
+            alert_within_home: false,
             cpu_share: 0.15,
             allow: Vec::new(),
         }

@@ -21,6 +21,7 @@ use crate::detect::sequence::{Probabilities, Scorer, Windows};
 use crate::flow::Slice;
 use crate::flow::params::Params;
 use crate::metrics::ledger;
+use crate::metrics::stages::thread_cpu;
 use crate::net::{SHARDS, pair_hash, shard_of};
 use crate::time::{Micros, SECOND};
 
@@ -137,7 +138,8 @@ pub fn book(config: &Config) -> Result<Option<Book>, LoadModelError> {
     };
     let (labels, allow) = (Arc::clone(model.labels()), Allow::new(wanted.allow.clone()));
     let (budget, home) = (wanted.alerts_per_1000_hosts_day, config.networks.home.clone());
-    let settings = Settings::new(labels, budget, allow, home);
+    let within_home = wanted.alert_within_home;
+    let settings = Settings { within_home, ..Settings::new(labels, budget, allow, home) };
     Ok(Some(Book { model, settings, cpu_share: wanted.cpu_share }))
 }
 
@@ -173,6 +175,8 @@ pub struct Sequences {
     budget: Budget,
     /// Those raised since they were last taken.
     pub alerts: Vec<Alert>,
+    /// CPU time of scoring since it was last taken.
+    pub scored_for: Duration,
 }
 
 impl Sequences {
@@ -192,7 +196,8 @@ impl Sequences {
         };
         let shards = (index..SHARDS).step_by(workers).map(shard).collect();
         let (scorer, budget) = (book.model.clone(), Budget::new(book.cpu_share, live));
-        Self { book, scorer, shards, workers, budget, alerts: Vec::new() }
+        let (alerts, scored_for) = (Vec::new(), Duration::ZERO);
+        Self { book, scorer, shards, workers, budget, alerts, scored_for }
     }
 
     /// Takes another model over; windows stay.
@@ -223,18 +228,22 @@ impl Sequences {
         if !shard.is_due(now) {
             return;
         }
-        let (began, allowed) = (Instant::now(), self.budget.windows());
+        let (began, allowed) = (thread_cpu(), self.budget.windows());
         let mut left = allowed;
         let settings = &self.book.settings;
         shard.advance(now, settings, &mut self.scorer, &mut left, &mut self.alerts);
-        self.budget.spent(allowed - left, began.elapsed());
+        let took = thread_cpu().saturating_sub(began);
+        self.scored_for += took;
+        self.budget.spent(allowed - left, took);
     }
 
     /// The end of the input: scores all that changed.
     pub fn finish(&mut self) {
+        let began = thread_cpu();
         for shard in &mut self.shards {
             shard.finish(&self.book.settings, &mut self.scorer, &mut self.alerts);
         }
+        self.scored_for += thread_cpu().saturating_sub(began);
     }
 
     /// Tells what the shards did and hold, in `ledger`.

@@ -27,6 +27,8 @@ use crate::time::Micros;
 pub struct Tagger<'a> {
     /// Time spent on rules, in a load whose cost is measured.
     pub ruled: Option<Duration>,
+    /// Time spent on the sequence model, in such a load, whatever is scored within it.
+    pub modelled: Option<Duration>,
     /// The rules in force.
     pub book: &'a RuleBook,
     /// Where slices and alerts go.
@@ -182,16 +184,26 @@ impl Tagger<'_> {
     /// from the model too.
     fn judge(&mut self, slice: &Slice, now: Micros, excluded: bool) -> Option<Verdict> {
         let sequences = self.sequences.as_deref_mut().filter(|_| !excluded)?;
+        let began = self.modelled.map(|_| Instant::now());
         let verdict = sequences.slice(slice, now);
+        self.took_since(began);
         self.found();
         verdict
     }
 
+    fn took_since(&mut self, began: Option<Instant>) {
+        if let (Some(modelled), Some(began)) = (&mut self.modelled, began) {
+            *modelled += began.elapsed();
+        }
+    }
+
     /// All shards have passed `now`.
     pub(super) fn pass(&mut self, now: Micros) {
+        let began = self.modelled.map(|_| Instant::now());
         if let Some(sequences) = self.sequences.as_deref_mut() {
             sequences.advance(now);
         }
+        self.took_since(began);
         self.found();
     }
 

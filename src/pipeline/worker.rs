@@ -220,6 +220,7 @@ impl Worker {
         self.adopt_model();
         let mut tagger = Tagger {
             ruled: self.laps.measures().then_some(Duration::ZERO),
+            modelled: self.laps.measures().then_some(Duration::ZERO),
             book: &book,
             batch: &mut self.batch,
             ships: !self.shared.outputs.sinks().is_empty(),
@@ -270,10 +271,13 @@ impl Worker {
             tagger.pass(load.now);
         }
         let ruled = tagger.ruled.unwrap_or_default();
+        let modelled = tagger.modelled.unwrap_or_default();
+        let scored = self.tell_scored();
         let idle = load.is_empty();
         if self.laps.measures() && !idle {
             stages::spend(Stage::Rules, ruled);
-            self.laps.lap(Stage::Table, ruled);
+            stages::spend(Stage::Model, modelled.saturating_sub(scored));
+            self.laps.lap(Stage::Table, ruled + modelled);
         }
         self.tell_latency(load);
         load.clear();
@@ -301,6 +305,7 @@ impl Worker {
         self.adopt_model();
         let mut tagger = Tagger {
             ruled: None,
+            modelled: None,
             book: &book,
             batch: &mut self.batch,
             ships: !self.shared.outputs.sinks().is_empty(),
@@ -326,11 +331,22 @@ impl Worker {
             self.shared.outputs.flush(mem::take(tagger.batch));
         }
         tagger.finish();
+        self.tell_scored();
         self.outbox.send(&mut self.messages, &mut self.ledgers);
         let now = Instant::now();
         self.busy += now.duration_since(began);
         self.publish(now);
         self.outbox.finish();
+    }
+
+    /// Tells what scoring took since the last time: it comes in bursts, so all of it is measured.
+    fn tell_scored(&mut self) -> Duration {
+        let scored = self.sequences.as_mut().map(|sequences| mem::take(&mut sequences.scored_for));
+        let scored = scored.unwrap_or_default();
+        if !scored.is_zero() {
+            stages::spend_whole(Stage::Model, scored);
+        }
+        scored
     }
 
     /// Tells how long the datagrams of `load` took until now, when detection on them is done.

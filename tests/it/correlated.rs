@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use weir::config::Config;
 use weir::detect::Alert;
 use weir::detect::sigma::correlate::Match;
 use weir::detect::sigma::{Options, Source};
@@ -22,7 +21,7 @@ fn root(path: &str) -> PathBuf {
 }
 
 fn replay(rules: &Path, file: &str, workers: usize, flush_every: u64) -> Replayed {
-    let mut config = Config::default();
+    let mut config = Run::default().config;
     config.rules.directories = vec![rules.to_owned()];
     Run { config, workers, flush_every, ..Run::default() }.whole(&root("pcaps").join(file))
 }
@@ -172,7 +171,7 @@ fn any_number_of_workers_raises_the_same_alerts() {
 fn a_retro_hunt_counts_what_the_traffic_held() {
     let folder = tempfile::tempdir().expect("a folder");
     let rules = root("config/rules/correlations.yml");
-    let config = Config::default();
+    let config = Run::default().config;
     for file in ["mixed.pcap.zst", "scan.pcap"] {
         let before = replay(&rules, file, 1, 4_096);
         let path = folder.path().join("slices.ndjson");

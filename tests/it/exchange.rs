@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use weir::config::{Config, Rules as RulesConfig, Suppress};
+use weir::config::{Rules as RulesConfig, Suppress};
 use weir::detect::suppress::Limits;
 use weir::detect::{Alert, RuleMeta, TaggedSlice, sigma};
 use weir::flow::FlowId;
@@ -44,7 +44,7 @@ fn replay(file: &str, limits: &[Suppress], workers: usize, flush_every: u64) -> 
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let rules = tempfile::tempdir().expect("a folder");
     std::fs::write(rules.path().join("noisy.yml"), NOISY).expect("written");
-    let mut config = Config::default();
+    let mut config = Run::default().config;
     config.rules.directories = vec![rules.path().to_owned()];
     config.rules.suppress = limits.to_vec();
     let run = Run { config, workers, flush_every, ..Run::default() };

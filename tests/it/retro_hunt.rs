@@ -43,7 +43,7 @@ detection: { a: { retransmits|gt: 0 }, b: { fwd_ttl: 63 }, condition: 1 of them 
 ";
 
 fn config(rules: &Path, timeouts_s: Option<(u32, u32)>) -> Config {
-    let mut config = Config::default();
+    let mut config = Run::default().config;
     config.rules.directories = vec![rules.to_owned()];
     if let Some((idle_s, active_s)) = timeouts_s {
         config.flow.packets.idle_timeout_s = idle_s;

@@ -18,11 +18,12 @@ use crate::time::Micros;
 /// Interned id of the model in place of a rule's; no rule has one near it.
 const UID: u32 = u32::MAX - 1;
 
-/// The alert on `pair`, whose window is `columns`, found at `time`.
+/// The alert on `pair`, whose window is `columns`, found at `time`: its probabilities, and those of
+/// the window by itself.
 pub(super) fn alert(
     pair: &Pair,
     columns: &Columns,
-    probabilities: &Probabilities,
+    (probabilities, of_window): (&Probabilities, &Probabilities),
     verdict: Verdict,
     time: Micros,
     settings: &Settings,
@@ -39,7 +40,7 @@ pub(super) fn alert(
         sized(columns),
         volume(columns),
         service(columns, flow.dst_port),
-        moved(columns, probabilities, settings, scorer),
+        moved(columns, of_window, settings, scorer),
     ];
     Alert {
         id: alert_id(&rule.id, flow_id ^ u128::from(time.0.cast_unsigned())),

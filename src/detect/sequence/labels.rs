@@ -102,6 +102,17 @@ struct File {
     reference_stats: Vec<f32>,
     evidence_groups: BTreeMap<String, Vec<String>>,
     attack: BTreeMap<String, Attack>,
+    #[serde(default)]
+    persistence: Persistence,
+}
+
+/// What each further window of a pair adds to its score; nothing where the file does not say.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+struct Persistence {
+    /// Log odds, by the logarithm of the window's number.
+    log_odds: f64,
+    /// The number from which on it adds no more.
+    windows: u32,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -137,6 +148,7 @@ pub struct Labels {
     /// What evidence is explained by: a name, and the statistics that it stands for.
     pub(super) groups: Vec<(String, Vec<usize>)>,
     attack: BTreeMap<String, Shared>,
+    persistence: Persistence,
 }
 
 impl Labels {
@@ -180,8 +192,13 @@ impl Labels {
             }
         }
         let attack = file.attack.into_iter().map(|(class, of)| (class, of.into())).collect();
-        let sha256 = file.sha256;
-        Ok(Self { sha256, thresholds, reference, groups, attack })
+        let Persistence { log_odds, .. } = file.persistence;
+        if !(0.0..=10.0).contains(&log_odds) {
+            let message = format!("{log_odds} log odds, expected 0 to 10");
+            return Err(LabelsError::Invalid { key: "persistence", message });
+        }
+        let (sha256, persistence) = (file.sha256, file.persistence);
+        Ok(Self { sha256, thresholds, reference, groups, attack, persistence })
     }
 
     /// The score above which a pair is alerted on, so that about `budget` alerts come of 1,000 hosts
@@ -195,6 +212,27 @@ impl Labels {
         let ((x0, y0), (x1, y1)) = (self.thresholds[at], self.thresholds[at + 1]);
         let y = y0 + (y1 - y0) * (x - x0) / (x1 - x0);
         1.0 / (1.0 + (-y).exp())
+    }
+
+    /// The probabilities of a pair's window of this number, from 1: what goes on is more than what
+    /// happens once. FEATURES.md, section 7.
+    #[must_use]
+    pub fn persisted(&self, probabilities: &Probabilities, number: u32) -> Probabilities {
+        let number = number.min(self.persistence.windows).max(1);
+        let more = self.persistence.log_odds * f64::from(number).ln();
+        if more == 0.0 {
+            return *probabilities;
+        }
+        let score = score(probabilities).clamp(1e-6, 1.0 - 1e-6);
+        let raised = 1.0 / (1.0 + (-(log_odds(score) + more)).exp());
+        let (hostile, other) = (raised / score, (1.0 - raised) / (1.0 - score));
+        let mut persisted = *probabilities;
+        for class in Class::ALL {
+            let factor = if matches!(class, Class::C2 | Class::Exfil) { hostile } else { other };
+            let p = &mut persisted[class as usize];
+            *p = (f64::from(*p) * factor) as f32;
+        }
+        persisted
     }
 
     /// The tactic's id and the technique's of a class other than benign, by the window's prevailing
@@ -281,6 +319,22 @@ mod tests {
         let found = budgets.map(|budget| labels.threshold(budget));
         assert!(found.windows(2).all(|pair| pair[0] > pair[1]), "{found:?}");
         assert!(found.iter().all(|threshold| (0.0..1.0).contains(threshold)));
+    }
+
+    #[test]
+    fn what_goes_on_scores_higher() {
+        let labels = Labels::parse(SHIPPED).expect("the shipped file");
+        let calm = [0.90, 0.06, 0.01, 0.01, 0.01, 0.01];
+        assert_eq!(labels.persisted(&calm, 1), calm, "a first window is what it is");
+        let scores: Vec<f64> =
+            [1, 2, 5, 32, 33].map(|number| score(&labels.persisted(&calm, number))).to_vec();
+        assert!(scores[..4].windows(2).all(|pair| pair[0] < pair[1]), "{scores:?}");
+        assert_eq!(scores[3].to_bits(), scores[4].to_bits(), "and no more from the bound on");
+        let odds = |score: f64| log_odds(score);
+        let added = odds(scores[1]) - odds(scores[0]);
+        assert!((added - labels.persistence.log_odds * 2.0_f64.ln()).abs() < 1e-5);
+        let sum: f32 = labels.persisted(&calm, 9).iter().sum();
+        assert!((sum - 1.0).abs() < 1e-6, "{sum}");
     }
 
     #[test]

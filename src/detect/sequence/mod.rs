@@ -39,7 +39,8 @@ use std::sync::Arc;
 
 use features::{STATS, STEPS};
 
-use crate::net::Cidr;
+use crate::flow::{Direction, direction};
+use crate::net::{Addr, Cidr};
 
 /// Windows that wait to be scored together, as the model's two inputs.
 #[derive(Clone, Debug, Default)]
@@ -101,6 +102,8 @@ pub struct Settings {
     pub allow: Allow,
     /// Home networks.
     pub home: Vec<Cidr>,
+    /// Whether pairs are alerted on whose ends both lie in home networks.
+    pub within_home: bool,
 }
 
 impl Settings {
@@ -109,6 +112,13 @@ impl Settings {
     #[must_use]
     pub fn new(labels: Arc<Labels>, budget: f64, allow: Allow, home: Vec<Cidr>) -> Self {
         let (threshold, high) = (labels.threshold(budget), labels.threshold(budget / 10.0));
-        Self { labels, budget, threshold, high, allow, home }
+        Self { labels, budget, threshold, high, allow, home, within_home: true }
+    }
+
+    /// The score from which on the pair of `a` and `b` is alerted on; infinite where it never is.
+    #[must_use]
+    pub fn threshold_of(&self, a: Addr, b: Addr) -> f64 {
+        let internal = || direction(&self.home, a, b) == Direction::Internal;
+        if self.within_home || !internal() { self.threshold } else { f64::INFINITY }
     }
 }

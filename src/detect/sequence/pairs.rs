@@ -87,6 +87,12 @@ impl Pair {
         &self.events[..usize::from(self.len)]
     }
 
+    /// The number of the present chunk of [`WINDOW`] events among the pair's, from 0.
+    #[must_use]
+    pub const fn ordinal(&self) -> u32 {
+        self.count.saturating_sub(1) / WINDOW as u32
+    }
+
     /// Whether a bit of [`flag`] is set.
     #[must_use]
     pub const fn has(&self, bit: u8) -> bool {

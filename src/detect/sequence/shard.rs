@@ -230,8 +230,11 @@ impl Shard {
         let time = Micros(tick.saturating_mul(TICK_US)).plus(-self.phase_us);
         for ((place, columns), p) in self.turns.drain(..).zip(self.probabilities.drain(..)) {
             let pair = self.pairs.get_mut(place);
+            let raw = p;
+            let p = settings.labels.persisted(&raw, pair.ordinal() + 1);
             pair.prevailing = Prevailing::of(&columns).pack();
-            let alerts_on = apply(pair, &p, settings.threshold);
+            let threshold = settings.threshold_of(pair.low, pair.high);
+            let alerts_on = apply(pair, &p, threshold);
             self.counts.scored.one(pair.class.as_str());
             if !alerts_on {
                 continue;
@@ -239,7 +242,8 @@ impl Shard {
             self.counts.alerts.one(pair.class.as_str());
             let pair = self.pairs.get(place);
             if let Some(verdict) = verdict(pair, settings) {
-                alerts.push(evidence::alert(pair, &columns, &p, verdict, time, settings, scorer));
+                let p = (&p, &raw);
+                alerts.push(evidence::alert(pair, &columns, p, verdict, time, settings, scorer));
             }
         }
         self.windows.clear();
@@ -263,9 +267,6 @@ fn verdict(pair: &Pair, settings: &Settings) -> Option<Verdict> {
             tactic: tactic.clone(),
             technique: technique.clone(),
         }),
-        sequence: Sequence {
-            start_ms: pair.chunk_start_ms,
-            ordinal: pair.count.saturating_sub(1) / super::features::WINDOW as u32,
-        },
+        sequence: Sequence { start_ms: pair.chunk_start_ms, ordinal: pair.ordinal() },
     })
 }

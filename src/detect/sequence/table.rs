@@ -99,12 +99,14 @@ impl Table {
         let mut batch = Batch::default();
         for (pair, records) in self.pairs {
             let joined = join_all(continued(records));
-            for end in (WINDOW..joined.len()).step_by(WINDOW).chain([joined.len()]) {
+            for (number, end) in
+                (1..).zip((WINDOW..joined.len()).step_by(WINDOW).chain([joined.len()]))
+            {
                 let window = &joined[end.saturating_sub(WINDOW)..end];
                 let events: Vec<Event> = window.iter().map(Event::of).collect();
                 let columns = Columns::of(&events);
                 batch.windows.push(&columns, &columns.stats());
-                batch.scored.push(unscored(&pair, window, columns.client_low));
+                batch.scored.push((number, unscored(&pair, window, columns.client_low)));
                 if batch.scored.len() == BATCH && !batch.hand(settings, scorer, &mut take)? {
                     return Ok(false);
                 }
@@ -117,7 +119,8 @@ impl Table {
 #[derive(Default)]
 struct Batch {
     windows: Windows,
-    scored: Vec<Scored>,
+    /// With the number of each among its pair's, from 1.
+    scored: Vec<(u32, Scored)>,
 }
 
 impl Batch {
@@ -130,7 +133,8 @@ impl Batch {
         let mut found = Vec::with_capacity(self.scored.len());
         let succeeded = scorer.score(&self.windows, &mut found);
         self.windows.clear();
-        for (mut scored, probabilities) in self.scored.drain(..).zip(found) {
+        for ((number, mut scored), probabilities) in self.scored.drain(..).zip(found) {
+            let probabilities = settings.labels.persisted(&probabilities, number);
             scored.probabilities = probabilities;
             scored.score = score(&probabilities);
             scored.class = classify(&probabilities, settings.threshold);

@@ -323,6 +323,7 @@ impl Engine {
             arrived: None,
             ended: false,
             ruled: None,
+            modelled: None,
         };
         let mut telling = Telling { tagger, slices: Vec::new(), alerts: Vec::new() };
         held.stitch.slice(sensor, slice, &mut self.ledgers, &mut telling);
