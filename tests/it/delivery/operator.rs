@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::receivers;
 use super::storage::Storage;
 use super::world::{Size, World};
 use crate::system::Ended;
@@ -21,7 +22,8 @@ fn sink<'a>(survey: &'a Value, name: &str) -> &'a Value {
 #[test]
 fn the_operator_sees_what_waits_and_moves_cursors() {
     let storage = Storage::folder();
-    let mut world = World::new(SIZE, storage.path().join("spool"));
+    let mut receivers = receivers::own();
+    let mut world = World::new(SIZE, storage.path().join("spool"), &mut receivers);
     world.receivers["hec"].proxy.refuse(true);
     world.start();
     drop({
@@ -88,14 +90,15 @@ fn the_operator_sees_what_waits_and_moves_cursors() {
     sensor.reaches(shed, 900.0);
     assert_eq!(sensor.metric(waiting), Some(0.0));
     world.stop();
-    assert!(world.receivers["hec"].tally.lock().expect("no panic").is_empty());
-    assert_eq!(world.receivers["elastic"].tally.lock().expect("no panic").len(), 900);
+    assert!(world.receivers["hec"].tally().is_empty());
+    assert_eq!(world.receivers["elastic"].tally().len(), 900);
 }
 
 #[test]
 fn figures_of_delivery_are_on_metrics_and_readyz() {
     let storage = Storage::folder();
-    let mut world = World::new(SIZE, storage.path().join("spool"));
+    let mut receivers = receivers::own();
+    let mut world = World::new(SIZE, storage.path().join("spool"), &mut receivers);
     world.receivers["elastic"].proxy.answer(Some(503));
     world.start();
     let feed = world.feed();

@@ -1,18 +1,33 @@
 //! The other sides: each keeps how often it took which record, and can be made to fail.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::io::Read;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use flate2::read::GzDecoder;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::{Message as _, Offset, TopicPartitionList};
 use serde_json::json;
 
+use crate::servers::kafka::{Doors, Kafka};
 use crate::servers::proxy::Proxy;
+use crate::servers::s3::{ACCESS_KEY, Kind, S3, SECRET_KEY};
 use crate::siem::server::{Answer, Request, Server};
 
 /// What tells a slice apart: the flow's id and the slice's number.
 pub(crate) type Identity = (u128, u32);
+
+/// Amazon's credentials file for the S3 servers, with `secret`.
+pub(crate) fn credentials(secret: &str) -> String {
+    format!("[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {secret}\n")
+}
+
+/// The secret that they take.
+pub(crate) const S3_SECRET: &str = SECRET_KEY;
 
 /// How often each slice came.
 pub(crate) type Tally = HashMap<Identity, u32>;
@@ -48,14 +63,58 @@ pub(crate) struct Mood {
 /// A receiver behind a proxy.
 pub(crate) struct Receiver {
     pub(crate) proxy: Proxy,
-    pub(crate) tally: Arc<Mutex<Tally>>,
-    mood: Arc<Mutex<Mood>>,
-    /// Ends with it.
-    _server: Option<Server>,
+    side: Side,
+    /// How often it was made new: topics and buckets have it in their names.
+    round: u32,
+}
+
+/// What stands behind it.
+enum Side {
+    /// A server of ours, over HTTP.
+    Http {
+        tally: Arc<Mutex<Tally>>,
+        mood: Arc<Mutex<Mood>>,
+        _server: Server,
+    },
+    Syslog {
+        tally: Arc<Mutex<Tally>>,
+    },
+    Kafka(Kafka),
+    S3(S3),
+}
+
+/// All of them, by the names of the sinks.
+pub(crate) type Receivers = BTreeMap<&'static str, Receiver>;
+
+/// Those that need nothing installed.
+pub(crate) fn own() -> Receivers {
+    BTreeMap::from([
+        ("elastic", Receiver::http(bulk)),
+        ("hec", Receiver::http(events)),
+        ("syslog", Receiver::syslog()),
+    ])
+}
+
+/// These, and Kafka and S3 where they are installed.
+pub(crate) fn all() -> Receivers {
+    let mut receivers = own();
+    let proxy = Proxy::new();
+    if let Some(kafka) = Kafka::start(Doors::Open, Some(proxy.address())) {
+        proxy.to(kafka.listens());
+        receivers.insert("kafka", Receiver { proxy, side: Side::Kafka(kafka), round: 0 });
+    }
+    for (name, kind) in [("s3-moto", Kind::Moto), ("s3-s3s", Kind::S3sFs)] {
+        if let Some(s3) = S3::start(kind) {
+            let proxy = Proxy::new();
+            proxy.to(s3.address());
+            receivers.insert(name, Receiver { proxy, side: Side::S3(s3), round: 0 });
+        }
+    }
+    receivers
 }
 
 impl Receiver {
-    fn new(
+    fn http(
         handle: impl Fn(&Mood, &Mutex<Tally>, &Request) -> Answer + Send + Sync + 'static,
     ) -> Self {
         let (proxy, tally) = (Proxy::new(), Arc::<Mutex<Tally>>::default());
@@ -64,21 +123,11 @@ impl Receiver {
         let server =
             Server::new(move |request| handle(&told.lock().expect("no panic"), &kept, request));
         proxy.to(server.address);
-        Self { proxy, tally, mood, _server: Some(server) }
-    }
-
-    /// Elasticsearch: keeps documents by `_id`.
-    pub(crate) fn elastic() -> Self {
-        Self::new(bulk)
-    }
-
-    /// Splunk's event collector: keeps whatever comes.
-    pub(crate) fn splunk() -> Self {
-        Self::new(events)
+        Self { proxy, side: Side::Http { tally, mood, _server: server }, round: 0 }
     }
 
     /// A syslog server that counts octets (RFC 6587).
-    pub(crate) fn syslog() -> Self {
+    fn syslog() -> Self {
         let (proxy, tally) = (Proxy::new(), Arc::<Mutex<Tally>>::default());
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         proxy.to(listener.local_addr().expect("bound"));
@@ -89,23 +138,188 @@ impl Receiver {
                 std::thread::spawn(move || messages(client, &kept));
             }
         });
-        let mood = Mutex::new(Mood { secret: String::new(), index: true });
-        Self { proxy, tally, mood: Arc::new(mood), _server: None }
+        Self { proxy, side: Side::Syslog { tally }, round: 0 }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.proxy.address()
+    /// Empty, for the next run. Without `index` what records are put into is not there yet.
+    pub(crate) fn renew(&mut self, index: bool) {
+        self.round += 1;
+        match &self.side {
+            Side::Http { tally, .. } | Side::Syslog { tally } => {
+                tally.lock().expect("no panic").clear();
+            }
+            Side::Kafka(_) | Side::S3(_) => {}
+        }
+        if index {
+            self.make_index();
+        } else if let Side::Http { mood, .. } = &self.side {
+            mood.lock().expect("no panic").index = false;
+        }
+    }
+
+    /// Makes what records are put into.
+    pub(crate) fn make_index(&self) {
+        match &self.side {
+            Side::Http { mood, .. } => mood.lock().expect("no panic").index = true,
+            Side::Syslog { .. } => {}
+            Side::Kafka(kafka) => kafka.topic(&self.place(), 4, &[]),
+            Side::S3(s3) => s3.bucket(&self.place()),
+        }
+    }
+
+    /// The topic or bucket of this run.
+    fn place(&self) -> String {
+        format!("flows-{}", self.round)
+    }
+
+    /// The table of its sink, which is called `name`.
+    pub(crate) fn table(&self, name: &str) -> String {
+        let (address, place) = (self.proxy.address(), self.place());
+        let named =
+            |kind: &str, rest: &str| format!("[[output.{kind}]]\nname = \"{name}\"\n{rest}");
+        let url = format!("url = \"http://{address}\"\nhttp = {{ timeout_s = 5 }}\n");
+        match &self.side {
+            Side::Http { .. } if name == "hec" => {
+                named("hec", &(url + "token = { file = \"secret\" }\n"))
+            }
+            Side::Http { .. } => {
+                named("elasticsearch", &(url + "api_key = { file = \"secret\" }\n"))
+            }
+            Side::Syslog { .. } => named(
+                "syslog",
+                &format!("address = \"{address}\"\nselect = \"slices\"\nformat = \"ndjson\"\n"),
+            ),
+            Side::Kafka(_) => named(
+                "kafka",
+                &format!("brokers = [\"{address}\"]\ntopic = \"{place}\"\ntimeout_s = 5\n"),
+            ),
+            Side::S3(_) => named(
+                "s3",
+                &format!(
+                    "url = \"s3://{place}\"\nendpoint = \"http://{address}\"\ntimeout_s = 5\n\
+                     tenant = \"north\"\ncredentials_file = \"aws\"\n"
+                ),
+            ),
+        }
     }
 
     /// Takes another secret than the sensor's, or the sensor's.
     pub(crate) fn wants(&self, secret: &str) {
-        self.mood.lock().expect("no panic").secret = secret.to_owned();
+        if let Side::Http { mood, .. } = &self.side {
+            mood.lock().expect("no panic").secret = secret.to_owned();
+        }
     }
 
-    /// Has what records are put into, or not.
-    pub(crate) fn has_index(&self, there: bool) {
-        self.mood.lock().expect("no panic").index = there;
+    /// Answers every request with this status, or takes them again; where it speaks HTTP.
+    pub(crate) fn answer(&self, status: Option<u16>) {
+        if matches!(self.side, Side::Http { .. } | Side::S3(_)) {
+            self.proxy.answer(status);
+        }
     }
+
+    /// Stops: a process of its own is killed where it keeps what it took.
+    pub(crate) fn stop(&mut self) {
+        match &mut self.side {
+            Side::Kafka(kafka) => kafka.kill(),
+            Side::S3(s3) if s3.kind() == Kind::S3sFs => s3.kill(),
+            _ => self.proxy.refuse(true),
+        }
+    }
+
+    /// Runs again.
+    pub(crate) fn start(&mut self) {
+        match &mut self.side {
+            Side::Kafka(kafka) => kafka.run(),
+            Side::S3(s3) if s3.kind() == Kind::S3sFs => s3.run(),
+            _ => self.proxy.refuse(false),
+        }
+    }
+
+    /// How often it has which slice.
+    pub(crate) fn tally(&self) -> Tally {
+        match &self.side {
+            Side::Http { tally, .. } | Side::Syslog { tally } => {
+                tally.lock().expect("no panic").clone()
+            }
+            Side::Kafka(kafka) => read_topic(kafka, &self.place()),
+            Side::S3(s3) => read_bucket(s3, &self.place()),
+        }
+    }
+}
+
+/// Every record of a topic, by a client that reads what is committed.
+fn read_topic(kafka: &Kafka, topic: &str) -> Tally {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let mut client = kafka.client();
+    client.set("group.id", "delivery").set("isolation.level", "read_committed");
+    client.set("enable.partition.eof", "true").set("enable.auto.commit", "false");
+    let consumer: BaseConsumer = client.create().expect("a client");
+    let mut partitions = TopicPartitionList::new();
+    (0..4).for_each(|number| {
+        partitions.add_partition_offset(topic, number, Offset::Beginning).expect("an offset");
+    });
+    consumer.assign(&partitions).expect("assigned");
+    let (mut tally, mut ended) = (Tally::new(), 0);
+    while ended < 4 {
+        match consumer.poll(PATIENCE).expect("an answer of the broker") {
+            Ok(message) => {
+                let text = std::str::from_utf8(message.payload().expect("a value")).expect("UTF-8");
+                identities(text).for_each(|slice| *tally.entry(slice).or_default() += 1);
+            }
+            Err(KafkaError::PartitionEOF(_)) => ended += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    tally
+}
+
+/// Every record of a bucket.
+fn read_bucket(s3: &S3, bucket: &str) -> Tally {
+    let mut tally = Tally::new();
+    let mut count = |object: &[u8]| {
+        let mut text = String::new();
+        GzDecoder::new(object).read_to_string(&mut text).expect("gzip");
+        identities(&text).for_each(|slice| *tally.entry(slice).or_default() += 1);
+    };
+    match s3.kind() {
+        Kind::S3sFs => {
+            let mut folders = vec![s3.place(bucket)];
+            while let Some(folder) = folders.pop() {
+                for entry in std::fs::read_dir(folder).expect("a folder") {
+                    let path = entry.expect("an entry").path();
+                    if path.is_dir() {
+                        folders.push(path);
+                    } else if path.to_string_lossy().ends_with(".gz") {
+                        count(&std::fs::read(path).expect("readable"));
+                    }
+                }
+            }
+        }
+        Kind::Moto => {
+            let list = get(s3.address(), &format!("/{bucket}?list-type=2&max-keys=1000"));
+            let list = String::from_utf8(list).expect("XML");
+            assert!(list.contains("<IsTruncated>false"), "more than a page: {list}");
+            for part in list.split("<Key>").skip(1) {
+                let key = part.split("</Key>").next().expect("a key");
+                count(&get(s3.address(), &format!("/{bucket}/{key}")));
+            }
+        }
+    }
+    tally
+}
+
+/// The body of a GET from moto, which checks no signature.
+fn get(address: SocketAddr, path: &str) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).expect("moto");
+    let signed = "AWS4-HMAC-SHA256 Credential=any/20260101/us-east-1/s3/aws4_request, \
+                  SignedHeaders=host, Signature=0";
+    let head = format!("Host: s3.amazonaws.com\r\nAuthorization: {signed}\r\n");
+    write!(stream, "GET {path} HTTP/1.0\r\n{head}\r\n").expect("sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
+    assert!(answer.starts_with(b"HTTP/1.1 200") || answer.starts_with(b"HTTP/1.0 200"), "{path}");
+    answer.split_off(end + 4)
 }
 
 fn bulk(mood: &Mood, tally: &Mutex<Tally>, request: &Request) -> Answer {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use weir::config::Select;
 use weir::output::spool::operator;
 
-use super::receivers::{Receiver, SECRET, Tally, identities};
+use super::receivers::{Receivers, S3_SECRET, SECRET, Tally, credentials, identities};
 use crate::netflow::build::{fixed, fixed_record};
 use crate::system::{Bench, Sensor, free_ports, kill, reap, wait_for, weir};
 
@@ -109,10 +109,10 @@ fn datagram(first: u32) -> Vec<u8> {
     fixed(5, FLOWS as u16, first, 0, &records)
 }
 
-pub(crate) struct World {
+pub(crate) struct World<'a> {
     pub(crate) bench: Bench,
     pub(crate) size: Size,
-    pub(crate) receivers: BTreeMap<&'static str, Receiver>,
+    pub(crate) receivers: &'a mut Receivers,
     /// What was appended and has to be there, although the spool may not have it any more; and what
     /// was appended and may be.
     pub(crate) due: Tally,
@@ -124,51 +124,31 @@ pub(crate) struct World {
     recovered: BTreeMap<&'static str, f64>,
 }
 
-impl World {
+impl<'a> World<'a> {
     /// Makes everything, with the spool at `spool`; the sensor is not started.
-    pub(crate) fn new(size: Size, spool: PathBuf) -> Self {
+    pub(crate) fn new(size: Size, spool: PathBuf, receivers: &'a mut Receivers) -> Self {
         let bench = Bench::new();
-        bench.write("secret", format!("{SECRET}\n")).write("rules/.keep", "");
-        let receivers = BTreeMap::from([
-            ("elastic", Receiver::elastic()),
-            ("hec", Receiver::splunk()),
-            ("syslog", Receiver::syslog()),
-        ]);
-        let of = |name: &str| receivers[name].address();
-        let config = format!(
+        bench.write("secret", format!("{SECRET}\n")).write("aws", credentials(S3_SECRET));
+        bench.write("rules/.keep", "");
+        let sync = SYNC_INTERVAL.as_millis();
+        let mut config = format!(
             r#"
 [flow.netflow]
 idle_timeout_s = {IDLE_S}
 [spool]
-directory = "{spool}"
+directory = "{}"
 segment_bytes = 1048576
 segment_age_s = 2
 segment_idle_s = 1
 sync_interval_ms = {sync}
 keep_s = 86400
 stop_s = 60
-[[output.elasticsearch]]
-name = "elastic"
-url = "http://{elastic}"
-api_key = {{ file = "secret" }}
-http = {{ timeout_s = 5 }}
-[[output.hec]]
-name = "hec"
-url = "http://{hec}"
-token = {{ file = "secret" }}
-http = {{ timeout_s = 5 }}
-[[output.syslog]]
-name = "syslog"
-address = "{syslog}"
-select = "slices"
-format = "ndjson"
 "#,
-            spool = spool.display(),
-            sync = SYNC_INTERVAL.as_millis(),
-            elastic = of("elastic"),
-            hec = of("hec"),
-            syslog = of("syslog"),
+            spool.display(),
         );
+        for (name, receiver) in &*receivers {
+            config += &receiver.table(name);
+        }
         let ports = free_ports();
         Sensor::configure(&bench, &config, ports);
         let (due, known, recovered) = (Tally::new(), Tally::new(), BTreeMap::new());
@@ -268,7 +248,7 @@ format = "ndjson"
         self.known.extend(&sent);
         sent.extend(&self.due);
         let rows = names.iter().map(|&sink| {
-            let tally = self.receivers[sink].tally.lock().expect("no panic");
+            let tally = self.receivers[sink].tally();
             Row {
                 fault,
                 sink,

@@ -92,6 +92,11 @@ impl S3 {
         format!("http://{}", self.address)
     }
 
+    /// Where a bucket lies, of the one that keeps files.
+    pub(crate) fn place(&self, bucket: &str) -> PathBuf {
+        self.folder.path().join("buckets").join(bucket)
+    }
+
     /// Makes a bucket.
     #[track_caller]
     pub(crate) fn bucket(&self, name: &str) {
@@ -109,8 +114,7 @@ impl S3 {
                 assert!(answer.contains(" 200 "), "bucket {name}: {answer}");
             }
             Kind::S3sFs => {
-                let folder = self.folder.path().join("buckets").join(name);
-                fs::create_dir_all(folder).expect("made");
+                fs::create_dir_all(self.place(name)).expect("made");
             }
         }
     }
