@@ -27,7 +27,7 @@ fn the_operator_sees_what_waits_and_moves_cursors() {
     world.receivers["hec"].proxy.refuse(true);
     world.start();
     drop({
-        let feed = world.feed();
+        let feed = world.feed(false);
         feed.reaches(SIZE.slices);
         feed
     });
@@ -101,7 +101,7 @@ fn figures_of_delivery_are_on_metrics_and_readyz() {
     let mut world = World::new(SIZE, storage.path().join("spool"), &mut receivers);
     world.receivers["elastic"].proxy.answer(Some(503));
     world.start();
-    let feed = world.feed();
+    let feed = world.feed(false);
     feed.reaches(SIZE.slices);
     drop(feed);
     let sensor = world.sensor();

@@ -159,8 +159,16 @@ stop_s = 60
         self.sensor = Some(Sensor::spawn(weir(), &self.bench, self.ports).ready());
     }
 
-    pub(crate) fn feed(&self) -> Feed {
-        Feed::start(self.ports.0, self.size)
+    /// Sends as many slices as the size says, or goes on until the feed is dropped.
+    pub(crate) fn feed(&self, endless: bool) -> Feed {
+        let slices = if endless { u32::MAX } else { self.size.slices };
+        Feed::start(self.ports.0, Size { slices, ..self.size })
+    }
+
+    /// Waits until the sensor that runs has appended so many records.
+    #[track_caller]
+    pub(crate) fn appends(&self, records: u32) {
+        self.sensor().reaches("weir_spool_records_appended_total", records.into());
     }
 
     #[track_caller]
