@@ -135,6 +135,7 @@ impl Engine {
     pub(super) fn check(&self, report: &mut Report) {
         let key = |name: &str| format!("detect.engine.{name}");
         self.access().check(&key, report);
+        self.access().check_creation(self.create_topics, &key, report);
         let topics = [
             ("input", &self.input),
             ("slices", &self.slices),

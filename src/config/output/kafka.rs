@@ -267,6 +267,22 @@ impl KafkaAccess<'_> {
     }
 }
 
+impl KafkaAccess<'_> {
+    /// Reports that topics are to be created where they cannot be.
+    pub(in crate::config) fn check_creation(
+        &self,
+        creates: bool,
+        key: &dyn Fn(&str) -> String,
+        report: &mut Report,
+    ) {
+        let oauth = |sasl: &KafkaSasl| sasl.mechanism == KafkaMechanism::Oauthbearer;
+        if creates && self.sasl.is_some_and(oauth) {
+            let message = "does not go with OAUTHBEARER: create the topics beforehand";
+            report.add(&key("create_topics"), message.into());
+        }
+    }
+}
+
 impl KafkaTls {
     /// Calls `absolute` with every path in it.
     pub(in crate::config) fn paths(&mut self, absolute: &mut dyn FnMut(&mut PathBuf)) {
@@ -346,6 +362,7 @@ impl Table for Kafka {
         report.within(&key("queue_bytes"), self.queue_bytes, 1 << 20..=2 << 30);
         report.within(&key("timeout_s"), self.timeout_s, 1..=3_600);
         report.within(&key("partitions"), self.partitions, 1..=100_000);
+        self.access().check_creation(self.create_topics, key, report);
         if self.replication != -1 {
             report.within(&key("replication"), self.replication, 1..=1_000);
         }

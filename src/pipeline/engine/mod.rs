@@ -7,6 +7,7 @@
 //! reading it again; flows' states are read from a compacted topic. So detectors can come, go and be
 //! killed; what comes out is what one that never died would have written.
 
+mod back;
 pub mod codec;
 mod prepare;
 pub mod session;
@@ -15,6 +16,7 @@ pub use prepare::prepare;
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::codec::{Codec, CodecError, RuleIds, Said};
@@ -128,6 +130,8 @@ pub struct Raised {
     batch: Mutex<Batch>,
     fault: Mutex<Option<String>>,
     handed: Mutex<u64>,
+    /// Records that Kafka does not take.
+    lost: AtomicU64,
     watch: Mutex<KafkaWatch>,
 }
 
@@ -140,6 +144,11 @@ impl Raised {
     /// Says where the client's statistics are.
     pub fn set_watch(&self, watch: KafkaWatch) {
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+    }
+
+    /// Counts a record that Kafka does not take: it is too large.
+    pub fn lose(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
     }
 
     fn take(&self) -> Vec<Alert> {
@@ -160,7 +169,13 @@ impl Sink for Raised {
 
     fn ledgers(&self) -> output::Ledgers {
         let handed = *self.handed.lock().unwrap_or_else(PoisonError::into_inner);
-        let sink = ledger::Sink { selected: handed, acknowledged: handed, ..Default::default() };
+        let lost = self.lost.load(Ordering::Relaxed);
+        let mut sink = ledger::Sink {
+            selected: handed + lost,
+            acknowledged: handed,
+            ..ledger::Sink::default()
+        };
+        sink.shed.add("too_large", lost);
         [("kafka".to_owned(), sink)].into()
     }
 
@@ -247,18 +262,6 @@ impl Engine {
         self.scratch.messages.clear();
         self.scratch.batch = Batch::default();
         drop(self.raised.take());
-    }
-
-    /// Whether the state of this partition of the input is here.
-    #[must_use]
-    pub fn holds(&self, partition: i32) -> bool {
-        self.partitions.contains_key(&partition)
-    }
-
-    /// Whether the desk is here.
-    #[must_use]
-    pub const fn holds_desk(&self) -> bool {
-        self.desk.is_some()
     }
 
     /// Takes a partition of the input over with the latest value of each key of its states.

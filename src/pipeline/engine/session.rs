@@ -20,6 +20,7 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::back::Back;
 use super::{Engine, Out, Raised, To};
 use crate::config::detect;
 use crate::config::output::Secret;
@@ -27,13 +28,11 @@ use crate::output::remote::kafka::client::{self, Told};
 use crate::output::schema::VERSION;
 
 /// How long one call to the brokers may take.
-const CALL: Duration = Duration::from_secs(30);
+pub(super) const CALL: Duration = Duration::from_secs(30);
 /// How long an idle detector waits for a slice between two looks.
-const LOOK: Duration = Duration::from_millis(100);
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 /// A pause before a session begins again.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How often the end of a topic is looked at while another's transaction holds it back.
-const HELD_BACK: Duration = Duration::from_millis(100);
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -62,13 +61,13 @@ pub enum SessionError {
     },
 }
 
-fn failed(what: &'static str) -> impl FnOnce(KafkaError) -> SessionError {
+pub(super) fn failed(what: &'static str) -> impl FnOnce(KafkaError) -> SessionError {
     move |error| SessionError::Kafka { what, error }
 }
 
 /// What librdkafka's threads tell.
 #[derive(Debug, Default)]
-struct Calls {
+pub(super) struct Calls {
     told: Told,
     token: Option<Secret>,
     /// Whether the partitions changed since it was looked at.
@@ -77,8 +76,14 @@ struct Calls {
     refused: Mutex<Option<KafkaError>>,
 }
 
+impl Calls {
+    pub(super) fn with(token: Option<Secret>) -> Self {
+        Self { token, ..Self::default() }
+    }
+}
+
 #[derive(Clone, Debug)]
-struct Context(Arc<Calls>);
+pub(super) struct Context(pub(super) Arc<Calls>);
 
 impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
@@ -159,7 +164,8 @@ impl Detector {
     }
 
     fn session(&mut self) -> Result<(), SessionError> {
-        let mut session = Session::open(&self.settings, &self.instance, &self.engine)?;
+        let mut session =
+            Session::open(&self.settings, &self.instance, &self.engine, &self.raised)?;
         self.raised.set_watch(session.calls.told.watch());
         while !self.stop.load(Ordering::Relaxed) {
             let moved = session.turn(&mut self.engine)?;
@@ -175,6 +181,7 @@ impl Detector {
 /// Consumer and producer of one detector.
 struct Session<'a> {
     settings: &'a detect::Engine,
+    raised: &'a Raised,
     config: ClientConfig,
     calls: Arc<Calls>,
     consumer: BaseConsumer<Context>,
@@ -215,10 +222,11 @@ impl<'a> Session<'a> {
         settings: &'a detect::Engine,
         instance: &str,
         engine: &Engine,
+        raised: &'a Raised,
     ) -> Result<Self, SessionError> {
         let config = client::config(settings.access(), &format!("weir-detect-{instance}"))?;
         let token = settings.sasl.as_ref().and_then(|sasl| sasl.token.clone());
-        let calls = Arc::new(Calls { token, ..Calls::default() });
+        let calls = Arc::new(Calls::with(token));
         let mut producing = config.clone();
         producing
             .set("transactional.id", format!("{}-{instance}", settings.group))
@@ -253,6 +261,7 @@ impl<'a> Session<'a> {
         consumer.subscribe(&topics).map_err(failed("a place in the group"))?;
         Ok(Self {
             settings,
+            raised,
             config,
             calls,
             consumer,
@@ -323,11 +332,6 @@ impl<'a> Session<'a> {
             Some(header.value?.to_vec())
         });
         drop(message);
-        if input && !engine.holds(partition) {
-            self.load(partition, engine)?;
-        } else if !input && !engine.holds_desk() {
-            self.load_desk(offset, engine)?;
-        }
         self.begin()?;
         if input {
             let sensor = self.name(sensor.unwrap_or_default());
@@ -343,7 +347,8 @@ impl<'a> Session<'a> {
         Ok(true)
     }
 
-    /// The partitions are others: what was not committed is given up.
+    /// The partitions are others: what was not committed is given up, and what was is read back. No
+    /// transaction is open meanwhile, so it may take its time.
     fn rebalanced(&mut self, engine: &mut Engine) -> Result<(), SessionError> {
         if self.open.take().is_some() {
             self.producer.abort_transaction(CALL).map_err(failed("giving a transaction up"))?;
@@ -360,6 +365,7 @@ impl<'a> Session<'a> {
             let committed = self.consumer.committed_offsets(assigned, CALL);
             let committed = committed.map_err(failed("the committed offsets"))?;
             let mut from = TopicPartitionList::new();
+            let mut matched = None;
             for element in committed.elements() {
                 let offset = match element.offset() {
                     Offset::Offset(offset) => Offset::Offset(offset),
@@ -368,9 +374,19 @@ impl<'a> Session<'a> {
                 if element.topic() == self.settings.input {
                     let next = offset.to_raw().filter(|&offset| offset >= 0).unwrap_or(0);
                     self.heard.insert(element.partition(), Heard::now(next));
+                } else {
+                    matched = Some(offset.to_raw().filter(|&offset| offset >= 0).unwrap_or(0));
                 }
                 let added = from.add_partition_offset(element.topic(), element.partition(), offset);
                 added.map_err(failed("an offset"))?;
+            }
+            let mut partitions: Vec<i32> = self.heard.keys().copied().collect();
+            partitions.sort_unstable();
+            let (settings, config) = (self.settings, &self.config);
+            let back = Back { settings, config, token: self.calls.token.as_ref() };
+            back.states(&partitions, engine)?;
+            if let Some(end) = matched {
+                back.matches(end, engine)?;
             }
             self.consumer.assign(&from).map_err(failed("the assignment"))?;
         }
@@ -430,6 +446,7 @@ impl<'a> Session<'a> {
                 let code = error.rdkafka_error_code();
                 if code == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
                     let octets = out.value.as_ref().map_or(0, Vec::len);
+                    self.raised.lose();
                     tracing::error!(octets, topic, "a record is too large for Kafka, and is lost");
                     break;
                 }
@@ -471,85 +488,6 @@ impl<'a> Session<'a> {
         let named = self.names.get(&sensor).cloned().unwrap_or_else(|| name(&sensor));
         self.names.entry(sensor).or_insert_with(|| Arc::clone(&named));
         named
-    }
-
-    /// Reads the states of a partition of the input.
-    fn load(&self, partition: i32, engine: &mut Engine) -> Result<(), SessionError> {
-        let began = Instant::now();
-        let mut states: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
-        self.replay(&self.settings.states, partition, None, |key, value| match value {
-            Some(value) => drop(states.insert(key.to_vec(), value.to_vec())),
-            None => drop(states.remove(key)),
-        })?;
-        engine
-            .take_over(partition, &states)
-            .map_err(|error| SessionError::State { partition, error })?;
-        let took_ms = began.elapsed().as_millis();
-        tracing::info!(partition, states = states.len(), took_ms, "states were read back");
-        Ok(())
-    }
-
-    /// Reads the topic of matches up to `end`, which comes next.
-    fn load_desk(&self, end: i64, engine: &mut Engine) -> Result<(), SessionError> {
-        let mut before: Vec<Vec<u8>> = Vec::new();
-        self.replay(&self.settings.matches, 0, Some(end), |_, value| {
-            before.extend(value.map(<[u8]>::to_vec));
-        })?;
-        tracing::info!(matches = before.len(), "matches were read back");
-        engine.take_desk_over(before.iter().map(Vec::as_slice));
-        Ok(())
-    }
-
-    /// Calls `each` with key and value of every committed record of a partition, up to the offset `end`
-    /// if one is given, else to its present end.
-    fn replay(
-        &self,
-        topic: &str,
-        partition: i32,
-        end: Option<i64>,
-        mut each: impl FnMut(&[u8], Option<&[u8]>),
-    ) -> Result<(), SessionError> {
-        let mut config = self.config.clone();
-        config
-            .set("group.id", format!("{}-states", self.settings.group))
-            .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true")
-            .set("fetch.wait.max.ms", "10")
-            .set("auto.offset.reset", "earliest")
-            .set("isolation.level", "read_committed");
-        let create = |config: &ClientConfig| {
-            let context =
-                Context(Arc::new(Calls { token: self.calls.token.clone(), ..Calls::default() }));
-            let reader: Result<BaseConsumer<Context>, _> = config.create_with_context(context);
-            reader.map_err(failed("a reader"))
-        };
-        let reader = create(&config)?;
-        let last = |reader: &BaseConsumer<Context>| {
-            let marks = reader.fetch_watermarks(topic, partition, CALL);
-            marks.map(|(_, high)| high).map_err(failed("the end of a topic"))
-        };
-        // A transaction that its killed detector left open ends when the brokers abort it.
-        let written = last(&create(config.clone().set("isolation.level", "read_uncommitted"))?)?;
-        while last(&reader)? < written {
-            std::thread::sleep(HELD_BACK);
-        }
-        let mut from = TopicPartitionList::new();
-        from.add_partition_offset(topic, partition, Offset::Beginning)
-            .map_err(failed("an offset"))?;
-        reader.assign(&from).map_err(failed("the assignment"))?;
-        loop {
-            match reader.poll(LOOK) {
-                None => {}
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
-                Some(Err(error)) => {
-                    return Err(SessionError::Kafka { what: "reading back", error });
-                }
-                Some(Ok(message)) if end.is_some_and(|end| message.offset() >= end) => {
-                    return Ok(());
-                }
-                Some(Ok(message)) => each(message.key().unwrap_or_default(), message.payload()),
-            }
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::MetadataTopic;
 use tempfile::TempDir;
 
 use super::{Server, answers, free_tcp_ports, installed, script};
@@ -205,8 +206,7 @@ impl Kafka {
         let client: BaseConsumer = self.client().create().expect("a client");
         let wait = Duration::from_secs(5);
         let Ok(metadata) = client.fetch_metadata(Some(topic), wait) else { return false };
-        let partitions =
-            metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions);
+        let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
         let ends = partitions.map(|partition| client.fetch_watermarks(topic, partition.id(), wait));
         ends.into_iter().any(|marks| marks.is_ok_and(|(_, end)| end > 0))
     }
