@@ -192,11 +192,11 @@ impl Weight for Sum {
 /// some rank satisfies it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ranks {
-    count: u32,
-    below_min: u32,
-    up_to_max: u32,
-    below_except: u32,
-    up_to_except: u32,
+    count: u64,
+    below_min: u64,
+    up_to_max: u64,
+    below_except: u64,
+    up_to_except: u64,
     /// The value, of a single match.
     value: [u64; 2],
 }
@@ -211,7 +211,7 @@ impl Ranks {
         (self.value[1] as u128) << 64 | self.value[0] as u128
     }
 
-    fn each(&mut self, other: &Self, with: impl Fn(&mut u32, u32)) {
+    fn each(&mut self, other: &Self, with: impl Fn(&mut u64, u64)) {
         with(&mut self.count, other.count);
         with(&mut self.below_min, other.below_min);
         with(&mut self.up_to_max, other.up_to_max);
@@ -243,13 +243,13 @@ impl Weight for Ranks {
     }
 
     fn count(&self) -> u64 {
-        self.count.into()
+        self.count
     }
 
     fn holds(&self, plan: &Plan) -> bool {
         let Kind::Percentile(percent) = plan.kind else { return false };
-        let rank = Self::rank(self.count.into(), percent);
-        let reached = |values: u32| u64::from(values) >= rank;
+        let rank = Self::rank(self.count, percent);
+        let reached = |values: u64| values >= rank;
         !reached(self.below_min)
             && reached(self.up_to_max)
             && (reached(self.below_except) || !reached(self.up_to_except))
@@ -268,5 +268,21 @@ impl Weight for Ranks {
             *values.select_nth_unstable(rank - 1).1
         });
         Measure::Percentile { value, count, error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_day_has_more_matches_than_32_bits_count() {
+        let many = u64::from(u32::MAX);
+        let all = Ranks { count: many, up_to_max: many, ..Ranks::default() };
+        let mut total = all;
+        total.add(&all);
+        assert_eq!((total.count(), total.up_to_max), (2 * many, 2 * many));
+        total.subtract(&all);
+        assert_eq!(total.count(), many);
     }
 }
