@@ -110,6 +110,10 @@ pub fn read(specs: &[config::Feed]) -> Result<Vec<Arc<Feed>>, FeedFileError> {
 }
 
 fn open(spec: &config::Feed) -> Result<Feed, Why> {
+    // Pipes and devices may never end, and to open a pipe may wait for good.
+    if !std::fs::metadata(&spec.path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file").into());
+    }
     let mut source = decompressed(File::open(&spec.path)?)?.take(OCTETS_MAX + 1);
     let mut reader = feed::Reader::new(spec.clone());
     let mut chunk = vec![0; CHUNK];
@@ -167,6 +171,18 @@ mod tests {
             let tally = feed.tally;
             let counts = (tally.addresses, tally.networks, tally.ports, tally.bad);
             assert_eq!(counts, (1, 1, 1, 1), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_may_never_end_is_no_feed() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+        assert!(made.success());
+        for path in [&pipe, Path::new("/dev/zero"), folder.path()] {
+            let error = read(&[spec(path)]).expect_err("no file").to_string();
+            assert!(error.ends_with(": is no regular file"), "{error}");
         }
     }
 

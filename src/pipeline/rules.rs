@@ -296,9 +296,10 @@ pub fn gather(config: &Config) -> io::Result<(Vec<Source>, Options)> {
 }
 
 fn placeholders(path: &Path) -> io::Result<Placeholders> {
-    let text = fs::read_to_string(path).map_err(|error| named(path, &error))?;
-    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-    Placeholders::parse(&text).map_err(|error| named(path, &invalid(error)))
+    let octets = octets_of(path).map_err(|error| named(path, &error))?;
+    let invalid = |error: String| named(path, &io::Error::new(io::ErrorKind::InvalidData, error));
+    let text = String::from_utf8(octets).map_err(|error| invalid(error.to_string()))?;
+    Placeholders::parse(&text).map_err(|error| invalid(error.to_string()))
 }
 
 /// Reads every `*.yml` and `*.yaml` below `directories`, in the order of their paths. Files that
@@ -327,7 +328,7 @@ pub fn read(directories: &[PathBuf], unreadable: &mut Vec<Rejected>) -> io::Resu
     Ok(sources)
 }
 
-/// What a file of rules holds. Pipes and devices are refused: they may never end.
+/// What a file of rules or placeholders holds. Pipes and devices are refused: they may never end.
 fn octets_of(path: &Path) -> io::Result<Vec<u8>> {
     let metadata = fs::metadata(path)?;
     let refuse = |why: String| Err(io::Error::new(io::ErrorKind::InvalidInput, why));

@@ -104,7 +104,8 @@ impl Reader {
             line = next;
         }
         self.hold(line);
-        let many = self.tally.addresses + self.tally.ports > INDICATORS_MAX;
+        let Tally { addresses, networks, ports, .. } = self.tally;
+        let many = addresses + networks + ports > INDICATORS_MAX;
         if many { Err(FeedError::TooLarge(INDICATORS_MAX)) } else { Ok(()) }
     }
 
@@ -371,4 +372,23 @@ fn level_of(text: &str) -> Option<Level> {
     [Informational, Low, Medium, High, Critical]
         .into_iter()
         .find(|level| level.as_str().eq_ignore_ascii_case(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indicators_of_every_kind_count_to_the_limit() {
+        for line in ["192.0.2.1", "192.0.2.0/24", "4444"] {
+            let mut reader = Reader::new(config::Feed::default());
+            let tally = &mut reader.tally;
+            for count in [&mut tally.addresses, &mut tally.networks, &mut tally.ports] {
+                *count = INDICATORS_MAX / 3;
+            }
+            assert_eq!(reader.push(format!("{line}\n").as_bytes()), Ok(()), "{line}");
+            let over = reader.push(format!("{line}\n").as_bytes());
+            assert_eq!(over, Err(FeedError::TooLarge(INDICATORS_MAX)), "{line}");
+        }
+    }
 }
