@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use weir::detect::sigma::{Options, Phase, Record, RuleIndex, RuleSet, Traffic};
+use weir::detect::sigma::{Event, Options, Phase, Record, RuleIndex, RuleSet, Traffic};
 use weir::flow::{Biflow, Direction};
 use weir::net::Addr;
 
-use crate::sigma::{Numbers, load, load_with, rule};
+use crate::sigma::{Numbers, both_ways, home, load, load_with, rule};
 use crate::support::vectors;
 
 const PORTS: &[u16] = &[22, 53, 80, 443, 4444, 8080, 8443, 50_000];
@@ -210,10 +210,30 @@ fn generated_rules_leave_few_candidates() {
     let set = load(&rules.into_iter().map(read).collect::<Vec<_>>().join("---\n"));
     assert_eq!(set.report().loaded, 1_000, "{}", set.report());
     let events = read(out.path().join("events.jsonl"));
-    let flow = |line| weir::detect::sigma::Event::parse(line, &[]).expect("an event").flow;
+    let flow = |line| Event::parse(line, &[]).expect("an event").flow;
     let flows: Vec<Biflow> = events.lines().map(flow).collect();
     let matches = holds(&set, &flows);
     let candidates: usize = flows.iter().map(|flow| set.candidates(Phase::End, flow)).sum();
     eprintln!("{} flows, {candidates} candidates, {matches} matches", flows.len());
     assert!(matches > 10 && candidates < flows.len(), "{candidates} candidates");
+}
+
+/// What the index finds of `detection` for an event, held to be what the plain scan finds.
+#[track_caller]
+fn check_candidates(detection: &str, event: &str, candidates: usize, matches: usize) {
+    let set = load(&rule("x", detection, "s"));
+    assert_eq!(set.rules().len(), 1, "{}", set.report());
+    let event = Event::parse(event, &home()).expect("an event");
+    assert_eq!(both_ways(&set, &event).len(), matches, "{detection}");
+    assert_eq!(set.candidates(Phase::End, &event.flow), candidates, "{detection}");
+}
+
+#[test]
+fn texts_beyond_ascii_are_looked_up_by_the_rest() {
+    let detection = "s:\n    application:\n        - 'Überwachung'\n        - 'http'";
+    check_candidates(detection, r#"{"application":"smtp"}"#, 0, 0);
+    check_candidates(detection, r#"{"application":"überwachung"}"#, 2, 1);
+    check_candidates(detection, r#"{"application":"HTTP"}"#, 1, 1);
+    // The Kelvin sign is a k without regard to case.
+    check_candidates("s:\n    application: '\u{212a}ey'", r#"{"application":"key"}"#, 1, 1);
 }

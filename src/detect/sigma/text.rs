@@ -48,10 +48,11 @@ impl Pattern {
         if *last == Glyph::Many { rest.literal() } else { None }
     }
 
-    /// The longest run of plain characters: it stands in every text that matches.
+    /// The longest run of ASCII characters: it stands in every ASCII text that matches. Others may
+    /// have letters in its place that are equal without regard to case.
     #[must_use]
     pub fn longest_literal(&self) -> String {
-        let runs = self.glyphs.split(|glyph| !matches!(glyph, Glyph::Char(_)));
+        let runs = self.glyphs.split(|glyph| !matches!(glyph, Glyph::Char(c) if c.is_ascii()));
         let run = runs.max_by_key(|run| run.len()).unwrap_or_default();
         let chars = run.iter().filter_map(|glyph| match glyph {
             Glyph::Char(c) => Some(*c),
@@ -124,8 +125,8 @@ pub enum Matcher {
 }
 
 impl Matcher {
-    /// A part that stands, without regard to case, in every text that matches; `None` if it is
-    /// not known.
+    /// A part that stands, without regard to case, in every ASCII text that matches; `None` if it
+    /// is not known.
     #[must_use]
     pub fn literal_part(&self) -> Option<String> {
         match self {

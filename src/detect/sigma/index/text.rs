@@ -37,7 +37,7 @@ pub(super) fn keys(leaf: &Predicate) -> Option<Keys> {
     }
     let literals = matchers.iter().map(|matcher| {
         let literal = matcher.literal_part()?;
-        (literal.len() >= LITERAL_MIN && literal.is_ascii()).then(|| literal.to_ascii_lowercase())
+        (literal.len() >= LITERAL_MIN).then(|| literal.to_ascii_lowercase())
     });
     of_each(literals, *all).map(Keys::Literals)
 }
