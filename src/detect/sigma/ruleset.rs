@@ -242,9 +242,12 @@ impl RuleSet {
     /// Notes the rules that match a large share of the sample.
     fn warn_of_frequent(&mut self, traffic: &Traffic) {
         let mut hits = Vec::new();
-        self.scan_batch(Phase::End, traffic.flows(), &mut hits);
         let mut counts = vec![0_usize; self.rules.len()];
-        hits.iter().for_each(|(_, rule)| counts[rule.0 as usize] += 1);
+        // A few flows at a time: what matches may be every rule on each of them.
+        for flows in traffic.flows().chunks(64) {
+            self.scan_batch(Phase::End, flows, &mut hits);
+            hits.drain(..).for_each(|(_, rule)| counts[rule.0 as usize] += 1);
+        }
         let sampled = traffic.flows().len();
         let frequent = self.indices().zip(counts).filter(|(_, count)| count * FREQUENT > sampled);
         let text = |count| format!("it matches {count} of a sample of {sampled} recent flows");

@@ -4,7 +4,7 @@
 //! 1998). Rules with a threshold stand in its order: those whose threshold a flow has passed are the
 //! first ones, and only their words are looked at.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::lists::Classes;
 use super::paged::Paged;
@@ -315,8 +315,11 @@ fn filter(field: Field, asked: &[Asked<'_>], branches: usize) -> Filter {
 /// Where rows begin: wherever a set begins or ends, thinned out if these are too many.
 fn bounds(max: u128, asked: &[Asked<'_>], words: usize) -> Vec<u128> {
     let mut bounds = vec![0];
-    for (_, set, _) in asked {
-        for &(first, last) in set.intervals() {
+    // One filter gives all of its rules one set.
+    let mut known = HashSet::new();
+    let sets = asked.iter().map(|(_, set, _)| set.intervals());
+    for set in sets.filter(|set| known.insert(set.as_ptr())) {
+        for &(first, last) in set {
             bounds.push(first);
             bounds.extend(last.checked_add(1).filter(|&next| next <= max));
         }
