@@ -49,6 +49,46 @@ fn conditions_do_not_multiply_what_they_name() {
     let selections: String = (0..5_000).map(|n| format!("s{n}:\n    src_port: {n}\n")).collect();
     let all = vec!["1 of s*"; 5_000].join(" or ");
     check("patterns", &rule("x", selections.trim_end(), &all), &["too_large"]);
+    let both = |name: &str, field: &str| -> String {
+        let one = |n| format!("{name}{n}:\n    {field}: 10.0.{}.{}\n", n / 256, n % 256);
+        (0..8_000).map(one).collect()
+    };
+    let text = both("a", "src_ip") + both("b", "dst_ip").trim_end();
+    check("demands of all alternatives", &rule("x", &text, "not 1 of a* and 1 of b*"), &[]);
+    let empty: String = (0..5_000).map(|n| format!("s{n}: {{}}\n")).collect();
+    check("selections of nothing", &rule("x", empty.trim_end(), &all), &["too_large"]);
+}
+
+#[test]
+fn keys_and_documents_cost_no_more_the_more_there_are() {
+    let keys: String = (0..90_000).map(|n| format!("k{n}: 1\n")).collect();
+    check("keys", &keys, &["syntax"]);
+    let bad = |n: usize| rule(&format!("x{n}"), "s:\n    src_ip: nowhere", "s") + "---\n";
+    let many: String = (0..20_000).map(bad).collect();
+    assert_eq!(refused("documents", &many, &Options::default()).len(), 20_000);
+    let bad = |n: usize| correlation(&format!("x{n}"), "nothing");
+    let many: String = (0..20_000).map(bad).collect();
+    assert_eq!(refused("correlations", &many, &Options::default()).len(), 20_000);
+}
+
+#[test]
+fn filters_do_not_multiply_rules() {
+    let one = |n| format!("    a{n}: {{dst_ip: 10.0.{}.{}}}\n", n / 256, n % 256);
+    let selections: String = (0..10_000).map(one).collect();
+    let filter = format!(
+        "title: F\nlogsource: {{category: network_connection}}\nfilter:\n    rules: any\n\
+         {selections}    condition: not 1 of a*\n---\n"
+    );
+    let rules = (0..500).map(|n| rule(&format!("r{n}"), "s:\n    dst_port: 1", "s") + "---\n");
+    check("filters", &(filter + &rules.collect::<String>()), &["too_large"]);
+}
+
+#[test]
+fn collections_do_not_multiply_what_their_documents_share() {
+    let ports = list((0..5_000).map(|port| port.to_string()));
+    let shared = rule("x", &format!("s:\n    dst_port:{ports}"), "s") + "action: global\n";
+    let more: String = (0..5_000).map(|n| format!("---\nid: x{n}\n")).collect();
+    check("a collection", &(shared + &more), &["too_large"]);
 }
 
 #[test]
@@ -74,6 +114,11 @@ fn regular_expressions_take_bounded_memory_and_time() {
     let large = list((0..2_000).map(|n| format!(r"'{n}\w{{2}}'")));
     let text = rule("x", &format!("s:\n    application|re:{large}"), "s");
     check("many large ones", &text, &["too_large"]);
+    let small = |id: usize| {
+        let patterns = list((0..2_000).map(|n| format!("'{id}x{n}y'")));
+        rule(&id.to_string(), &format!("s:\n    application|re:{patterns}"), "s") + "---\n"
+    };
+    check("many rules with many", &(0..9).map(small).collect::<String>(), &["too_large"]);
     // What makes others backtrack is linear here, and wildcards are too.
     check("backtracking", &one("^(a+)+$"), &[]);
     let stars = rule("x", &format!("s:\n    application: '{}b'", "*a".repeat(5_000)), "s");
@@ -106,6 +151,8 @@ fn yaml_that_unfolds_or_nests_is_refused() {
     );
     let deep: String = (0..1_000).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
     check("a key under a key", &deep, &["syntax"]);
+    let deepest: String = (0..1_445).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
+    check("as many as fit a document", &deepest, &["syntax"]);
     check("a large document", &format!("title: {}\n", "x".repeat(2 << 20)), &["too_large"]);
     check("no text", "\u{0}\u{1}\u{feff}%\n", &["syntax"]);
 }
@@ -124,6 +171,9 @@ fn correlations_neither_circle_nor_pile_up() {
     check("itself", &correlation("a", "a"), &["base_rule"]);
     let names: Vec<String> = (0..50_000).map(|n| format!("r{n}")).collect();
     check("many names", &correlation("a", &names.join(", ")), &["too_large"]);
+    let fields = vec!["src_ip"; 100_000].join(", ");
+    let many = correlation("a", "g").replace("[src_ip]", &format!("[{fields}]"));
+    check("many fields", &many, &["too_large"]);
     // Of a chain only the last ones are near enough to its end; each names the next.
     let chain: String =
         (0..3_000).map(|n| correlation(&format!("c{n}"), &format!("c{}", n + 1))).collect();

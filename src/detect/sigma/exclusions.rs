@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rsigma_parser::SigmaRule;
 
-use super::compile::{self, Compiled, Fault};
+use super::compile::{self, Compiled, Compiler, Fault};
 use super::expr::Expr;
 use super::fields::Record;
 use super::front::{self, Body, Document};
@@ -16,7 +16,7 @@ use super::meta;
 use super::predicate::Class;
 use super::reason::Reason;
 use super::report::{LoadReport, Note, Rejected};
-use super::ruleset::{Interner, Options, Source};
+use super::ruleset::Interner;
 
 /// Exclusions in force, at most.
 const EXCLUSIONS_MAX: usize = 1_024;
@@ -52,19 +52,19 @@ impl Exclusion {
     }
 }
 
-/// Compiles every document of `sources`; what cannot be loaded is in the report.
+/// Compiles every document of the options' exclusions; what cannot be loaded is in the report.
 pub(super) fn compile(
-    sources: &[Source],
-    options: &Options,
+    compiler: &Compiler<'_>,
     interner: &mut Interner,
     report: &mut LoadReport,
     seen: &mut impl FnMut(&str),
 ) -> Vec<Exclusion> {
     let mut all: Vec<Exclusion> = Vec::new();
     let mut places: HashMap<String, String> = HashMap::new();
-    for source in sources {
+    let options = compiler.options;
+    for source in &options.exclusions {
         for document in front::documents(&source.text) {
-            let Document { line, title, id, notes, body } = document;
+            let Document { line, text, title, id, notes, body } = document;
             let rejected = |line, reason| Rejected {
                 file: source.file.clone(),
                 line,
@@ -95,12 +95,12 @@ pub(super) fn compile(
                     let what = "the number of exclusions";
                     Err(Reason::TooLarge { what, max: EXCLUSIONS_MAX }.into())
                 }
-                None => expression(&rule, &id, options),
+                None => expression(&rule, &id, compiler),
             };
             match made {
                 Err(fault) => {
                     let key = fault.key;
-                    let at = key.map_or(line, |k| front::line_of_key(&source.text, line, &k));
+                    let at = key.map_or(line, |k| front::line_of_key(text, line, &k));
                     report.rejected.push(rejected(at, fault.reason));
                 }
                 Ok(Compiled { expr, warnings, .. }) => {
@@ -126,13 +126,14 @@ pub(super) fn compile(
     all
 }
 
-fn expression(rule: &SigmaRule, id: &str, options: &Options) -> Result<Compiled, Fault> {
+fn expression(rule: &SigmaRule, id: &str, compiler: &Compiler<'_>) -> Result<Compiled, Fault> {
     let source = &rule.logsource;
+    let options = compiler.options;
     let given = [&source.category, &source.product, &source.service];
     if given.into_iter().any(Option::is_some) && !compile::is_of_flows(source, options) {
         return Err(Reason::Logsource(compile::describe(source)).into());
     }
-    let compiled = compile::condition(&rule.detection, id, options)?;
+    let compiled = compiler.condition(&rule.detection, id)?;
     if compiled.always {
         return Err(Reason::EveryFlow.into());
     }

@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use rsigma_parser::{ConditionExpr, FilterRule, FilterRuleTarget, LogSource};
 
-use super::compile::{self, Compiled, Fault};
+use super::compile::{Compiled, Compiler, Fault};
 use super::expr::Expr;
 use super::fields::FieldSet;
 use super::reason::Reason;
-use super::report::Note;
-use super::ruleset::Options;
+use super::report::{Note, Rejected};
+
+/// Items that filters add to all rules, at most: a rule has those of each of its filters.
+const ADDED_MAX: usize = 1 << 22;
 
 /// What a filter looks at to decide whether it is meant for a rule.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub(super) struct Filters {
     by_reference: HashMap<String, Vec<(usize, usize)>>,
     /// Those that name none: they are for any rule.
     any: Vec<usize>,
+    /// Items added so far.
+    added: usize,
 }
 
 #[derive(Debug)]
@@ -42,11 +46,16 @@ struct Filter {
     file: Arc<str>,
     line: u32,
     title: String,
+    id: String,
     logsource: Option<LogSource>,
     expr: Expr,
+    /// Items of its condition.
+    items: usize,
     /// What it names, and whether a rule of that id or name was met.
     references: Vec<(String, bool)>,
     applied: usize,
+    /// Whether it was too much for a rule.
+    refused: bool,
 }
 
 impl Filters {
@@ -58,11 +67,11 @@ impl Filters {
         &mut self,
         filter: FilterRule,
         (file, line): (&Arc<str>, u32),
-        options: &Options,
+        compiler: &Compiler<'_>,
     ) -> Result<Vec<String>, Fault> {
         let id = filter.id.as_deref().unwrap_or_default();
         let Compiled { expr, always, mut warnings } =
-            compile::condition(&filter.detection, id, options).map_err(|mut fault| {
+            compiler.condition(&filter.detection, id).map_err(|mut fault| {
                 if let Reason::NeverMatches(why) = &fault.reason {
                     fault.reason = Reason::Silencing(why.clone());
                 }
@@ -87,14 +96,19 @@ impl Filters {
             let found = self.by_reference.entry(reference.to_lowercase());
             found.or_default().push((at, n));
         }
+        let mut items = 0;
+        expr.leaves(&mut |_| items += 1);
         self.filters.push(Filter {
             file: Arc::clone(file),
             line,
             title: filter.title,
+            id: filter.id.unwrap_or_default(),
             logsource: filter.logsource,
             expr,
+            items,
             references: references.into_iter().map(|reference| (reference, false)).collect(),
             applied: 0,
+            refused: false,
         });
         Ok(warnings)
     }
@@ -118,8 +132,13 @@ impl Filters {
         let mut parts = vec![expr];
         for at in meant {
             let filter = &mut self.filters[at];
-            if filter.logsource.as_ref().is_none_or(|wide| covers(wide, &rule.logsource)) {
-                filter.applied += 1;
+            if filter.logsource.as_ref().is_some_and(|wide| !covers(wide, &rule.logsource)) {
+                continue;
+            }
+            filter.applied += 1;
+            filter.refused |= self.added + filter.items > ADDED_MAX;
+            if !filter.refused {
+                self.added += filter.items;
                 parts.push(filter.expr.clone());
             }
         }
@@ -127,6 +146,18 @@ impl Filters {
             1 => parts.pop().expect("the rule's own"),
             _ => Expr::And(parts).fold(FieldSet::ALL),
         }
+    }
+
+    /// Those that are not part of every rule that they are meant for.
+    pub(super) fn refused(&self) -> impl Iterator<Item = Rejected> + '_ {
+        let what = "the number of items that filters add to all rules";
+        self.filters.iter().filter(|filter| filter.refused).map(move |filter| Rejected {
+            file: filter.file.to_string(),
+            line: filter.line,
+            title: filter.title.clone(),
+            id: filter.id.clone(),
+            reason: Reason::TooLarge { what, max: ADDED_MAX },
+        })
     }
 
     /// What is to be said once every rule was met.

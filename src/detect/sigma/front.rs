@@ -1,5 +1,7 @@
 //! Rule text to documents: the one place that calls `rsigma-parser`, so that it can be replaced.
 
+use std::collections::HashMap;
+
 use rsigma_parser::{CorrelationRule, FilterRule, SigmaCollection, SigmaRule, parse_sigma_yaml};
 
 use super::reason::Reason;
@@ -10,12 +12,16 @@ use super::{operators, plain};
 const NESTING_MAX: usize = 64;
 /// Octets of one document.
 const DOCUMENT_MAX: usize = 1 << 20;
+/// Octets that the documents of a collection share, times their number.
+const SHARED_MAX: usize = 32 << 20;
 
 /// One document of a file.
 #[derive(Debug)]
-pub(super) struct Document {
+pub(super) struct Document<'a> {
     /// Its first line, from 1.
     pub line: u32,
+    /// What it says, from that line on.
+    pub text: &'a str,
     /// Its title, as far as it has one.
     pub title: Option<String>,
     /// Its id, as far as it has one.
@@ -39,7 +45,7 @@ pub(super) enum Body {
 
 /// Splits `text` into its documents and parses each. Documents that hold no rule of their own
 /// (empty ones, `action: global`) are not in the result.
-pub(super) fn documents(text: &str) -> Vec<Document> {
+pub(super) fn documents(text: &str) -> Vec<Document<'_>> {
     let chunks = chunks(text);
     let collection = chunks.iter().any(|(_, chunk)| top_level(chunk, "action").is_some());
     if collection {
@@ -48,10 +54,10 @@ pub(super) fn documents(text: &str) -> Vec<Document> {
     chunks.iter().flat_map(|(line, chunk)| parse(*line, chunk)).collect()
 }
 
-/// The line, from 1, on which `key` is used as a mapping key at or after `from`; else `from`.
+/// The line on which `key` is used as a mapping key in `text`, which begins at the line `from`; else
+/// `from`.
 pub(super) fn line_of_key(text: &str, from: u32, key: &str) -> u32 {
-    let start = (from as usize).saturating_sub(1);
-    let found = text.lines().skip(start).position(|line| {
+    let found = text.lines().position(|line| {
         let rest = line.trim_start().trim_start_matches("- ").trim_start_matches(['\'', '"']);
         rest.strip_prefix(key).is_some_and(|rest| rest.starts_with([':', '|', '\'', '"']))
     });
@@ -82,31 +88,30 @@ fn chunks(text: &str) -> Vec<(u32, &str)> {
 
 /// Moves the first line past comments, blank lines and the marker; `None` if nothing is left.
 fn trimmed(line: u32, chunk: &str) -> Option<(u32, &str)> {
-    let idle = |l: &str| {
+    let idle = |l: &&str| {
         let l = l.trim();
         l.is_empty() || l.starts_with('#') || l == "---" || l == "..."
     };
-    let skipped = chunk.lines().position(|l| !idle(l))?;
-    Some((line + u32::try_from(skipped).ok()?, chunk))
+    let (mut skipped, mut octets) = (0, 0);
+    for line in chunk.split_inclusive('\n').take_while(idle) {
+        (skipped, octets) = (skipped + 1, octets + line.len());
+    }
+    (octets < chunk.len()).then_some((line + skipped, &chunk[octets..]))
 }
 
-fn parse(line: u32, chunk: &str) -> Vec<Document> {
+fn parse(line: u32, chunk: &str) -> Vec<Document<'_>> {
     if chunk.len() <= DOCUMENT_MAX
         && let Some(rule) = plain::rule(chunk)
     {
         let (title, id) = (Some(rule.title.clone()), rule.id.clone());
-        return vec![Document {
-            line,
-            title,
-            id,
-            notes: Vec::new(),
-            body: Ok(Body::Rule(Box::new(rule))),
-        }];
+        let (notes, body) = (Vec::new(), Ok(Body::Rule(Box::new(rule))));
+        return vec![Document { line, text: chunk, title, id, notes, body }];
     }
     let title = top_level(chunk, "title");
     let id = top_level(chunk, "id");
     let broken = |reason| Document {
         line,
+        text: chunk,
         title: title.clone(),
         id: id.clone(),
         notes: Vec::new(),
@@ -119,10 +124,10 @@ fn parse(line: u32, chunk: &str) -> Vec<Document> {
         Err(error) => vec![broken(Reason::Syntax(error.to_string()))],
         Ok(collection) => {
             let errors = collection.errors.clone();
-            let mut found = listed(collection, |_, _| line);
+            let mut found = listed(collection, |_, _| (line, chunk));
             match found.first_mut() {
                 Some(rule) => rule.notes = errors,
-                None => found.extend(errors.into_iter().map(|e| broken(syntax(&e, chunk)))),
+                None => found.extend(errors.iter().map(|error| broken(syntax(error, chunk)))),
             }
             found
         }
@@ -130,35 +135,55 @@ fn parse(line: u32, chunk: &str) -> Vec<Document> {
 }
 
 /// Files with `action: global | reset | repeat`, where one document builds on another.
-fn collected(text: &str, chunks: &[(u32, &str)]) -> Vec<Document> {
-    let first = chunks.first().map_or(1, |(line, _)| *line);
+fn collected<'a>(text: &'a str, chunks: &[(u32, &'a str)]) -> Vec<Document<'a>> {
+    let first = chunks.first().map_or((1, text), |chunk| *chunk);
     let broken = |reason| Document {
-        line: first,
+        line: first.0,
+        text,
         title: None,
         id: None,
         notes: Vec::new(),
         body: Err(reason),
     };
-    if let Err(reason) = within_limits(text) {
+    if let Err(reason) = within_limits(text).and_then(|()| shares_little(text, chunks)) {
         return vec![broken(reason)];
     }
-    let place = |title: Option<&str>, id: Option<&str>| {
-        let holds = |chunk: &str, key: &str, want: Option<&str>| {
-            want.is_some() && top_level(chunk, key).as_deref() == want
-        };
-        let found = chunks.iter().find(|(_, c)| holds(c, "id", id));
-        let found = found.or_else(|| chunks.iter().find(|(_, c)| holds(c, "title", title)));
-        found.map_or(first, |(line, _)| *line)
+    let by = |key| {
+        let mut places = HashMap::new();
+        for &chunk in chunks {
+            if let Some(value) = top_level(chunk.1, key) {
+                places.entry(value).or_insert(chunk);
+            }
+        }
+        places
+    };
+    let (titles, ids) = (by("title"), by("id"));
+    let place = |title: &str, id: Option<&str>| {
+        let found = id.and_then(|id| ids.get(id)).or_else(|| titles.get(title));
+        found.copied().unwrap_or(first)
     };
     match read(text) {
         Err(error) => vec![broken(Reason::Syntax(error.to_string()))],
         Ok(collection) => {
             let errors = collection.errors.clone();
             let mut found = listed(collection, place);
-            found.extend(errors.into_iter().map(|error| broken(syntax(&error, text))));
+            found.extend(errors.iter().map(|error| broken(syntax(error, text))));
             found
         }
     }
+}
+
+/// Rejects a collection whose documents would multiply what they share: each of them becomes a copy
+/// of what is global at its place, or, where documents repeat others, of the whole text at worst.
+fn shares_little(text: &str, chunks: &[(u32, &str)]) -> Result<(), Reason> {
+    let shared = chunks.iter().filter_map(|(_, chunk)| {
+        Some(if top_level(chunk, "action")? == "global" { chunk.len() } else { text.len() })
+    });
+    if shared.max().unwrap_or(0).saturating_mul(chunks.len()) > SHARED_MAX {
+        let what = "the octets that the documents of a collection share, times their number";
+        return Err(Reason::TooLarge { what, max: SHARED_MAX });
+    }
+    Ok(())
 }
 
 /// Parses `text`; where that finds an error in a condition, once more with its operators in small
@@ -172,16 +197,13 @@ fn read(text: &str) -> Result<SigmaCollection, rsigma_parser::SigmaParserError> 
     Ok(if again.errors.len() < parsed.errors.len() { again } else { parsed })
 }
 
-fn listed(
+fn listed<'a>(
     collection: SigmaCollection,
-    place: impl Fn(Option<&str>, Option<&str>) -> u32,
-) -> Vec<Document> {
-    let document = |title: String, id: Option<String>, body| Document {
-        line: place(Some(&title), id.as_deref()),
-        title: Some(title),
-        id,
-        notes: Vec::new(),
-        body: Ok(body),
+    place: impl Fn(&str, Option<&str>) -> (u32, &'a str),
+) -> Vec<Document<'a>> {
+    let document = |title: String, id: Option<String>, body| {
+        let (line, text) = place(&title, id.as_deref());
+        Document { line, text, title: Some(title), id, notes: Vec::new(), body: Ok(body) }
     };
     let rules = collection.rules.into_iter();
     let rules = rules.map(|r| document(r.title.clone(), r.id.clone(), Body::Rule(Box::new(r))));
@@ -276,7 +298,7 @@ mod tests {
     #[track_caller]
     fn check(name: &str, text: &str, want: &[(u32, &str)]) {
         let found = documents(text);
-        let kind = |document: &Document| match &document.body {
+        let kind = |document: &Document<'_>| match &document.body {
             Ok(Body::Rule(_)) => "rule",
             Ok(Body::Correlation(_)) => "correlation",
             Ok(Body::Filter(_)) => "filter",

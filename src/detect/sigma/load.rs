@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rsigma_parser::{CorrelationRule, FilterRule, LogSource, SigmaRule};
 
-use super::compile::{self, Compiled, Fault};
+use super::compile::{Compiled, Compiler, Fault};
 use super::correlate::{Correlation, Fate, Linker};
 use super::exclusions::{self, Exclusion};
 use super::feed::{Feed, FeedRule};
@@ -36,6 +36,7 @@ pub(super) fn load(sources: &[Source], options: &Options, interner: &mut Interne
     let mut wanted = Wanted::of(options);
     let mut loader = Loader {
         options,
+        compiler: Compiler::new(options),
         interner,
         places: HashMap::new(),
         filters: Filters::default(),
@@ -58,6 +59,7 @@ pub(super) fn load(sources: &[Source], options: &Options, interner: &mut Interne
 
 struct Loader<'a> {
     options: &'a Options,
+    compiler: Compiler<'a>,
     interner: &'a mut Interner,
     /// Where each id was met first.
     places: HashMap<String, String>,
@@ -70,9 +72,9 @@ struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    fn add(&mut self, source: &'a Source, document: Document, wanted: &mut Wanted) {
-        let Document { line, title, id, notes, body } = document;
-        let place = Place { source, line, title: title.unwrap_or_default() };
+    fn add(&mut self, source: &'a Source, document: Document<'a>, wanted: &mut Wanted) {
+        let Document { line, text, title, id, notes, body } = document;
+        let place = Place { source, line, text, title: title.unwrap_or_default() };
         let made = match body {
             Err(reason) => {
                 self.linker.rule(id.as_deref().unwrap_or_default(), None, Fate::Rejected);
@@ -93,7 +95,7 @@ impl<'a> Loader<'a> {
             }
         };
         if let Err(Fault { reason, key }) = made {
-            let at = key.map_or(line, |key| front::line_of_key(&source.text, line, &key));
+            let at = key.map_or(line, |key| front::line_of_key(text, line, &key));
             let (file, id) = (source.file.clone(), id.unwrap_or_default());
             let rejected = Rejected { file, line: at, title: place.title, id, reason };
             self.loaded.report.rejected.push(rejected);
@@ -113,7 +115,7 @@ impl<'a> Loader<'a> {
             return Ok(());
         }
         self.is_new(&meta.id)?;
-        let compiled = compile::compile(&rule, &meta.id, self.options);
+        let compiled = self.compiler.rule(&rule, &meta.id);
         let fate = match &compiled {
             Ok(_) => Fate::Rule(self.loaded.rules.len()),
             Err(_) => Fate::Rejected,
@@ -167,7 +169,7 @@ impl<'a> Loader<'a> {
         }
         self.is_new(&meta.id)?;
         self.places.insert(meta.id.clone(), place.to_string());
-        self.linker.correlation(place.source, place.line, meta, rule, notes);
+        self.linker.correlation((place.source, place.line, place.text), meta, rule, notes);
         Ok(())
     }
 
@@ -185,7 +187,7 @@ impl<'a> Loader<'a> {
             self.is_new(id)?;
         }
         let file: Arc<str> = place.source.file.as_str().into();
-        notes.extend(self.filters.add(filter, (&file, place.line), self.options)?);
+        notes.extend(self.filters.add(filter, (&file, place.line), &self.compiler)?);
         if let Some(id) = id {
             self.places.insert(id, place.to_string());
         }
@@ -215,7 +217,7 @@ impl<'a> Loader<'a> {
 
     /// Adds to each rule the filters that are meant for it, wherever they stood.
     fn finish(mut self, mut wanted: Wanted) -> Loaded {
-        let Self { options, interner, mut filters, targets, linker, .. } = self;
+        let Self { options, compiler, interner, mut filters, targets, linker, .. } = self;
         let Loaded { rules, correlations, exclusions, report } = &mut self.loaded;
         if filters.len() > 0 {
             for (rule, target) in rules.iter_mut().zip(&targets) {
@@ -225,11 +227,10 @@ impl<'a> Loader<'a> {
         *correlations = linker.link(rules, report, interner);
         report.loaded = rules.len();
         report.filters = filters.len();
+        report.rejected.extend(filters.refused());
         report.placeholders = options.placeholders.len();
         report.warnings.extend(filters.notes());
-        let sources = &options.exclusions;
-        *exclusions =
-            exclusions::compile(sources, options, interner, report, &mut |id| wanted.see(id));
+        *exclusions = exclusions::compile(&compiler, interner, report, &mut |id| wanted.see(id));
         report.warnings.extend(wanted.notes());
         self.loaded
     }
@@ -243,6 +244,8 @@ fn of_flows() -> LogSource {
 struct Place<'a> {
     source: &'a Source,
     line: u32,
+    /// What the document says, from that line on.
+    text: &'a str,
     title: String,
 }
 

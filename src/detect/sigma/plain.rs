@@ -13,6 +13,8 @@ use rsigma_parser::{
 
 /// Parentheses and `not`s that a condition may nest here; deeper ones are left to the parser.
 const NESTING_MAX: usize = 16;
+/// Keys of a mapping: each is compared with those before it.
+const KEYS_MAX: usize = 512;
 
 /// The rule in `text`, one document, if it is written plainly.
 pub(super) fn rule(text: &str) -> Option<SigmaRule> {
@@ -222,7 +224,8 @@ impl<'a> Lines<'a> {
             }
             self.next += 1;
             let (key, rest) = line.split_once(':')?;
-            if !is_plain_key(key) || entries.iter().any(|(known, _)| *known == key) {
+            let known = entries.len() == KEYS_MAX || entries.iter().any(|(known, _)| *known == key);
+            if !is_plain_key(key) || known {
                 return None;
             }
             let node = match rest.strip_prefix(' ') {

@@ -16,7 +16,7 @@ use super::names;
 use super::reason::Reason;
 use super::ruleset::Options;
 use super::text::{Glyph, Pattern};
-use work::Work;
+use work::{Taken, Work};
 
 /// Why a rule is rejected, and the key in it that is at fault.
 #[derive(Debug)]
@@ -39,28 +39,44 @@ pub(super) struct Compiled {
     pub warnings: Vec<String>,
 }
 
-/// Compiles one rule, without the filters that name it.
-pub(super) fn compile(rule: &SigmaRule, id: &str, options: &Options) -> Result<Compiled, Fault> {
-    if !is_of_flows(&rule.logsource, options) {
-        return Err(Reason::Logsource(describe(&rule.logsource)).into());
-    }
-    let mut compiled = condition(&rule.detection, id, options)?;
-    if compiled.always {
-        compiled.warnings.insert(0, "matches every flow".to_owned());
-    }
-    Ok(compiled)
+/// Compiles the conditions of a rule set, which are bounded one by one and together.
+#[derive(Debug)]
+pub(super) struct Compiler<'a> {
+    pub options: &'a Options,
+    taken: Taken,
 }
 
-/// Compiles a detection section: of a rule, a filter or an exclusion with this id.
-pub(super) fn condition(
-    detection: &Detections,
-    id: &str,
-    options: &Options,
-) -> Result<Compiled, Fault> {
-    let work = Work::new(options);
+impl<'a> Compiler<'a> {
+    pub(super) fn new(options: &'a Options) -> Self {
+        Self { options, taken: Taken::default() }
+    }
+
+    /// Compiles one rule, without the filters that name it.
+    pub(super) fn rule(&self, rule: &SigmaRule, id: &str) -> Result<Compiled, Fault> {
+        if !is_of_flows(&rule.logsource, self.options) {
+            return Err(Reason::Logsource(describe(&rule.logsource)).into());
+        }
+        let mut compiled = self.condition(&rule.detection, id)?;
+        if compiled.always {
+            compiled.warnings.insert(0, "matches every flow".to_owned());
+        }
+        Ok(compiled)
+    }
+
+    /// Compiles a detection section: of a rule, a filter or an exclusion with this id.
+    pub(super) fn condition(&self, detection: &Detections, id: &str) -> Result<Compiled, Fault> {
+        let work = Work::new(self.options);
+        let compiled = condition(detection, id, &work)?;
+        work.done(&self.taken)?;
+        Ok(compiled)
+    }
+}
+
+fn condition(detection: &Detections, id: &str, work: &Work<'_>) -> Result<Compiled, Fault> {
+    let options = work.options;
     let mut parts = Vec::new();
     for condition in &detection.conditions {
-        parts.push(expression(detection, condition, &work)?);
+        parts.push(expression(detection, condition, work)?);
     }
     let expr = Expr::Or(parts);
     let mut unknown = Vec::new();
@@ -202,6 +218,10 @@ fn detection(from: &Detection, work: &Work<'_>) -> Result<Expr, Fault> {
     };
     match from {
         Detection::AllOf(items) => {
+            // What asks for nothing takes room, too.
+            if items.is_empty() {
+                work.item()?;
+            }
             let parts: Result<Vec<Expr>, Fault> =
                 items.iter().map(|item| item::compile(item, work)).collect();
             Ok(Expr::And(parts?))

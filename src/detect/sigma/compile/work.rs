@@ -15,7 +15,20 @@ const VALUES_MAX: usize = 1 << 20;
 /// Octets of all compiled regular expressions of a condition.
 const REGEX_OCTETS_MAX: usize = 32 << 20;
 /// Octets that one regular expression is given, in turn, until they suffice.
-const REGEX_OCTETS: [usize; 3] = [1 << 14, 1 << 17, 1 << 20];
+const REGEX_OCTETS: [usize; 4] = [1 << 14, 1 << 16, 1 << 18, 1 << 20];
+/// The same of all conditions of a rule set together: many that are large in no way can be so at
+/// once. Ten thousand rules are far below.
+const SET_ITEMS_MAX: usize = 1 << 23;
+const SET_VALUES_MAX: usize = 1 << 23;
+const SET_REGEX_OCTETS_MAX: usize = 256 << 20;
+
+/// What the conditions of a rule set took so far, without those that were rejected.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    items: Cell<usize>,
+    values: Cell<usize>,
+    regex_octets: Cell<usize>,
+}
 
 /// The compilation of one condition: how, and how much it took so far.
 pub(in crate::detect::sigma) struct Work<'a> {
@@ -57,10 +70,25 @@ impl<'a> Work<'a> {
         }
         Ok(built)
     }
+
+    /// Adds what the condition took to what all of its rule set did.
+    ///
+    /// # Errors
+    /// It is one too much: it has to be given up.
+    pub(super) fn done(self, all: &Taken) -> Result<(), Reason> {
+        let (items, values) = (self.items.get(), self.values.get());
+        take(&all.items, items, SET_ITEMS_MAX, "the number of items of all conditions")?;
+        take(&all.values, values, SET_VALUES_MAX, "the number of values of all conditions")?;
+        let what = "the memory of all regular expressions in octets";
+        take(&all.regex_octets, self.regex_octets.get(), SET_REGEX_OCTETS_MAX, what)
+    }
 }
 
 fn take(taken: &Cell<usize>, more: usize, max: usize, what: &'static str) -> Result<(), Reason> {
     let sum = taken.get() + more;
+    if sum > max {
+        return Err(Reason::TooLarge { what, max });
+    }
     taken.set(sum);
-    if sum > max { Err(Reason::TooLarge { what, max }) } else { Ok(()) }
+    Ok(())
 }

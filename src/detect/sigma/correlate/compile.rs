@@ -19,6 +19,8 @@ use crate::time::SECOND;
 
 /// A hundred years: timespans beyond have no meaning on a live sensor.
 const TIMESPAN_MAX_S: u64 = 100 * 31_556_952;
+/// Fields to group by, count and sum: each rule that is named has a place for each of them.
+const FIELDS_MAX: usize = 64;
 
 /// A rule or correlation that a correlation names.
 pub(super) struct Target<'a> {
@@ -50,6 +52,10 @@ pub(super) fn correlation(
         return fault("it names no rules", Some("rules"));
     }
     let condition = Condition::of(rule)?;
+    if rule.group_by.len() + condition.fields.len() > FIELDS_MAX {
+        let what = "the number of fields of a correlation";
+        return Err((Reason::TooLarge { what, max: FIELDS_MAX }, Some("correlation".to_owned())));
+    }
     let mut bases = Vec::new();
     for target in targets {
         let slots = |names: &[String]| -> Result<Vec<Slot>, Fault> {

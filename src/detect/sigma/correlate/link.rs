@@ -55,6 +55,8 @@ struct Known {
 struct Pending<'a> {
     source: &'a Source,
     line: u32,
+    /// What the document says, from that line on.
+    text: &'a str,
     meta: RuleMeta,
     rule: Box<CorrelationRule>,
     notes: Vec<String>,
@@ -86,11 +88,10 @@ impl<'a> Linker<'a> {
         }
     }
 
-    /// Adds a correlation to be linked.
+    /// Adds a correlation to be linked, which says `text` from a line of `source` on.
     pub fn correlation(
         &mut self,
-        source: &'a Source,
-        line: u32,
+        (source, line, text): (&'a Source, u32, &'a str),
         meta: RuleMeta,
         rule: Box<CorrelationRule>,
         notes: Vec<String>,
@@ -98,7 +99,7 @@ impl<'a> Linker<'a> {
         let fate = Fate::Correlation(self.pending.len());
         self.rule(&meta.id, rule.name.as_deref(), fate);
         let progress = Progress::Waiting;
-        self.pending.push(Pending { source, line, meta, rule, notes, progress });
+        self.pending.push(Pending { source, line, text, meta, rule, notes, progress });
     }
 
     /// Links all correlations, those that others build on before them. Rules that only feed
@@ -181,7 +182,7 @@ impl<'a> Linker<'a> {
                 let near = fault.near.as_deref();
                 report.rejected.push(Rejected {
                     file: pending.source.file.clone(),
-                    line: line_of(&pending.source.text, pending.line, near),
+                    line: line_of(pending.text, pending.line, near),
                     title: pending.meta.title.clone(),
                     id: pending.rule.id.clone().unwrap_or_default(),
                     reason: fault.reason,
@@ -308,7 +309,7 @@ impl<'a> Linker<'a> {
     }
 }
 
-/// The first line of the correlation that begins at `from` that has the word `near`; else `from`.
+/// The first line of the correlation, which begins at `from`, that has the word `near`; else `from`.
 fn line_of(text: &str, from: u32, near: Option<&str>) -> u32 {
     let Some(near) = near else { return from };
     let in_word = |c: char| c.is_alphanumeric() || "_-.".contains(c);
@@ -318,7 +319,7 @@ fn line_of(text: &str, from: u32, near: Option<&str>) -> u32 {
             !before.ends_with(in_word) && !after.starts_with(in_word)
         })
     };
-    let lines = (1_u32..).zip(text.lines()).skip((from as usize).saturating_sub(1));
+    let lines = (from..).zip(text.lines());
     let mut body = lines.skip_while(|(_, line)| !line.starts_with("correlation"));
     body.find(|(_, line)| has_it(line)).map_or(from, |(number, _)| number)
 }

@@ -20,6 +20,9 @@ const VERIFY_NS: f64 = 40.0;
 const DENSE_NS: f64 = 0.15;
 /// What an interval of an access predicate costs: memory, and the caches.
 const INTERVAL_NS: f64 = 1e-5;
+/// Predicates that a branch keeps: of the way to it the most selective ones, but at least one of
+/// each step. A rule whose thousands of alternatives share thousands of demands is no more than these.
+const PATH_MAX: usize = 16;
 
 /// One way in which a rule can come to hold.
 #[derive(Clone, Debug)]
@@ -89,13 +92,19 @@ impl<'a> Planner<'a, '_> {
 
     fn conjunction(&mut self, parts: &'a [Expr]) -> Plan<'a> {
         let mark = self.path.len();
-        for part in parts {
-            if let Expr::Leaf(leaf) = part
-                && self.counted.counts(leaf)
-            {
-                self.path.push((leaf, self.estimate.share(leaf)));
+        let leaves = parts.iter().filter_map(|part| match part {
+            Expr::Leaf(leaf) if self.counted.counts(leaf) => {
+                Some((&**leaf, self.estimate.share(leaf)))
             }
+            _ => None,
+        });
+        let mut leaves: Vec<(&Predicate, f64)> = leaves.collect();
+        let room = PATH_MAX.saturating_sub(mark).max(1);
+        if leaves.len() > room {
+            leaves.sort_by(|a, b| a.1.total_cmp(&b.1));
+            leaves.truncate(room);
         }
+        self.path.extend(leaves);
         let (mut cost, mut access) = (self.dense_cost(), None);
         let guards = self.guard_shares();
         for (at, &(leaf, share)) in self.path.iter().enumerate().skip(mark) {
