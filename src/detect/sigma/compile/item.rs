@@ -96,7 +96,7 @@ impl Item<'_> {
             _ if self.part.is_some() => self.time_part(groups)?,
             _ if self.field.kind() == Kind::FlagNames => return self.flags(groups),
             _ if groups.iter().any(|group| value::is_text(self, group)) => {
-                return self.text(groups, words);
+                return self.textual(groups, words);
             }
             _ => Test::In { set: self.set(groups)?, null: false },
         };
@@ -116,6 +116,30 @@ impl Item<'_> {
             all = all.intersection(&IntervalSet::union_of(sets));
         }
         Ok(all)
+    }
+
+    /// Values of which at least one has to be looked at as text. Beside it in a list, an address or
+    /// a number is what it would be alone.
+    fn textual(&self, groups: &Groups<'_>, words: String) -> Result<Expr, Reason> {
+        let is_text = |value: &SigmaValue| value::is_text(self, std::slice::from_ref(value));
+        if groups.iter().flat_map(|group| group.iter()).all(is_text) {
+            return self.text(groups, words);
+        }
+        let any = Item { all: false, ..self.clone() };
+        let each = |values: Vec<SigmaValue>| -> Result<Expr, Reason> {
+            let (texts, others): (Vec<_>, Vec<_>) = values.into_iter().partition(is_text);
+            let kinds = [texts, others].into_iter().filter(|values| !values.is_empty());
+            let parts = kinds.map(|values| any.compile(&[Cow::Owned(values)]));
+            let parts = parts.collect::<Result<Vec<_>, _>>()?;
+            Ok(if self.neq { Expr::And(parts) } else { Expr::Or(parts) })
+        };
+        if !self.all {
+            return each(groups.iter().flat_map(|group| group.iter().cloned()).collect());
+        }
+        let parts = groups.iter().map(|group| each(group.to_vec()));
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+        // "Not each of them": one of them does not hold.
+        Ok(if self.neq { Expr::Or(parts) } else { Expr::And(parts) })
     }
 
     fn text(&self, groups: &Groups<'_>, words: String) -> Result<Expr, Reason> {

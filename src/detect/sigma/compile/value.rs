@@ -87,8 +87,7 @@ pub(super) fn set(item: &Item<'_>, value: &SigmaValue) -> Result<IntervalSet, Re
             let cidr: Cidr = plain(value)
                 .and_then(|text| text.parse().ok())
                 .ok_or_else(|| item.value(value, "a network such as 192.0.2.0/24"))?;
-            let (first, last) = cidr.bounds();
-            Ok(IntervalSet::range(first.0, last.0))
+            Ok(network(cidr))
         }
         (_, Op::Cidr) => Err(item.modifier("the field is no address")),
         (Kind::Address, Op::Compare(_)) => Err(item.modifier("addresses have no order: use cidr")),
@@ -132,6 +131,17 @@ fn compared(place: Place, how: Compare, max: u128) -> IntervalSet {
         (Place::At(v), Less) => v.checked_sub(1).map_or(IntervalSet::EMPTY, up_to),
         (Place::At(v) | Place::After(v), LessOrEqual) | (Place::After(v), Less) => up_to(v),
     }
+}
+
+/// The addresses of a network. One of IPv6 holds no IPv4 address, though their integers may lie in it.
+fn network(cidr: Cidr) -> IntervalSet {
+    let (first, last) = cidr.bounds();
+    let (v4_first, v4_last) = (Addr::v4(0), Addr::v4(u32::MAX));
+    if v4_first <= first || last < v4_last {
+        return IntervalSet::range(first.0, last.0);
+    }
+    let below = IntervalSet::range(first.0, v4_first.0 - 1);
+    below.union(&IntervalSet::range(v4_last.0 + 1, last.0))
 }
 
 fn address(item: &Item<'_>, value: &SigmaValue) -> Result<IntervalSet, Reason> {

@@ -26,7 +26,7 @@ pub enum Fault {
     #[error("not an address, network, range, port or name")]
     Unknown,
     /// `/0` and the like.
-    #[error("a network that holds every address would match every flow")]
+    #[error("a network that holds every IPv4 address would match every flow")]
     Everything,
     /// Out of order.
     #[error("the range ends before it begins, or mixes IPv4 and IPv6")]
@@ -127,8 +127,7 @@ fn plain(text: &str) -> Option<Result<Value, Fault>> {
         let (first, last) = (first.trim(), last.trim());
         if let (Some(first), Some(last)) = (address(first), address(last)) {
             let ordered = first <= last && first.is_v4() == last.is_v4();
-            let found = Value::Addresses(first.0, last.0);
-            return Some(if ordered { Ok(found) } else { Err(Fault::Range) });
+            return Some(if ordered { addresses(first, last) } else { Err(Fault::Range) });
         }
         if is_number(first) && is_number(last) {
             return Some(ports(first, last));
@@ -146,11 +145,13 @@ fn plain(text: &str) -> Option<Result<Value, Fault>> {
 
 fn network(first: Addr, length: u8) -> Result<Value, Fault> {
     let network = crate::net::Cidr::new(first, length).map_err(|_| Fault::Unknown)?;
-    if length == 0 {
-        return Err(Fault::Everything);
-    }
     let (first, last) = network.bounds();
-    Ok(Value::Addresses(first.0, last.0))
+    addresses(first, last)
+}
+
+fn addresses(first: Addr, last: Addr) -> Result<Value, Fault> {
+    let everything = first <= Addr::v4(0) && Addr::v4(u32::MAX) <= last;
+    if everything { Err(Fault::Everything) } else { Ok(Value::Addresses(first.0, last.0)) }
 }
 
 fn is_number(text: &str) -> bool {
@@ -283,6 +284,8 @@ mod tests {
             ("192.0.2.1 192.0.2.2", Fault::Trailing),
             ("0.0.0.0/0", Fault::Everything),
             ("::/0", Fault::Everything),
+            ("::/8", Fault::Everything),
+            ("0.0.0.0-255.255.255.255", Fault::Everything),
             ("192.0.2.9-192.0.2.1", Fault::Range),
             ("192.0.2.9-2001:db8::1", Fault::Range),
             ("9-8", Fault::Range),
