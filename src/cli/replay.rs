@@ -182,7 +182,7 @@ fn drive(
 ) -> Result<(), Failure> {
     let params = Arc::new(Params::from_config(config));
     let workers = usize::from(args.workers);
-    let started = pipeline::start(shared, &params, workers, 1, false)?;
+    let started = pipeline::start(shared, &params, &vec![None; workers], 1)?;
     let mut routers = started.routers;
     let progress = Arc::new(AtomicU64::new(0));
     let replay = Replay {

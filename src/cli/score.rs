@@ -166,7 +166,7 @@ fn metered(path: &Path, config: &Config, table: &mut Table) -> Result<(), String
         board: pipeline::board(1, 1),
     });
     let params = Arc::new(Params::from_config(config));
-    let started = pipeline::start(&shared, &params, 1, 1, false);
+    let started = pipeline::start(&shared, &params, &[None], 1);
     let mut started = started.map_err(|error| error.to_string())?;
     let replay = Replay {
         exports: Exports::No,

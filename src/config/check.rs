@@ -83,7 +83,7 @@ impl Config {
     pub fn check(&self) -> Vec<Problem> {
         let mut report = Report::default();
         report.unique(std::iter::once(("sensor.name".to_owned(), self.sensor.name.as_str())));
-        report.within("sensor.workers", self.sensor.workers, 0..=64);
+        self.sensor.workers.check(self.sensor.pin, &mut report);
         custom::check("sensor.fields", &self.sensor.fields, &mut report);
         self.check_inputs(&mut report);
         self.check_netflow(&mut report);

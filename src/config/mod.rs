@@ -10,6 +10,7 @@ mod feed;
 mod model;
 pub mod output;
 mod parse;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ pub use output::{
     S3, Secret, Select, Spool, Syslog, Tee, Tls, Transport, Webhook,
 };
 pub use parse::{parse, parse_with};
+pub use workers::Workers;
 
 use crate::net::{Addr, Cidr};
 
@@ -67,8 +69,8 @@ pub struct Config {
 pub struct Sensor {
     /// Name of this sensor.
     pub name: String,
-    /// Worker threads: 1 to 64; 0 is one per core but one, at least one.
-    pub workers: usize,
+    /// Worker threads, and their cores.
+    pub workers: Workers,
     /// Pin each worker to a core.
     pub pin: bool,
     /// Directory for templates and other state that outlives a restart.
@@ -82,7 +84,7 @@ impl Default for Sensor {
     fn default() -> Self {
         Self {
             name: "weir".into(),
-            workers: 0,
+            workers: Workers::Auto,
             pin: true,
             state_directory: "/var/lib/weir".into(),
             fields: BTreeMap::new(),

@@ -132,7 +132,22 @@ mod tests {
         check("[flow]\nlinger_s = \"x\"\n", &["weir.toml:2: flow.linger_s: invalid type"]);
         check(
             "[sensor]\nworkers = -1\n",
-            &["weir.toml:2: sensor.workers: invalid value: integer `-1`, expected a whole number"],
+            &[
+                "weir.toml:2: sensor.workers: invalid value: integer `-1`, expected \"auto\", a number of \
+               threads from 1 to 64, or a list of cores",
+            ],
+        );
+        check(
+            "[sensor]\nworkers = \"all\"\n",
+            &["weir.toml:2: sensor.workers: invalid value: string \"all\", expected \"auto\""],
+        );
+        check("[sensor]\nworkers = [0, 1]\n", &[]);
+        check(
+            "[sensor]\nworkers = [1, 1]\npin = false\n",
+            &[
+                "weir.toml:2: sensor.workers: core 1 is named twice",
+                "weir.toml:2: sensor.workers: names cores, so sensor.pin must be true",
+            ],
         );
         check(
             "[admin]\nlisten = \"localhost:1\"\n",
@@ -149,7 +164,7 @@ mod tests {
         check(
             "[sensor]\nworkers = 65\n[flow]\nlinger_s = 61\n",
             &[
-                "weir.toml:2: sensor.workers: 65 is outside 0..=64",
+                "weir.toml:2: sensor.workers: 65 is outside 1..=64",
                 "weir.toml:4: flow.linger_s: 61 is outside 0..=60",
             ],
         );

@@ -1,9 +1,9 @@
 //! Where threads publish what they count, and scrapes read it.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::{Latency, Ledgers, Talker};
+use super::{Latency, Ledgers, Overload, Talker};
 use crate::time::Micros;
 
 /// What one thread publishes: its ledgers, whole, at batch boundaries, and a heartbeat.
@@ -16,6 +16,7 @@ pub struct Slot {
     busy_us: AtomicU64,
     entries: AtomicU64,
     clock: AtomicI64,
+    overload: AtomicU8,
     alerts: Mutex<Latency>,
     detected: Mutex<Latency>,
     activity: Mutex<Activity>,
@@ -97,6 +98,29 @@ impl Slot {
         self.activity.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Takes in how full the input buffer of a reader is: `filled` of `room` octets.
+    pub fn set_filled(&self, filled: u64, room: u64) {
+        let before = self.overload();
+        let now = before.next(filled, room);
+        if now != before {
+            self.overload.store(now as u8, Ordering::Relaxed);
+            let reader = self.name();
+            match now {
+                Overload::None => tracing::info!(reader, "the input is worked off in time again"),
+                Overload::Scoring => {
+                    tracing::warn!(reader, "overload: the sequence model scores nothing");
+                }
+                Overload::Untagged => {
+                    tracing::warn!(reader, "overload: slices without a tag are not made");
+                }
+            }
+        }
+    }
+
+    fn overload(&self) -> Overload {
+        Overload::from_number(self.overload.load(Ordering::Relaxed))
+    }
+
     /// Sets the thread's input clock.
     pub fn set_clock(&self, now: Micros) {
         self.clock.store(now.0, Ordering::Relaxed);
@@ -157,6 +181,12 @@ impl Board {
             sum.merge(&of(slot).lock().unwrap_or_else(PoisonError::into_inner));
         }
         sum
+    }
+
+    /// What has to give way for the reader that is worst off.
+    #[must_use]
+    pub fn overload(&self) -> Overload {
+        self.slots.iter().map(Slot::overload).max().unwrap_or_default()
     }
 
     /// Flows in all tables.

@@ -8,7 +8,9 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::{Counts, Delivery, FileCounts, KafkaClient, Latency, Ledgers, SpoolState, TeeCounts};
+use super::{
+    Counts, Delivery, FileCounts, KafkaClient, Latency, Ledgers, Overload, SpoolState, TeeCounts,
+};
 
 /// What a scrape sees, gathered at one moment.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +36,8 @@ pub struct Snapshot {
     pub alert_latency: Latency,
     /// From the arrival of a datagram to the end of detection on its last record.
     pub detection_latency: Latency,
+    /// What gives way, for the reader that is worst off.
+    pub overload: Overload,
     /// CPU microseconds of each stage.
     pub stages: Vec<(&'static str, u64)>,
     /// Unix seconds of the last load of the configuration that succeeded.
@@ -227,6 +231,8 @@ metrics! {
         = |s| by(&s.ledgers.records.dropped);
     gauge "weir_flow_table_entries" [] "Flows in the tables"
         = |s| one(s.entries);
+    gauge "weir_overload_stage" [] "What gives way to overload: 0 nothing, 1 scoring, 2 slices without a tag too"
+        = |s| one(s.overload as u64);
     counter "weir_flow_slices_opened" [] "Slices opened"
         = |s| one(s.ledgers.slices.opened);
     counter "weir_flow_slices_shipped" [] "Slices cut and handed to the output"

@@ -92,6 +92,9 @@ impl Batch {
 /// The ledgers of sinks, by name.
 pub type Ledgers = BTreeMap<String, ledger::Sink>;
 
+/// More came in than the sensor could do, so slices without a tag were not made.
+pub const OVERLOAD: &str = "overload";
+
 /// What batches are handed to: one sink, or the spool with all that are behind it. A slow or dead
 /// sink never holds back another, nor the inputs.
 pub trait Sink: Send + Sync {
@@ -101,6 +104,12 @@ pub trait Sink: Send + Sync {
     /// As [`offer`](Self::offer), but waits while the queue is full: for replay, where input can
     /// wait and nothing need be shed.
     fn offer_blocking(&self, batch: &Arc<Batch>);
+
+    /// Counts `slices` without a tag that were never made as selected, where they would have been,
+    /// and shed for [`OVERLOAD`]. Sinks that get none of live input have nothing to count.
+    fn shed_untagged(&self, slices: u64) {
+        let _ = slices;
+    }
 
     /// The ledgers now; each balances at every moment.
     fn ledgers(&self) -> Ledgers;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::clock::wall;
+use super::overload::Filling;
 use super::replay::meter;
 use super::router::Router;
 use super::worker::Shared;
@@ -52,6 +53,7 @@ impl Capture {
     fn read(&mut self, clock: &mut InputClock) -> Result<(), CaptureError> {
         let mut ledgers = Ledgers::default();
         let mut asked = Instant::now();
+        let mut filling = Filling::default();
         let mut result = Ok(());
         while result.is_ok() && !self.stop.load(Ordering::Relaxed) {
             result = self.batch(clock, &mut ledgers);
@@ -64,6 +66,7 @@ impl Capture {
             self.router.flush(clock.stamp(wall()));
             let slot = &self.shared.board.slots()[self.slot];
             slot.publish(&ledgers);
+            filling.look(Instant::now(), slot, || self.live.filled());
             slot.beat();
         }
         result

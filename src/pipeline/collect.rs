@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::clock::{self, wall};
+use super::overload::Filling;
 use super::pace::{Pace, Pause};
 use super::router::Router;
 use super::state::Saver;
@@ -89,6 +90,7 @@ struct Turn {
     clock: InputClock,
     /// When the ledgers were published last.
     published: Option<Instant>,
+    filling: Filling,
     laps: Laps,
 }
 
@@ -141,6 +143,8 @@ impl Collect {
                 turn.published = Some(now);
                 self.publish(&turn.ledgers);
             }
+            let slot = &self.shared.board.slots()[self.slot];
+            turn.filling.look(now, slot, || self.fullest());
             // What was queued when the sensor was told to stop is still taken.
             if let Some(since) = stopped {
                 if count == 0 || since.elapsed() > DRAIN {
@@ -188,6 +192,13 @@ impl Collect {
             ledgers.datagrams.kernel_drops += receiver.take_kernel_drops();
         }
         Ok((taken, more))
+    }
+
+    /// The fullest of the sockets.
+    fn fullest(&self) -> (u64, u64) {
+        let queues = self.receivers.iter().filter_map(Receiver::queue);
+        let share = |&(held, room): &(u32, u32)| u64::from(held) * 1_000 / u64::from(room.max(1));
+        queues.max_by_key(share).map_or((0, 0), |(held, room)| (held.into(), room.into()))
     }
 
     fn publish(&self, ledgers: &Ledgers) {

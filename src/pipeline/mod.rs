@@ -23,6 +23,7 @@ pub mod feeds;
 mod hunt;
 pub mod listing;
 pub mod outputs;
+pub mod overload;
 pub mod pace;
 pub mod replay;
 pub mod router;
@@ -65,19 +66,21 @@ pub fn board(workers: usize, readers: usize) -> Board {
     Board::new(names.chain(["exchange".to_owned()]))
 }
 
-/// Starts `workers` workers for `readers` readers. The board of `shared` is [`board`]'s.
+/// Starts a worker for each of `cores` (where [`affinity::place`] put them) and `readers` readers.
+/// The board of `shared` is [`board`]'s.
 ///
 /// # Errors
 /// If the operating system refuses a thread.
 pub fn start(
     shared: &Arc<worker::Shared>,
     params: &Arc<Params>,
-    workers: usize,
+    cores: &[Option<usize>],
     readers: usize,
-    pin: bool,
 ) -> io::Result<Workers> {
-    let worker =
-        |index, outbox| Worker::new(Arc::clone(shared), params, (index, workers), pin, outbox);
+    let workers = cores.len();
+    let worker = |index, outbox| {
+        Worker::new(Arc::clone(shared), params, (index, workers), cores[index], outbox)
+    };
     let slot = workers + readers;
     if workers == 1 && readers == 1 {
         let outbox = Outbox::Inline(Box::new(Desk::new(Arc::clone(shared), slot)));

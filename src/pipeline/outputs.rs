@@ -64,6 +64,11 @@ impl Outputs {
         }
     }
 
+    /// Counts `slices` without a tag that were not made, for overload, at each sink.
+    pub fn shed_untagged(&self, slices: u64) {
+        self.sinks.iter().for_each(|sink| sink.shed_untagged(slices));
+    }
+
     /// The ledger of each sink, by name.
     #[must_use]
     pub fn ledgers(&self) -> output::Ledgers {

@@ -23,6 +23,7 @@ use crate::flow::params::Params;
 use crate::metrics::ledger;
 use crate::metrics::stages::thread_cpu;
 use crate::net::{SHARDS, pair_hash, shard_of};
+use crate::output::OVERLOAD;
 use crate::time::{Micros, SECOND};
 
 /// There is none without the feature.
@@ -173,6 +174,8 @@ pub struct Sequences {
     shards: Vec<Shard>,
     workers: usize,
     budget: Budget,
+    /// Slices that were not made, for overload.
+    missed: u64,
     /// Those raised since they were last taken.
     pub alerts: Vec<Alert>,
     /// CPU time of scoring since it was last taken.
@@ -197,7 +200,7 @@ impl Sequences {
         let shards = (index..SHARDS).step_by(workers).map(shard).collect();
         let (scorer, budget) = (book.model.clone(), Budget::new(book.cpu_share, live));
         let (alerts, scored_for) = (Vec::new(), Duration::ZERO);
-        Self { book, scorer, shards, workers, budget, alerts, scored_for }
+        Self { book, scorer, shards, workers, budget, missed: 0, alerts, scored_for }
     }
 
     /// Takes another model over; windows stay.
@@ -216,6 +219,16 @@ impl Sequences {
         let at = shard_of(hash) / self.workers;
         self.advance_one(at, now);
         self.shards[at].slice(slice, hash, now, &self.book.settings)
+    }
+
+    /// Whether scoring gives way to overload for now.
+    pub fn hold(&mut self, held: bool) {
+        self.budget.held = held;
+    }
+
+    /// Counts a slice that was not made, for overload.
+    pub fn miss_slice(&mut self) {
+        self.missed += 1;
     }
 
     /// Passes `now` on all shards.
@@ -252,6 +265,8 @@ impl Sequences {
         for shard in &self.shards {
             sum.merge(&shard.ledger());
         }
+        sum.slices += self.missed;
+        sum.passed_over.add(OVERLOAD, self.missed);
         *ledger = sum;
     }
 }
@@ -290,6 +305,8 @@ impl Default for SequenceLimits {
 #[derive(Debug)]
 struct Budget {
     live: bool,
+    /// Overload: nothing is scored, and nothing is saved up.
+    held: bool,
     share: f64,
     left_s: f64,
     since: Instant,
@@ -299,7 +316,7 @@ struct Budget {
 
 impl Budget {
     fn new(share: f64, live: bool) -> Self {
-        Self { live, share, left_s: share, since: Instant::now(), cost_s: COST_S }
+        Self { live, held: false, share, left_s: share, since: Instant::now(), cost_s: COST_S }
     }
 
     /// How many windows may be scored now.
@@ -311,6 +328,9 @@ impl Budget {
         let passed = now.duration_since(self.since).as_secs_f64();
         self.since = now;
         self.left_s = (self.left_s + passed * self.share).min(self.share);
+        if self.held {
+            return 0;
+        }
         (self.left_s / self.cost_s).max(0.0) as usize
     }
 

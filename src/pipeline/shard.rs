@@ -16,7 +16,7 @@ use crate::detect::{Alert, RuleMeta, TaggedSlice};
 use crate::flow::{
     Biflow, Cut, Fired, FlowId, FlowSink, FoldSink, FoldedFlow, LiveFlow, Memory, Slice,
 };
-use crate::metrics::Counts;
+use crate::metrics::{Counts, Overload};
 use crate::output::Batch;
 use crate::time::Micros;
 
@@ -53,6 +53,10 @@ pub struct Tagger<'a> {
     pub messages: &'a mut Vec<Message>,
     /// When what is worked off now arrived, on live input.
     pub arrived: Option<Micros>,
+    /// What gives way.
+    pub overload: Overload,
+    /// Slices without a tag that were not made for it.
+    pub unmade: &'a mut u64,
     /// Whether [`FlowSink::ended`] told the end of the flow that is cut next.
     pub ended: bool,
 }
@@ -177,6 +181,14 @@ impl Tagger<'_> {
         } else {
             self.alerts.one(alert.rule.level.as_str());
             self.batch.alerts.push(alert);
+        }
+    }
+
+    /// A slice without a tag is not made: nobody gets it, the model neither.
+    fn give_up(&mut self) {
+        *self.unmade += u64::from(self.ships);
+        if let Some(sequences) = self.sequences.as_deref_mut() {
+            sequences.miss_slice();
         }
     }
 
@@ -315,6 +327,10 @@ impl FlowSink for Tagger<'_> {
             self.detect(flow, Phase::End);
         }
         if !self.ships && self.sequences.is_none() {
+            return;
+        }
+        if self.overload >= Overload::Untagged && !self.book.tags(&flow.memory.fired) {
+            self.give_up();
             return;
         }
         let slice = flow.slice(cut);

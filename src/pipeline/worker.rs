@@ -20,7 +20,7 @@ use crate::flow::batch::{Places, merge_all};
 use crate::flow::params::Params;
 use crate::flow::{FlowTable, Fold};
 use crate::metrics::stages::{self, Laps, Stage};
-use crate::metrics::{Activity, Board, Counts, Ledgers, Slot, Talkers};
+use crate::metrics::{Activity, Board, Counts, Ledgers, Overload, Slot, Talkers};
 use crate::net::SHARDS;
 use crate::output::Batch;
 use crate::time::{MILLISECOND, Micros, SECOND};
@@ -82,7 +82,8 @@ pub struct Worker {
     shared: Arc<Shared>,
     slot: usize,
     workers: usize,
-    pin: bool,
+    /// The core that it is pinned to.
+    core: Option<usize>,
     /// The shards it owns, each with its table.
     shards: Vec<usize>,
     tables: Vec<FlowTable>,
@@ -102,6 +103,8 @@ pub struct Worker {
     hits: Vec<RuleIndex>,
     messages: Vec<Message>,
     outbox: Outbox,
+    /// Slices that were not made for overload, and that no sink was told of yet.
+    unmade: u64,
     batch: Batch,
     batch_since: Instant,
     /// The input clock when all shards advanced last.
@@ -122,7 +125,7 @@ impl Worker {
         shared: Arc<Shared>,
         params: &Arc<Params>,
         (index, workers): (usize, usize),
-        pin: bool,
+        core: Option<usize>,
         outbox: Outbox,
     ) -> Self {
         let shards: Vec<usize> = (index..SHARDS).step_by(workers).collect();
@@ -137,7 +140,7 @@ impl Worker {
             shared,
             slot: index,
             workers,
-            pin,
+            core,
             shards,
             tables,
             places,
@@ -154,6 +157,7 @@ impl Worker {
             hits: Vec::new(),
             messages: Vec::new(),
             outbox,
+            unmade: 0,
             batch: Batch::default(),
             batch_since: Instant::now(),
             advanced: Micros::MIN,
@@ -178,11 +182,10 @@ impl Worker {
 
     /// Pins the calling thread as the configuration wants it.
     pub fn pin(&self) {
-        if !self.pin {
-            return;
-        }
-        if let Err(error) = super::affinity::pin(self.slot) {
-            tracing::warn!(worker = self.slot, %error, "cannot pin a worker to a core");
+        if let Some(core) = self.core
+            && let Err(error) = super::affinity::pin(core)
+        {
+            tracing::warn!(worker = self.slot, core, %error, "cannot pin a worker to its core");
         }
     }
 
@@ -218,6 +221,10 @@ impl Worker {
         self.laps.begin();
         let book = self.book();
         self.adopt_model();
+        let overload = self.shared.board.overload();
+        if let Some(sequences) = &mut self.sequences {
+            sequences.hold(overload >= Overload::Scoring);
+        }
         let mut tagger = Tagger {
             ruled: self.laps.measures().then_some(Duration::ZERO),
             modelled: self.laps.measures().then_some(Duration::ZERO),
@@ -233,6 +240,8 @@ impl Worker {
             hits: &mut self.hits,
             messages: &mut self.messages,
             arrived: None,
+            overload,
+            unmade: &mut self.unmade,
             ended: false,
         };
         let Self { tables, places, ledgers, shared, slot, .. } = self;
@@ -318,6 +327,9 @@ impl Worker {
             hits: &mut self.hits,
             messages: &mut self.messages,
             arrived: None,
+            // Nothing comes after it that could be lost.
+            overload: Overload::None,
+            unmade: &mut self.unmade,
             ended: false,
         };
         self.outbox.wait();
@@ -361,6 +373,9 @@ impl Worker {
 
     fn hand_on(&mut self, now: Instant) {
         self.shared.hand_alerts(self.slot, &mut self.batch);
+        if self.unmade > 0 {
+            self.shared.outputs.shed_untagged(mem::take(&mut self.unmade));
+        }
         let waiting = self.batch.slices.len();
         if waiting == 0 {
             self.batch_since = now;

@@ -112,10 +112,12 @@ impl Sensor {
         if readers == 0 {
             return Err(RunError::NoInput);
         }
-        let workers = match config.sensor.workers {
-            0 => affinity::cores().saturating_sub(1).clamp(1, crate::net::SHARDS),
-            workers => workers,
-        };
+        let interface = config.input.capture.as_ref().map(|capture| capture.interface.as_str());
+        let near = interface.and_then(affinity::node_of);
+        let cores = affinity::place(&config.sensor.workers, config.sensor.pin, near)?;
+        let workers = cores.len();
+        let named: Vec<usize> = cores.iter().copied().flatten().collect();
+        tracing::info!(workers, cores = ?named, "workers, and the cores that they are pinned to");
         let (tees, told) = tee::start(&config.output.tee, &config.input.netflow.allow)?;
         let mut sinks = sinks(&config)?;
         if !told.is_empty() {
@@ -132,7 +134,7 @@ impl Sensor {
         let params = Arc::new(Params { hash_seed, ..Params::from_config(&config) });
         let (flows, mebibytes) = (config.flow.entries_max, params.table_octets() >> 20);
         tracing::info!(flows, mebibytes, "the flow table takes so much memory when it is full");
-        let started = pipeline::start(&shared, &params, workers, readers, config.sensor.pin)?;
+        let started = pipeline::start(&shared, &params, &cores, readers)?;
         let exporters = Arc::new(ExporterBoard::default());
         let status = SensorStatus::new(Arc::clone(&shared), Arc::clone(&exporters), reloads);
         let mut sensor = Self {

@@ -105,6 +105,7 @@ impl Status for SensorStatus {
                 true => spool.alerts.clone(),
                 false => self.shared.board.alert_latency(),
             },
+            overload: self.shared.board.overload(),
             deliveries: self.shared.outputs.deliveries(),
             tees: self.shared.outputs.tees(),
             files: self.shared.outputs.files(),

@@ -123,7 +123,7 @@ impl Run {
             board: pipeline::board(self.workers, 1),
         });
         let params = Arc::new(Params::from_config(&self.config));
-        let started = pipeline::start(&shared, &params, self.workers, 1, false);
+        let started = pipeline::start(&shared, &params, &vec![None; self.workers], 1);
         let mut started = started.expect("threads");
         let replay = Replay {
             exports: self.exports,

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "capture")]
 mod capture;
+mod load;
 mod reload;
 mod rules;
 mod stop;

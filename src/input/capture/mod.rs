@@ -158,6 +158,15 @@ impl Live {
         }
     }
 
+    /// How full the kernel's buffer is, in parts of it; `(0, 0)` where it does not tell.
+    #[must_use]
+    pub fn filled(&self) -> (u64, u64) {
+        match self {
+            Self::Ring(ring) => ring.filled(),
+            Self::Libpcap(_) => (0, 0),
+        }
+    }
+
     /// What was dropped since the capture began. A system call: ask once a second, not per packet.
     ///
     /// # Errors

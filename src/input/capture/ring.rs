@@ -243,6 +243,18 @@ impl Ring {
         Ok(ready)
     }
 
+    /// See [`super::Live::filled`]. The kernel hands blocks over in their order, so a look at each
+    /// tenth tells how many wait.
+    pub(super) fn filled(&self) -> (u64, u64) {
+        let blocks = self.memory.octets / BLOCK_OCTETS;
+        let waits = |tenth: &usize| {
+            let block = (self.block + tenth * (blocks - 1) / 10) % blocks;
+            let status = self.memory.status(block).load(Ordering::Relaxed);
+            status & libc::TP_STATUS_USER != 0
+        };
+        ((1..=10).take_while(waits).count() as u64, 10)
+    }
+
     /// See [`super::Live::drops`]. The kernel's counter starts anew at each call.
     pub(super) fn drops(&mut self) -> Result<Drops, CaptureError> {
         let words = socket::get(&self.socket, libc::SOL_PACKET, libc::PACKET_STATISTICS);

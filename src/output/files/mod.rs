@@ -28,7 +28,7 @@ use serde::Serialize;
 pub use keep::DISK_FULL;
 pub(crate) use part::file_name;
 
-use super::{Batch, Context, Ledgers, Sink};
+use super::{Batch, Context, Ledgers, OVERLOAD, Sink};
 use crate::config::{Files, Select};
 use crate::metrics::{Counts, FileCounts, ledger};
 
@@ -205,6 +205,12 @@ impl Sink for FilesSink {
 
     fn offer_blocking(&self, batch: &Arc<Batch>) {
         self.take(batch, true);
+    }
+
+    fn shed_untagged(&self, slices: u64) {
+        if self.select == Select::Slices {
+            self.shared.lock().shed(slices as usize, OVERLOAD);
+        }
     }
 
     fn ledgers(&self) -> Ledgers {

@@ -146,6 +146,14 @@ impl Book {
         }
     }
 
+    /// Counts slices without a tag that nobody made.
+    pub(super) fn refuse_untagged(&mut self, slices: u64, reason: &'static str) {
+        for taker in self.takers.iter_mut().filter(|taker| taker.select == Select::Slices) {
+            taker.ledger.selected += slices;
+            taker.ledger.shed.add(reason, slices);
+        }
+    }
+
     /// Loses records that were taken in and not written.
     pub(super) fn lose(&mut self, sums: Sums, reason: &'static str) {
         for taker in &mut self.takers {

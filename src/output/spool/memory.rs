@@ -17,7 +17,7 @@ use crate::config::{self, Full, Select};
 use crate::metrics::{Delivery, ledger};
 use crate::output::files::{CLOSED, QUEUE_FULL};
 use crate::output::schema::{Context, Row, Stream, Value};
-use crate::output::{Batch, Ledgers, Sink};
+use crate::output::{Batch, Ledgers, OVERLOAD, Sink};
 use crate::time::Micros;
 
 /// A handle to a running sink. Dropping it closes the sink.
@@ -146,6 +146,14 @@ impl Sink for MemorySink {
 
     fn offer_blocking(&self, batch: &Arc<Batch>) {
         self.take(batch, true);
+    }
+
+    fn shed_untagged(&self, slices: u64) {
+        if self.select == Select::Slices {
+            let mut state = self.shared.lock();
+            state.ledger.selected += slices;
+            state.ledger.shed.add(OVERLOAD, slices);
+        }
     }
 
     fn ledgers(&self) -> Ledgers {

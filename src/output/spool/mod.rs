@@ -59,7 +59,7 @@ use crate::config::{self, Durability, Select};
 use crate::metrics::{Delivery, SpoolState};
 use crate::output::files::{CLOSED, QUEUE_FULL};
 use crate::output::schema::{Context, Stream};
-use crate::output::{Batch, Ledgers, Sink};
+use crate::output::{Batch, Ledgers, OVERLOAD, Sink};
 use crate::time::{Micros, SECOND};
 
 /// A sink that is to be fed from the spool.
@@ -247,6 +247,10 @@ impl Sink for Spool {
 
     fn offer_blocking(&self, batch: &Arc<Batch>) {
         self.take(batch, true);
+    }
+
+    fn shed_untagged(&self, slices: u64) {
+        self.log.book().refuse_untagged(slices, OVERLOAD);
     }
 
     fn ledgers(&self) -> Ledgers {

@@ -31,7 +31,7 @@ use crate::detect::sigma::{Costs, Phase, RuleIndex};
 use crate::detect::{Alert, TaggedSlice};
 use crate::flow::stitch::{Stitch, StitchParams, StitchSink, StitchedFlow};
 use crate::flow::{Biflow, FlowId, Memory, Params, Slice};
-use crate::metrics::{Counts, KafkaClient, KafkaWatch, Ledgers, ledger};
+use crate::metrics::{Counts, KafkaClient, KafkaWatch, Ledgers, Overload, ledger};
 use crate::output::remote::kafka::key;
 use crate::output::schema::{Layout, Row, Shown, Stream};
 use crate::output::{self, Batch, Context, Sink, ndjson};
@@ -110,6 +110,7 @@ struct Scratch {
     sampler: Sampler,
     excluded: Vec<u64>,
     passed_over: u64,
+    unmade: u64,
     hits: Vec<RuleIndex>,
     messages: Vec<Message>,
 }
@@ -309,8 +310,17 @@ impl Engine {
         };
         let Some(held) = self.partitions.get_mut(&partition) else { return };
         held.moved = true;
-        let Scratch { batch, alerts, costs, sampler, excluded, passed_over, hits, messages } =
-            &mut self.scratch;
+        let Scratch {
+            batch,
+            alerts,
+            costs,
+            sampler,
+            excluded,
+            passed_over,
+            unmade,
+            hits,
+            messages,
+        } = &mut self.scratch;
         let tagger = Tagger {
             book: &self.book,
             batch,
@@ -324,6 +334,9 @@ impl Engine {
             hits,
             messages,
             arrived: None,
+            // Kafka waits for us.
+            overload: Overload::None,
+            unmade,
             ended: false,
             ruled: None,
             modelled: None,

@@ -83,7 +83,7 @@ detection: { a: { bytes_out|gt: 4000000000, DestinationPort: 443 }, condition: a
     });
     let config = Config::default();
     let params = Arc::new(Params::from_config(&config));
-    let mut workers = pipeline::start(&shared, &params, 1, 1, false).expect("no thread is needed");
+    let mut workers = pipeline::start(&shared, &params, &[None], 1).expect("no thread is needed");
     let mut router = workers.routers.pop().expect("one reader has one router");
     let mut collector = Collector::new(&config);
     let mut ledgers = Ledgers::default();
