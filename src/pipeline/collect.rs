@@ -23,8 +23,8 @@ use crate::time::{InputClock, Micros};
 
 /// How long the reader waits for a datagram before it ticks the clock.
 const WAIT_MS: i32 = 100;
-/// Stopping, how long the reader goes on with what is queued in its sockets.
-const DRAIN: Duration = Duration::from_secs(1);
+/// Stopping, how long the reader goes on with what is queued in its sockets, at most.
+const DRAIN: Duration = Duration::from_secs(10);
 /// How often the ledgers are published while there is traffic; without any, at each turn.
 pub(super) const PUBLISH: Duration = Duration::from_millis(5);
 /// How often reports are made, templates expire and state is saved.
@@ -114,10 +114,10 @@ impl Collect {
 
     fn read(&mut self, turn: &mut Turn, saver: &mut Saver) -> io::Result<()> {
         let mut housekept = Instant::now();
-        let mut stopped: Option<Instant> = None;
+        let mut stopped: Option<(Instant, Micros)> = None;
         loop {
             if self.stop.load(Ordering::Relaxed) {
-                stopped.get_or_insert_with(Instant::now);
+                stopped.get_or_insert_with(|| (Instant::now(), wall()));
             }
             let now = wall();
             self.pace.look(Instant::now());
@@ -145,9 +145,10 @@ impl Collect {
             }
             let slot = &self.shared.board.slots()[self.slot];
             turn.filling.look(now, slot, || self.fullest());
-            // What was queued when the sensor was told to stop is still taken.
-            if let Some(since) = stopped {
-                if count == 0 || since.elapsed() > DRAIN {
+            // What was queued when the sensor was told to stop is still taken; what comes later is
+            // for whoever listens next.
+            if let Some((since, at)) = stopped {
+                if count == 0 || turn.clock.now() > at || since.elapsed() > DRAIN {
                     return Ok(());
                 }
                 continue;
