@@ -17,6 +17,9 @@ const ICMP_PAIRS: [(u8, u8); 5] = [(8, 0), (13, 14), (15, 16), (10, 9), (17, 18)
 const ICMPV6_PAIRS: [(u8, u8); 6] =
     [(128, 129), (130, 131), (133, 134), (135, 136), (139, 140), (144, 145)];
 
+/// Characters of an id: the version, a colon, and 20 octets in base64.
+const ID: usize = 2 + 28;
+
 /// Community ID v1 of `flow` with `seed` (usually 0). Both directions give the same text.
 ///
 /// The ports of ICMP and ICMPv6 are the message's type and that of its counterpart; a type without
@@ -28,27 +31,31 @@ pub fn community_id(flow: &Biflow, seed: u16) -> String {
     if !one_way && !in_order(ends) {
         ends.reverse();
     }
-    let mut hash = Sha1::new();
-    hash.update(seed.to_be_bytes());
-    ends.iter().for_each(|&(addr, _)| update_addr(&mut hash, addr));
-    hash.update([flow.protocol, 0]);
+    // All of it in one place, so that the hash is one call: seed, addresses, protocol, ports.
+    let (mut text, mut length) = ([0; 2 + 2 * 16 + 2 + 2 * 2], 0);
+    let mut add = |octets: &[u8]| {
+        text[length..length + octets.len()].copy_from_slice(octets);
+        length += octets.len();
+    };
+    add(&seed.to_be_bytes());
+    ends.iter().for_each(|&(address, _)| match address.to_v4() {
+        Some(bits) => add(&bits.to_be_bytes()),
+        None => add(&address.0.to_be_bytes()),
+    });
+    add(&[flow.protocol, 0]);
     if ports.is_some() {
-        ends.iter().for_each(|&(_, port)| hash.update(port.to_be_bytes()));
+        ends.iter().for_each(|&(_, port)| add(&port.to_be_bytes()));
     }
-    format!("1:{}", STANDARD.encode(hash.finalize()))
+    let mut id = String::with_capacity(ID);
+    id.push_str("1:");
+    STANDARD.encode_string(Sha1::digest(&text[..length]), &mut id);
+    id
 }
 
 /// Whether the first endpoint is the lower one. IPv4 and IPv6 never meet in a flow, so integer
 /// order is the order of octets.
 fn in_order([a, b]: [(Addr, u16); 2]) -> bool {
     a < b
-}
-
-fn update_addr(hash: &mut Sha1, addr: Addr) {
-    match addr.to_v4() {
-        Some(bits) => hash.update(bits.to_be_bytes()),
-        None => hash.update(addr.0.to_be_bytes()),
-    }
 }
 
 /// The ports, if the protocol has any, and whether they tie the flow to its direction.

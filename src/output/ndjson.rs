@@ -20,9 +20,9 @@ pub struct Writer {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// `"key":{`: the fields up to the next [`Step::Close`] are its members.
+    /// `,"key":{`: the fields up to the next [`Step::Close`] are its members.
     Open(String),
-    /// `"key":` and the place of the field whose value follows.
+    /// `,"key":` and the place of the field whose value follows.
     Field(String, usize),
     Close,
 }
@@ -42,10 +42,10 @@ impl Writer {
                 if group.is_some() {
                     steps.push(Step::Close);
                 }
-                steps.extend(object.map(|object| Step::Open(format!("\"{object}\":{{"))));
+                steps.extend(object.map(|object| Step::Open(format!(",\"{object}\":{{"))));
                 group = object;
             }
-            steps.push(Step::Field(format!("\"{key}\":"), index));
+            steps.push(Step::Field(format!(",\"{key}\":"), index));
         }
         if group.is_some() {
             steps.push(Step::Close);
@@ -65,16 +65,12 @@ impl Writer {
         out.push(b'{');
         for step in &self.steps {
             match step {
-                Step::Open(key) => {
-                    separate(out);
-                    out.extend_from_slice(key.as_bytes());
-                }
+                Step::Open(key) => separated(out, key),
                 Step::Close => out.push(b'}'),
                 Step::Field(key, index) => {
                     let value = record.value(*index);
-                    if value != Value::Null {
-                        separate(out);
-                        out.extend_from_slice(key.as_bytes());
+                    if !matches!(value, Value::Null) {
+                        separated(out, key);
                         write_value(out, &value);
                     }
                 }
@@ -92,11 +88,10 @@ impl Writer {
     }
 }
 
-/// A comma, unless the object has just been opened.
-fn separate(out: &mut Vec<u8>) {
-    if out.last() != Some(&b'{') {
-        out.push(b',');
-    }
+/// `key`, without the comma that it begins with if the object has just been opened.
+fn separated(out: &mut Vec<u8>, key: &str) {
+    let opened = usize::from(out.last() == Some(&b'{'));
+    out.extend_from_slice(&key.as_bytes()[opened..]);
 }
 
 /// Appends `value` as JSON.
@@ -156,42 +151,66 @@ pub(super) fn seconds(out: &mut Vec<u8>, micros: i64) {
     }
     let micros = micros.unsigned_abs();
     out.extend_from_slice(itoa::Buffer::new().format(micros / 1_000_000).as_bytes());
+    // A one before the six digits keeps their zeros in front; it becomes the point.
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(micros % 1_000_000 + 1_000_000).as_bytes();
+    let zeros = digits[2..].iter().rev().take_while(|&&digit| digit == b'0').count();
     out.push(b'.');
-    let mut rest = micros % 1_000_000;
-    let mut place = 100_000;
-    loop {
-        let digit = u8::try_from(rest / place).expect("rest is below ten times place");
-        out.push(b'0' + digit);
-        rest %= place;
-        place /= 10;
-        if rest == 0 {
-            return;
-        }
-    }
+    out.extend_from_slice(&digits[1..digits.len() - zeros]);
 }
 
 /// The address as text: dotted decimal, or RFC 5952.
 pub(super) fn write_address(out: &mut Vec<u8>, address: Addr) {
     match address.to_v4() {
         Some(bits) => {
-            let mut buffer = itoa::Buffer::new();
-            for (index, octet) in bits.to_be_bytes().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                out.extend_from_slice(buffer.format(octet).as_bytes());
+            // Four times an octet's digits and a point, each copied whole; the last point goes.
+            let (mut text, mut length) = ([0; 4 * 4 + 1], 0);
+            for octet in bits.to_be_bytes() {
+                let (digits, count) = OCTETS[usize::from(octet)];
+                text[length..length + 4].copy_from_slice(&digits);
+                length += usize::from(count);
             }
+            out.extend_from_slice(&text[..length - 1]);
         }
         None => write!(out, "{address}").expect("a buffer takes all"),
     }
 }
 
+/// Of each octet its decimal digits with a point after them, and how many characters that are.
+const OCTETS: [([u8; 4], u8); 256] = {
+    let mut octets = [([b'.'; 4], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let (digits, count) = &mut octets[octet];
+        let (hundreds, tens, ones) = (octet / 100, octet / 10 % 10, octet % 10);
+        *count = if octet >= 100 {
+            4
+        } else if octet >= 10 {
+            3
+        } else {
+            2
+        };
+        let last = *count as usize - 2;
+        digits[last] = b'0' + ones as u8;
+        if octet >= 10 {
+            digits[last - 1] = b'0' + tens as u8;
+        }
+        if octet >= 100 {
+            digits[0] = b'0' + hundreds as u8;
+        }
+        octet += 1;
+    }
+    octets
+};
+
 fn hex(out: &mut Vec<u8>, bits: u128) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for octet in bits.to_be_bytes() {
-        out.push(DIGITS[usize::from(octet >> 4)]);
-        out.push(DIGITS[usize::from(octet & 15)]);
+    let mut text = [0; 32];
+    for (pair, octet) in text.chunks_exact_mut(2).zip(bits.to_be_bytes()) {
+        pair[0] = DIGITS[usize::from(octet >> 4)];
+        pair[1] = DIGITS[usize::from(octet & 15)];
     }
+    out.extend_from_slice(&text);
 }
 
 fn list<T>(out: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&mut Vec<u8>, &T)) {
