@@ -12,7 +12,7 @@ TARGET      := $(or $(CARGO_TARGET_DIR),target)
 WEIR        := $(TARGET)/release/weir
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test test-delivery check fmt lint doc fuzz bench bench-quick bench-model bench-sigma install uninstall deb test-deb test-container sbom docs pcaps model model-deps model-check model-test eval
+.PHONY: help deps build demo test test-delivery check fmt lint doc fuzz bench bench-kafka bench-quick bench-model bench-sigma install uninstall deb test-deb test-container sbom docs pcaps model model-deps model-check model-test eval
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ bench-quick: build ## The same in short runs, for development; nothing is kept.
 
 bench-model: deps ## What the sequence model costs: a window, 500,000 records/s over 100,000 pairs, a pair's memory.
 	WEIR_BENCH_OUT=benches/runs/latest/model.json $(CARGO) bench --locked --bench model
+
+bench-kafka: build ## The Kafka sink, its peers and detectors on a real broker (PARTS="sink peers detect": some); see benches/README.md.
+	@"$$(scripts/servers.sh kafka python)"/python/bin/python benches/kafka --weir $(WEIR) $(PARTS)
 
 bench-sigma: deps ## What a flow costs at 100 to 100,000 Sigma rules, beside rsigma-eval; see benches/README.md.
 	@scripts/bench-sigma.sh
