@@ -84,7 +84,7 @@ impl<'a> Group<'a> {
              [detect.engine]\nbrokers = [\"{}\"]\ngroup = \"{name}\"\ninput = \"flows\"\n\
              slices = \"{name}.slices\"\nselect = \"slices\"\nalerts = \"{name}.alerts\"\n\
              states = \"{name}.states\"\nmatches = \"{name}.matches\"\ncreate_topics = true\n\
-             session_timeout_ms = 3000\ntransaction_timeout_ms = 5000\nbatch_records = 300\n\
+             session_timeout_ms = 6000\ntransaction_timeout_ms = 10000\nbatch_records = 300\n\
              idle_s = {IDLE_S}\n",
             rules.display(),
             kafka.brokers(),
@@ -121,7 +121,7 @@ impl<'a> Group<'a> {
 
     #[track_caller]
     fn wait_committed(&self, records: usize) {
-        let until = Instant::now() + Duration::from_secs(120);
+        let until = Instant::now() + Duration::from_secs(300);
         while self.committed() < records as i64 {
             assert!(Instant::now() < until, "{} of {records}\n{}", self.committed(), self.logs());
             std::thread::sleep(Duration::from_millis(20));
@@ -133,8 +133,9 @@ impl<'a> Group<'a> {
         ["one.log", "two.log", "three.log"].map(log).concat()
     }
 
-    /// What was written, once correlations wait for nothing any more.
-    fn written(&self) -> Written {
+    /// What was written, once correlations wait for nothing any more. Offsets may be seen to be committed
+    /// before the slices are, so `slices` of them are waited for; what comes then is read, too.
+    fn written(&self, slices: usize) -> Written {
         let alerts = || self.kafka.read(&format!("{}.alerts", self.name));
         // Marks of silence come after a while, and what they set free a moment later.
         std::thread::sleep(Duration::from_secs(IDLE_S + 2));
@@ -147,7 +148,15 @@ impl<'a> Group<'a> {
             same.then_some(())
         });
         let mut written = Written { slices: BTreeMap::new(), alerts: BTreeMap::new() };
-        for record in self.kafka.read(&format!("{}.slices", self.name)) {
+        let until = Instant::now() + Duration::from_secs(30);
+        let tagged = loop {
+            let read = self.kafka.read(&format!("{}.slices", self.name));
+            if read.len() >= slices || Instant::now() > until {
+                break read;
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        };
+        for record in tagged {
             let text = record.value.expect("a value");
             let slice: Value = serde_json::from_str(&text).expect("JSON");
             let identity = super::identity(&text);
@@ -208,7 +217,7 @@ fn a_killed_detector_leaves_no_gap_and_nothing_twice() {
         assert!(two.committed() < records as i64, "there is more to come");
         fed.join().expect("fed");
         two.wait_committed(records);
-        let got = two.written();
+        let got = two.written(slices.len());
         for detector in [first, again, third] {
             detector.stop();
         }
@@ -218,7 +227,7 @@ fn a_killed_detector_leaves_no_gap_and_nothing_twice() {
     let one = Group::new(&kafka, "one-group");
     let detector = one.detector("one");
     one.wait_committed(records);
-    let want = one.written();
+    let want = one.written(slices.len());
     detector.stop();
 
     assert_eq!(want.slices.len(), slices.len(), "one of two accounts of each slice counts");
@@ -249,7 +258,7 @@ fn tags_of_the_engine_are_those_of_a_sensor() {
     let group = Group::new(&kafka, "same");
     let detector = group.detector("one");
     group.wait_committed(slices.len());
-    let got = group.written();
+    let got = group.written(slices.len());
     detector.stop();
 
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -265,7 +274,7 @@ fn tags_of_the_engine_are_those_of_a_sensor() {
         let identity = (slice.slice.flow_id.to_string(), slice.slice.number.into());
         want.insert(identity, vec![tags(&slice.rules).to_string()]);
     }
-    assert_eq!(got.slices, want);
+    assert_eq!(got.slices, want, "{}", group.logs());
     let of_sensor: BTreeMap<&str, usize> =
         sensor.alerts.iter().fold(BTreeMap::new(), |mut counts, alert| {
             *counts.entry(alert.rule.id.as_str()).or_default() += 1;
