@@ -28,6 +28,12 @@ pub struct Model {
     /// from one's own host to another is seldom command and control, and monitoring, backups and
     /// devices that ask each other look like it.
     pub alert_within_home: bool,
+    /// Octets that a host at home sends out in an hour below which its volume is never alerted on:
+    /// 1,000,000 to 1,000,000,000,000,000.
+    pub out_octets_min: u64,
+    /// Hosts whose hours are kept to tell what is usual, at most: 64 to 100,000,000. Each takes up to
+    /// 1.7 kB.
+    pub hosts_max: usize,
     /// Share of a core that each worker may spend on scoring live input: 0.001 to 1. When it is
     /// spent, pairs wait for their turn.
     pub cpu_share: f64,
@@ -44,6 +50,8 @@ impl Default for Model {
             pairs_max: 262_144,
             connections_max: 65_536,
             alert_within_home: false,
+            out_octets_min: 100_000_000,
+            hosts_max: 65_536,
             cpu_share: 0.15,
             allow: Vec::new(),
         }
@@ -57,6 +65,9 @@ impl Model {
         report.within(key, self.alerts_per_1000_hosts_day, 0.01..=100_000.0);
         report.within("model.pairs_max", self.pairs_max, 64..=100_000_000);
         report.within("model.connections_max", self.connections_max, 64..=100_000_000);
+        let key = "model.out_octets_min";
+        report.within(key, self.out_octets_min, 1_000_000..=1_000_000_000_000_000);
+        report.within("model.hosts_max", self.hosts_max, 64..=100_000_000);
         report.within("model.cpu_share", self.cpu_share, 0.001..=1.0);
         if cfg!(not(feature = "model")) && self.file.is_some() {
             report.add("model.file", "this build has no feature `model`".into());

@@ -5,5 +5,6 @@ pub mod attack;
 pub mod sequence;
 pub mod sigma;
 pub mod suppress;
+pub mod volume;
 
 pub use alert::{Alert, Evidence, Level, RuleMeta, TaggedSlice, Technique};

@@ -195,7 +195,7 @@ pub struct Sequences {
     pub late: u64,
     /// Windows that were scored, by what came of it.
     pub scored: Counts,
-    /// Alerts, by class.
+    /// Alerts, by class; `volume` are those on a host's octets out.
     pub alerts: Counts,
     /// How often a pair's turn was put off by a second, as the budget was spent.
     pub put_off: u64,
@@ -211,6 +211,10 @@ pub struct Sequences {
     pub connections: u64,
     /// Connections that made room for others while they could have gone on.
     pub connections_evicted: u64,
+    /// Hosts now whose hours of octets out are kept.
+    pub hosts: u64,
+    /// Hosts that made room for others.
+    pub hosts_evicted: u64,
 }
 
 impl Sequences {
@@ -230,6 +234,8 @@ impl Sequences {
         self.pairs_evicted += other.pairs_evicted;
         self.connections += other.connections;
         self.connections_evicted += other.connections_evicted;
+        self.hosts += other.hosts;
+        self.hosts_evicted += other.hosts_evicted;
     }
 }
 

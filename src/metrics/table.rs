@@ -319,6 +319,10 @@ metrics! {
     counter "weir_model_connections_evicted" []
         "Connections that made room for others while they could have gone on"
         = |s| one(s.ledgers.sequences.connections_evicted);
+    gauge "weir_model_hosts" [] "Hosts whose hours of octets out are kept"
+        = |s| one(s.ledgers.sequences.hosts);
+    counter "weir_model_hosts_evicted" [] "Hosts that made room for others"
+        = |s| one(s.ledgers.sequences.hosts_evicted);
     counter "weir_output_records_selected" ["sink"] "Slices and alerts that a sink takes"
         = |s| by_sink(s, |sink| sink.selected);
     counter "weir_output_records_acknowledged" ["sink"] "Written for good"

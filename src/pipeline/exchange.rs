@@ -29,6 +29,7 @@ use super::worker::Shared;
 use crate::detect::Alert;
 use crate::detect::sigma::correlate::{Correlator, Match};
 use crate::detect::suppress::Suppressor;
+use crate::detect::volume::{Sent, Volumes};
 use crate::flow::FlowId;
 use crate::metrics::ledger::Correlated;
 use crate::metrics::{Ledgers, Slot};
@@ -53,6 +54,8 @@ pub enum Message {
     Match(Match),
     /// A rule under suppression raised an alert.
     Alert(Box<Alert>),
+    /// A host at home sent something out.
+    Sent(Sent),
 }
 
 impl Message {
@@ -62,6 +65,10 @@ impl Message {
             Self::Alert(alert) => (alert.time, alert.flow_id, alert.rule.uid, 0),
             Self::Match(found) => {
                 (found.time, found.flow_id, found.rule, 1 + u8::from(found.at_end))
+            }
+            Self::Sent(sent) => {
+                let pair = FlowId(sent.host.0.rotate_left(64) ^ sent.peer.0);
+                (sent.time, pair, u32::MAX, 3)
             }
         }
     }
@@ -109,6 +116,7 @@ pub struct Desk {
     book: Arc<RuleBook>,
     correlator: Correlator,
     suppressor: Suppressor,
+    volumes: Volumes,
     waiting: BinaryHeap<Reverse<Waiting>>,
     taken: u64,
     /// The time of the latest match that was correlated.
@@ -133,6 +141,7 @@ impl Desk {
             book: Arc::default(),
             correlator: Correlator::default(),
             suppressor: Suppressor::default(),
+            volumes: Volumes::default(),
             waiting: BinaryHeap::new(),
             taken: 0,
             reached: Micros::MIN,
@@ -211,6 +220,13 @@ impl Desk {
         self.ledgers.exchange.handled += 1;
         match message {
             Message::Alert(alert) => self.leave(*alert),
+            Message::Sent(sent) => {
+                let limits = self.shared.models.limits.volumes;
+                if let Some(alert) = self.volumes.take(&sent, limits) {
+                    self.ledgers.sequences.alerts.one("volume");
+                    self.leave(alert);
+                }
+            }
             Message::Match(mut found) => {
                 // Slices that a retro-hunt reads out of order count as of what came before them.
                 found.time = found.time.max(self.reached);
@@ -238,6 +254,8 @@ impl Desk {
         }
         if mem::take(&mut self.changed) {
             self.ledgers.exchange.waiting = self.waiting.len() as u64;
+            self.ledgers.sequences.hosts = self.volumes.len() as u64;
+            self.ledgers.sequences.hosts_evicted = self.volumes.evicted;
             let detections = &mut self.ledgers.detections;
             detections.suppressed.clone_from(self.suppressor.suppressed());
             detections.suppression_groups = self.suppressor.groups() as u64;

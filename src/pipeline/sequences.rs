@@ -18,6 +18,7 @@ use crate::detect::sequence::ModelError;
 use crate::detect::sequence::{Allow, Settings, Shard, Verdict};
 #[cfg(not(feature = "model"))]
 use crate::detect::sequence::{Probabilities, Scorer, Windows};
+use crate::detect::volume::{Sent, VolumeLimits};
 use crate::flow::Slice;
 use crate::flow::params::Params;
 use crate::metrics::ledger;
@@ -178,6 +179,8 @@ pub struct Sequences {
     missed: u64,
     /// Those raised since they were last taken.
     pub alerts: Vec<Alert>,
+    /// What hosts sent out since it was last taken.
+    pub sent: Vec<Sent>,
     /// CPU time of scoring since it was last taken.
     pub scored_for: Duration,
 }
@@ -199,8 +202,8 @@ impl Sequences {
         };
         let shards = (index..SHARDS).step_by(workers).map(shard).collect();
         let (scorer, budget) = (book.model.clone(), Budget::new(book.cpu_share, live));
-        let (alerts, scored_for) = (Vec::new(), Duration::ZERO);
-        Self { book, scorer, shards, workers, budget, missed: 0, alerts, scored_for }
+        let (alerts, sent, scored_for) = (Vec::new(), Vec::new(), Duration::ZERO);
+        Self { book, scorer, shards, workers, budget, missed: 0, alerts, sent, scored_for }
     }
 
     /// Takes another model over; windows stay.
@@ -218,7 +221,10 @@ impl Sequences {
         let hash = pair_hash(flow.site, flow.src, flow.dst);
         let at = shard_of(hash) / self.workers;
         self.advance_one(at, now);
-        self.shards[at].slice(slice, hash, now, &self.book.settings)
+        let shard = &mut self.shards[at];
+        let verdict = shard.slice(slice, hash, now, &self.book.settings);
+        self.sent.append(&mut shard.sent);
+        verdict
     }
 
     /// Whether scoring gives way to overload for now.
@@ -280,6 +286,8 @@ pub struct SequenceLimits {
     pub joins_max: usize,
     /// The longest from one cut of a flow to the next, in microseconds.
     pub silence_us: i64,
+    /// Hosts whose hours are summed up, and octets of an hour that are never alerted on.
+    pub volumes: VolumeLimits,
 }
 
 impl SequenceLimits {
@@ -290,6 +298,10 @@ impl SequenceLimits {
             pairs_max: config.model.pairs_max,
             joins_max: config.model.connections_max,
             silence_us: Params::from_config(config).silence_us(),
+            volumes: VolumeLimits {
+                floor: config.model.out_octets_min,
+                hosts_max: config.model.hosts_max,
+            },
         }
     }
 }

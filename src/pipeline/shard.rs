@@ -233,6 +233,9 @@ impl Tagger<'_> {
         if !sequences.alerts.is_empty() {
             mem::take(&mut sequences.alerts).into_iter().for_each(|alert| self.leave(alert));
         }
+        if let Some(sequences) = self.sequences.as_deref_mut() {
+            self.messages.extend(sequences.sent.drain(..).map(Message::Sent));
+        }
     }
 }
 

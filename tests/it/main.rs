@@ -38,6 +38,8 @@ mod replays;
 mod retro_hunt;
 mod schema;
 #[cfg(feature = "model")]
+mod score;
+#[cfg(feature = "model")]
 mod sequence;
 #[cfg(feature = "kafka")]
 #[allow(dead_code, reason = "servers do more than each test module asks of them")]

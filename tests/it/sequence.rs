@@ -241,6 +241,50 @@ fn any_number_of_workers_gives_the_same_scores() {
     }
 }
 
+/// A day and more of what three hosts send out in an hour, and an hour in which one of them sends
+/// fifty times that, to twenty places.
+fn volumes() -> String {
+    let mut text = "timestamp,flow_dur,src_ip,dest_ip,src_port,dest_port,protocol,fwd_bytes,\
+                    bwd_bytes,fwd_pkts,bwd_pkts\n"
+        .to_owned();
+    let mut port = 1_024;
+    for hour in 0..32_i64 {
+        for step in 0..20_i64 {
+            for host in 1..=3 {
+                port = 1_024 + (port + 1) % 60_000;
+                let time = 1_772_000_000 + hour * 3_600 + step * 150 + host;
+                let octets = if hour == 30 && host == 2 { 15_000_000 } else { 300_000 };
+                let row = format!(
+                    "{time},2,10.0.0.{host},203.0.113.{},{port},443,6,{octets},9000,10000,90\n",
+                    1 + step
+                );
+                text.push_str(&row);
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn any_number_of_workers_finds_the_same_volumes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("volumes.csv");
+    std::fs::write(&file, volumes()).expect("written");
+    let of = |workers, flush_every| {
+        let replayed =
+            Run { workers, flush_every, ..with_model() }.replay(std::slice::from_ref(&file));
+        assert_eq!(replayed.ledgers.sequences.hosts, 3);
+        let on_volume = |alert: &weir::detect::Alert| alert.rule.id == weir::detect::volume::RULE;
+        replayed.alerts.into_iter().filter(on_volume).collect::<Vec<_>>()
+    };
+    let first = of(1, 4_096);
+    assert_eq!(first.len(), 1, "{first:?}");
+    assert_eq!(first[0].flow.src.to_string(), "10.0.0.2");
+    for (workers, flush_every) in [(1, 7), (2, 4_096), (4, 100)] {
+        assert_eq!(of(workers, flush_every), first, "{workers} workers");
+    }
+}
+
 #[test]
 fn a_model_of_other_shapes_is_refused_with_what_is_expected() {
     let folder = root().join("model");

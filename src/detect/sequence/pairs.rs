@@ -36,6 +36,8 @@ pub struct Pair {
     pub count: u32,
     /// The latest score; of no meaning before the first.
     pub score: f32,
+    /// Octets that went out and that nobody was told of yet.
+    pub unsent: u32,
     /// Site of both.
     pub site: u16,
     len: u8,
@@ -73,6 +75,7 @@ impl Pair {
             serial,
             count: 0,
             score: 0.0,
+            unsent: 0,
             site,
             len: 0,
             class: Class::Benign,

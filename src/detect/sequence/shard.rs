@@ -12,7 +12,8 @@ use super::record::{Record, is_unicast};
 use super::verdict::{Attack, Prevailing, Sequence, Verdict, apply};
 use super::{Scorer, Settings, Windows};
 use crate::detect::Alert;
-use crate::flow::Slice;
+use crate::detect::volume::Sent;
+use crate::flow::{Biflow, Direction, Slice};
 use crate::metrics::ledger;
 use crate::time::{Micros, SECOND};
 
@@ -20,6 +21,9 @@ use crate::time::{Micros, SECOND};
 const TICK_US: i64 = SECOND;
 /// a pair at most every so many of them.
 const REST_TICKS: i64 = 60;
+
+/// Octets of a pair that go out before its host's hour is told of them.
+const TOLD_OCTETS: u64 = 64 << 10;
 
 /// A pair's turn: at which tick, and which pair.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +47,8 @@ pub struct Shard {
     /// Pairs that were scored within the last minute, in the order of their next turn.
     resting: VecDeque<Turn>,
     counts: ledger::Sequences,
+    /// What hosts sent out, to be taken by whoever sums it up.
+    pub sent: Vec<Sent>,
     windows: Windows,
     turns: Vec<(u32, Columns)>,
     probabilities: Vec<Probabilities>,
@@ -61,6 +67,7 @@ impl Shard {
             resting: VecDeque::new(),
             counts: ledger::Sequences::default(),
             phase_us,
+            sent: Vec::new(),
             windows: Windows::default(),
             turns: Vec::new(),
             probabilities: Vec::new(),
@@ -122,6 +129,7 @@ impl Shard {
         let record = Record::of(flow);
         let pair = self.pairs.get_mut(place);
         pair.seen = now;
+        self.sent.extend(sent(pair, flow, record.fwd_octets, now));
         match self.joins.take(pair.serial, &record, !slice.last, now) {
             Some((old, new)) => {
                 self.counts.joined += 1;
@@ -248,6 +256,19 @@ impl Shard {
         }
         self.windows.clear();
     }
+}
+
+/// What a host at home sent out by `flow`, of `octets`, that it began: with what was not told before,
+/// once that is worth telling.
+fn sent(pair: &mut Pair, flow: &Biflow, octets: u64, now: Micros) -> Option<Sent> {
+    if flow.direction != Direction::Outbound {
+        return None;
+    }
+    let octets = octets.saturating_add(pair.unsent.into());
+    let told = octets >= TOLD_OCTETS;
+    pair.unsent = if told { 0 } else { octets as u32 };
+    let (site, host, peer) = (flow.site, flow.src, flow.dst);
+    told.then_some(Sent { time: now, site, host, peer, octets })
 }
 
 /// What the model last said of a pair; none before the first time.

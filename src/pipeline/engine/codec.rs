@@ -208,6 +208,8 @@ impl Codec {
                 let head = Told::Alert { v: VERSION, time, rule, id };
                 self.line(&head, Some((alert.flow_id, &alert.flow)))
             }
+            // Of the sequence model, which a detector does not run.
+            Message::Sent(_) => return None,
         })
     }
 

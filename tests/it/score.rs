@@ -1,0 +1,189 @@
+//! `weir score`: every pair of a file has its row, in the columns that evaluation reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::system::Bench;
+
+const COLUMNS: &str = "scenario,src_ip,dest_ip,dest_port,protocol,first,last,flows,class,p_benign,\
+                       p_c2,p_exfil,p_scan,p_bruteforce,p_dos,score";
+
+fn rows(ndjson: &str) -> Vec<Value> {
+    ndjson.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// What holds of every row: the score is that of the probabilities, and these sum to 1.
+fn check(row: &Value) {
+    let of = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("{name}: {row}"));
+    let names = ["p_benign", "p_c2", "p_exfil", "p_scan", "p_bruteforce", "p_dos"];
+    let sum: f64 = names.into_iter().map(of).sum();
+    assert!((sum - 1.0).abs() < 1e-4, "{row}");
+    assert!((of("p_c2") + of("p_exfil") - of("score")).abs() < 1e-6, "{row}");
+    assert!(of("first") <= of("last") && (1.0..=32.0).contains(&of("flows")), "{row}");
+}
+
+/// Ten hours of a beacon of one host, and one flow each to fifty others, in DeepMITRE's columns.
+fn deepmitre() -> String {
+    let mut text = "timestamp,flow_dur,src_ip,dest_ip,src_port,dest_port,fwd_bytes,bwd_bytes,\
+                    total_fwd_pkts,total_bwd_pkts,label\n"
+        .to_owned();
+    for beat in 0..120 {
+        let (hour, minute) = (8 + beat / 12, beat % 12 * 5);
+        let port = 40_000 + beat;
+        let stamp = format!("2026-03-02 {hour:02}:{minute:02}:07");
+        writeln!(text, "{stamp},0.21,10.0.0.5,203.0.113.9,{port},443,1540,2200,12,10,1")
+            .expect("text");
+    }
+    for host in 1..=50 {
+        let stamp = format!("2026-03-02 09:{host:02}:00");
+        writeln!(text, "{stamp},1.5,10.0.0.5,198.51.100.{host},{host},80,800,9000,8,9,0")
+            .expect("text");
+    }
+    text
+}
+
+#[test]
+fn every_pair_of_deepmitres_columns_has_a_row() {
+    let bench = Bench::new();
+    bench.write("flows.csv", deepmitre());
+    let found = rows(&bench.weir("--quiet score flows.csv -o -", 0).out);
+    found.iter().for_each(check);
+    let pairs: BTreeSet<&str> = found.iter().filter_map(|row| row["dest_ip"].as_str()).collect();
+    assert_eq!(pairs.len(), 51, "every pair, gate or no gate");
+    let of = |to: &str| found.iter().filter(|row| row["dest_ip"] == *to).collect::<Vec<_>>();
+    let beacon = of("203.0.113.9");
+    assert_eq!(beacon.len(), 4, "three windows of 32, and one that ends with the last");
+    assert!(beacon.iter().all(|row| row["flows"] == 32 && row["dest_port"] == 443));
+    assert_eq!(beacon[0]["protocol"], 6, "by the port, as no column tells");
+    assert!(beacon[0].get("scenario").is_none(), "there is no such column");
+    let score = |row: &Value| row["score"].as_f64().expect("a score");
+    let highest = |rows: &[&Value]| rows.iter().map(|row| score(row)).fold(0.0, f64::max);
+    for host in 1..=50 {
+        let other = highest(&of(&format!("198.51.100.{host}")));
+        assert!(other < highest(&beacon), "198.51.100.{host}: {other}");
+    }
+}
+
+/// Of a capture every pair that spoke IP has its row, and all formats say the same.
+#[test]
+fn every_pair_of_a_capture_has_a_row_in_every_format() {
+    let bench = Bench::new();
+    let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("pcaps/mixed.pcap.zst");
+    let shown = capture.display();
+    bench.weir(&format!("--quiet replay {shown} -o slices.ndjson"), 0);
+    let slices = rows(&std::fs::read_to_string(bench.path("slices.ndjson")).expect("slices"));
+    let pair = |row: &Value| {
+        let text = |name: &str| row[name].as_str().expect("an address").to_owned();
+        let (a, b) = (text("src_ip"), text("dest_ip"));
+        if a <= b { (a, b) } else { (b, a) }
+    };
+    let wanted: BTreeSet<_> = slices.iter().map(pair).collect();
+    let ndjson = bench.weir(&format!("--quiet score {shown} -o -"), 0).out;
+    let found = rows(&ndjson);
+    found.iter().for_each(check);
+    assert_eq!(found.iter().map(pair).collect::<BTreeSet<_>>(), wanted);
+    bench.weir(&format!("--quiet score {shown} -o scores.csv"), 0);
+    let csv = std::fs::read_to_string(bench.path("scores.csv")).expect("scores");
+    let mut lines = csv.lines();
+    assert_eq!(lines.next(), Some(COLUMNS));
+    for (line, row) in lines.zip(&found) {
+        let cells: BTreeMap<&str, &str> = COLUMNS.split(',').zip(line.split(',')).collect();
+        for (name, cell) in cells {
+            let said = match &row[name] {
+                Value::Null => String::new(),
+                Value::String(text) => text.clone(),
+                Value::Number(number) => number.to_string(),
+                other => panic!("{other}"),
+            };
+            let near = |a: &str, b: &str| {
+                let (a, b): (f64, f64) = (a.parse().expect(a), b.parse().expect(b));
+                (a - b).abs() <= 1e-6 * b.abs().max(1e-6)
+            };
+            assert!(cell == said || near(cell, &said), "{name}: {cell}, not {said}");
+        }
+    }
+    assert_eq!(csv.lines().count() - 1, found.len());
+}
+
+#[cfg(feature = "parquet")]
+mod parquet_files {
+    use std::fs::File;
+    use std::sync::Arc;
+
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::{Float64Type, Int64Type};
+    use arrow_array::{
+        ArrayRef, BooleanArray, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray,
+        UInt8Array, UInt16Array,
+    };
+    use parquet::arrow::ArrowWriter;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    use super::*;
+
+    /// A beacon of forty beats in each of two scenarios, with the same addresses.
+    fn labelled(path: &Path) {
+        const BEATS: usize = 40;
+        let n = 2 * BEATS;
+        let texts = |f: &dyn Fn(usize) -> String| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values((0..n).map(f)))
+        };
+        let start = |i: usize| 1_700_000_000_000_000 + (i % BEATS) as i64 * 60_000_000;
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("ts_start", Arc::new(Int64Array::from_iter_values((0..n).map(start)))),
+            ("duration_ms", Arc::new(Float32Array::from(vec![180.0; n]))),
+            ("src_ip", texts(&|_| "192.168.1.7".into())),
+            ("dst_ip", texts(&|_| "198.51.100.20".into())),
+            (
+                "src_port",
+                Arc::new(UInt16Array::from_iter_values((0..n).map(|i| 50_000 + i as u16))),
+            ),
+            ("dst_port", Arc::new(UInt16Array::from(vec![443; n]))),
+            ("proto", Arc::new(UInt8Array::from(vec![6; n]))),
+            ("fwd_bytes", Arc::new(Int64Array::from(vec![1_300; n]))),
+            ("bwd_bytes", Arc::new(Int64Array::from(vec![2_100; n]))),
+            ("fwd_pkts", Arc::new(Int32Array::from(vec![9; n]))),
+            ("bwd_pkts", Arc::new(Int32Array::from(vec![8; n]))),
+            ("tcp_flags", Arc::new(UInt8Array::from(vec![27; n]))),
+            ("cont", Arc::new(BooleanArray::from(vec![false; n]))),
+            ("label", texts(&|_| "c2".into())),
+            ("scenario", texts(&|i| if i < BEATS { "one" } else { "two" }.into())),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
+        let file = File::create(path).expect("a file");
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+        writer.write(&batch).expect("written");
+        writer.close().expect("closed");
+    }
+
+    #[test]
+    fn scenarios_are_kept_apart_and_parquet_comes_of_parquet() {
+        let bench = Bench::new();
+        labelled(&bench.path("flows.parquet"));
+        bench.weir("--quiet score flows.parquet -o scores.parquet", 0);
+        let file = File::open(bench.path("scores.parquet")).expect("scores");
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet");
+        let names: Vec<String> =
+            reader.schema().fields().iter().map(|field| field.name().clone()).collect();
+        assert_eq!(names.join(","), COLUMNS);
+        let batches: Vec<RecordBatch> =
+            reader.build().expect("a reader").collect::<Result<_, _>>().expect("batches");
+        assert_eq!(batches.len(), 1);
+        let batch = &batches[0];
+        let column = |name: &str| batch.column_by_name(name).expect(name);
+        let scenarios: Vec<&str> =
+            column("scenario").as_string::<i32>().iter().map(Option::unwrap_or_default).collect();
+        assert_eq!(scenarios, ["one", "one", "two", "two"], "two windows each");
+        let flows = column("flows").as_primitive::<Int64Type>();
+        assert_eq!(flows.values().to_vec(), [32, 32, 32, 32]);
+        let scores = column("score").as_primitive::<Float64Type>().values().to_vec();
+        assert_eq!(scores[..2], scores[2..], "the same flows, the same scores");
+        let ndjson = rows(&bench.weir("--quiet score flows.parquet -o -", 0).out);
+        ndjson.iter().for_each(check);
+        let said: Vec<f64> = ndjson.iter().filter_map(|row| row["score"].as_f64()).collect();
+        assert_eq!(said, scores);
+    }
+}
