@@ -8,7 +8,7 @@ trap 'rm -rf "$out"' EXIT
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
-say "1. Packets to tagged flows: weir replay pcaps/mixed.pcap.zst --rules config/rules"
+say "1. Packets to tagged flows, alerts of rules and of the model with their evidence: weir replay pcaps/mixed.pcap.zst --rules config/rules"
 "$weir" --quiet replay pcaps/mixed.pcap.zst --rules config/rules
 
 say "2. The same traffic as routers export it: weir replay pcaps/exports-ipfix.pcap --netflow"
