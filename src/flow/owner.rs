@@ -155,6 +155,10 @@ impl Store {
 
     fn set_point(&mut self, i: u32, side: CanonicalSide, number: u32) {
         let before = std::mem::replace(&mut self.entries[i].points[side], number);
+        let [was, is] = [before, number].map(|at| self.points[at].sampling_interval.max(1));
+        if was != is {
+            self.wake(i);
+        }
         if before != CAPTURE {
             self.points.release(before);
         }

@@ -450,6 +450,15 @@ impl Store {
             || new_flags && wake.on_new_flags
     }
 
+    /// Makes entry `i` reach its wake-up values, if it has any: they are raw counters, and no longer
+    /// stand for the thresholds of rules once the sampling interval is another.
+    pub(super) fn wake(&mut self, i: u32) {
+        let place = self.entries[i].memory;
+        if self.entries[i].has(flag::WATCHED) && place & POOLED != 0 {
+            self.memories[place & !POOLED].wake.packets = 0;
+        }
+    }
+
     /// Makes `i` the entry that was merged into last.
     #[inline]
     fn touch(&mut self, i: u32) {

@@ -74,6 +74,22 @@ fn counters_are_cumulated_over_slices() {
 }
 
 #[test]
+fn another_sampling_interval_wakes_a_flow() {
+    // What the sink wants to see was divided by the interval that it knew.
+    let told = |at, sampling_interval| FlowRecord { sampling_interval, ..flow(at) };
+    let inputs = [told(0, 0), told(1, 1), told(2, 100), told(3, 100), told(4, 50), told(5, 50)];
+    let wake = Wake { octets: 1 << 40, ..Wake::default() };
+    for (wake, want) in [(wake, &[2, 4][..]), (Wake::default(), &[])] {
+        let mut sink = Sleeper { wake, woke: Vec::new(), memories: Vec::new() };
+        let mut ledgers = Ledgers::default();
+        let mut table = FlowTable::new(Arc::new(params()));
+        inputs.iter().for_each(|record| table.record(record, &mut ledgers, &mut sink));
+        let woke: Vec<i64> = sink.woke.iter().map(|(at, _)| *at).collect();
+        assert_eq!(woke, want);
+    }
+}
+
+#[test]
 fn entries_are_used_again_without_memory_of_the_past() {
     let inputs = (0..20).map(|n| udp(n * 11 * S)).collect();
     // `Sleeper` asserts that each flow opens with an empty memory.
