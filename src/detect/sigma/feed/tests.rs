@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::{FeedFormat, FeedKind};
-use crate::detect::sigma::{Interner, Options, Phase, RuleSet};
+use crate::detect::sigma::{Interner, Options, Phase, RuleIndex, RuleSet};
 use crate::flow::Biflow;
 
 fn spec(title: &str) -> config::Feed {
@@ -192,4 +192,26 @@ fn feeds_are_rules_like_others() {
     assert_eq!((report.loaded, report.disabled, report.rejected.len()), (1, 1, 1));
     let again = RuleSet::compile(&[], &options, &mut interner);
     assert_eq!(again.rules()[0].meta, set.rules()[0].meta, "the same identity after a reload");
+}
+
+/// A long list costs a flow a look into a table, not a search through the list: with or without
+/// traffic to judge by, which has next to none of its addresses.
+#[test]
+fn a_long_list_is_filed_under_its_addresses() {
+    let mut text = String::new();
+    for number in 0..200_000_u32 {
+        let address = std::net::Ipv4Addr::from_bits(number.wrapping_mul(0x9e37_79b1));
+        text.push_str(&format!("{address}\n"));
+    }
+    let mut reader = Reader::new(spec("Long"));
+    reader.push(text.as_bytes()).expect("a list");
+    let feeds = vec![Arc::new(reader.finish().expect("a feed"))];
+    let home = flow("10.0.0.1", "10.0.0.2", 443);
+    let sample = crate::detect::sigma::Traffic::of(vec![home; 1_000]);
+    for traffic in [None, Some(Arc::new(sample))] {
+        let options = Options { feeds: feeds.clone(), traffic, ..Options::default() };
+        let set = RuleSet::compile(&[], &options, &mut Interner::default());
+        let index = RuleIndex(0);
+        assert!(set.filed(index).starts_with("values of "), "{}", set.filed(index));
+    }
 }

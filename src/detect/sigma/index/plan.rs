@@ -18,6 +18,10 @@ const LOOK_NS: f64 = 2.0;
 const VERIFY_NS: f64 = 40.0;
 /// What a rule among the bit vectors costs every flow.
 const DENSE_NS: f64 = 0.15;
+/// And if it asks every flow for a set of many intervals: for each doubling of the set beyond
+/// [`SET_CACHED`] intervals one more look that the caches miss.
+const SEARCH_NS: f64 = 10.0;
+const SET_CACHED: f64 = 64.0;
 /// What an interval of an access predicate costs: memory, and the caches.
 const INTERVAL_NS: f64 = 1e-5;
 /// Predicates that a branch keeps: of the way to it the most selective ones, but at least one of
@@ -136,8 +140,11 @@ impl<'a> Planner<'a, '_> {
     /// The work if the branch is filed among the bit vectors.
     fn dense_cost(&self) -> f64 {
         let exact = |leaf: &Predicate| matches!(leaf.test, Test::In { .. });
-        let pass: f64 = self.path.iter().filter(|(p, _)| exact(p)).map(|(_, s)| s).product();
-        DENSE_NS + pass * VERIFY_NS
+        let exact = || self.path.iter().filter(|(leaf, _)| exact(leaf));
+        let pass: f64 = exact().map(|(_, share)| share).product();
+        let search = |leaf: &Predicate| (intervals(leaf) as f64 / SET_CACHED).log2().max(0.0);
+        let search: f64 = exact().map(|(leaf, _)| search(leaf) * SEARCH_NS).sum();
+        DENSE_NS + search + pass * VERIFY_NS
     }
 
     /// The path's predicates that can guard, the most selective first.
