@@ -4,7 +4,7 @@
     NFSEND=/path/to/sender benches/compare/latency.py [--rate 500000] [--warm 25] [--seconds 25] [--many 10000] [--json FILE]
 
 The sender named by NFSEND sends IPFIX over loopback, pinned to the first core: 4 exporters, a million live flows of
-which one record in ten opens a new one. The sensor has a feed of a million addresses, and some of the servers are among
+which one record in ten opens a new one. The sensor has a feed of `--feed` addresses, and some of the servers are among
 them. Times are those of weir_alert_latency_seconds, from the kernel's stamp of the datagram to where alerts are handed
 on: over the first seconds, while the table fills, and after `--warm` seconds, in a steady state in which as many flows
 end as begin. With `--many` there are as many rules more; after the steady state all of them change while the load goes
@@ -27,7 +27,6 @@ PORT, ADMIN = 20_998, 20_997
 FIRST_S = 5
 RELOAD_S = 5
 SERVERS = 1 << 17            # of the sender, from 198.18.0.0
-FEED = 1_000_000
 IDLE_S = 15                  # so that a steady state comes soon
 LABELS = (0.5, 0.9, 0.99, 0.999)
 
@@ -66,13 +65,13 @@ format = "parquet"
 """
 
 
-def write_feed(path, share):
-    """A million addresses, among them this share of the sender's servers."""
+def write_feed(path, count, share):
+    """So many addresses, among them this share of the sender's servers."""
     chosen = random.Random(7)
     servers = chosen.sample(range(SERVERS), int(SERVERS * share))
     first = 0xC612_0000
     addresses = {first + server for server in servers}
-    while len(addresses) < FEED:
+    while len(addresses) < count:
         address = chosen.getrandbits(32)
         if not 0x0A00_0000 <= address < 0x0B00_0000 and not first <= address < first + SERVERS:
             addresses.add(address)
@@ -135,9 +134,10 @@ def main():
     parser.add_argument("--rate", type=int, default=500_000)
     parser.add_argument("--warm", type=int, default=25)
     parser.add_argument("--seconds", type=int, default=25)
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", default="[1]", help="as in the configuration; the sender has the first core")
     parser.add_argument("--rules", default="config/rules", help="a folder of rules beside the feed")
     parser.add_argument("--bad", type=float, default=0.02, help="share of the servers that are in the feed")
+    parser.add_argument("--feed", type=int, default=1_000_000, help="addresses of the feed")
     parser.add_argument("--slices", action="store_true", help="ship flows as Parquet, too")
     parser.add_argument("--extra", default="", help="more lines of configuration")
     parser.add_argument("--many", type=int, default=0, help="rules more, in hundreds, that change in the end")
@@ -146,7 +146,7 @@ def main():
     sender = os.environ.get("NFSEND") or sys.exit("NFSEND has to name the sender")
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        write_feed(folder / "feed.txt", args.bad)
+        write_feed(folder / "feed.txt", args.feed, args.bad)
         write_many(folder / "many", args.many, 0)
         slices = SLICES.format(folder=folder) if args.slices else ""
         (folder / "weir.toml").write_text(CONFIG.format(
@@ -191,7 +191,7 @@ def main():
         "cpu_s_per_million": round((usage.ru_utime + usage.ru_stime) / decoded * 1e6, 3),
         "busy": round((busy(end) - busy(warm)) / args.seconds / 1e6, 3),
         "flows": int(value(end, "weir_flow_table_entries")),
-        "rules": int(value(last, "weir_rules_loaded")), "reload_s": reload_s,
+        "rules": int(value(last, "weir_detect_rules")), "reload_s": reload_s,
         "filling": figures({}, buckets(first)), "steady": figures(buckets(warm), buckets(end)),
     }
     print(json.dumps(result, indent=2))
