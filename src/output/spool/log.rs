@@ -127,6 +127,7 @@ impl Log {
     pub(super) fn settle(&self, index: usize, settled: &Settled) {
         let mut book = self.book();
         let recovered = book.takers[index].fault.is_some();
+        let before = book.takers[index].cursor.segment;
         book.settle(index, settled);
         let saved = book.takers[index].saved();
         let gone = book.clean(wall());
@@ -134,7 +135,10 @@ impl Log {
         if recovered {
             tracing::info!(sink = saved.sink, "delivers again");
         }
-        if let Err(error) = cursor::save(&self.directory, &saved) {
+        // Frames without a record for the sink are no reason to write: read again, they give none.
+        let idle = settled.acknowledged + settled.dead == 0 && saved.cursor.segment == before;
+        let written = if idle { Ok(()) } else { cursor::save(&self.directory, &saved) };
+        if let Err(error) = written {
             self.error("cursor");
             tracing::warn!(sink = saved.sink, %error, "cannot save a cursor: a restart would deliver \
                            again what it has not noted");

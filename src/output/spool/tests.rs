@@ -251,6 +251,29 @@ fn new_sinks_begin_at_the_end_and_removed_ones_hold_nothing() {
 }
 
 #[test]
+fn frames_without_a_record_for_a_sink_cost_it_no_write() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config =
+        config::Spool { segment_bytes: 1 << 20, segment_idle_s: 60, ..settings(directory.path()) };
+    let (slices, alerts) = (Side::default(), Side::default());
+    let sinks: &[_] = &[
+        ("slices", Select::Slices, As::Stream, &slices),
+        ("alerts", Select::Alerts, As::Stream, &alerts),
+    ];
+    let spool = open(&config, sinks);
+    spool.offer(&batch(1..3));
+    let offset = || spool.log.book().takers[1].cursor.offset;
+    wait_for("the pass over the frame", || offset() > 0);
+    let saved = || cursor::load(directory.path(), "alerts").expect("readable").expect("a cursor");
+    assert_eq!(saved().cursor.offset, 0);
+    spool.offer(&batch(3..4));
+    wait_for("the alert", || alerts.got() == [3]);
+    wait_for("its cursor", || saved().cursor.offset > 0);
+    spool.close();
+    assert_eq!((slices.got(), alerts.got()), (vec![1, 2, 3], vec![3]));
+}
+
+#[test]
 fn two_weirs_cannot_have_one_spool() {
     let directory = tempfile::tempdir().expect("a directory");
     let config = settings(directory.path());
