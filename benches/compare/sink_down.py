@@ -126,9 +126,10 @@ def one(args, sender, up, subject):
         finally:
             sensor.send_signal(signal.SIGTERM)
             try:
-                sensor.wait(20)
+                sensor.wait(60)
             except subprocess.TimeoutExpired:
                 sensor.kill()
+                sensor.wait()
     return {
         "records": int(records), "hot_ns": round((after[0] - before[0]) / records, 1),
         "beside_ns": round((after[1] - before[1]) / records, 1),
