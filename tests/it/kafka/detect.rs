@@ -202,20 +202,21 @@ fn a_killed_detector_leaves_no_gap_and_nothing_twice() {
     // Each conversation by two sensors, as two routers on the way tell of it.
     let twice = || slices.iter().flat_map(|slice| [("north", slice), ("south", slice)]);
     let records = twice().count();
+    // The rest is held back until detectors have come and gone: all of that is in mid-stream.
+    let (early, late) = (|| twice().take(records * 2 / 3), || twice().skip(records * 2 / 3));
 
     let two = Group::new(&kafka, "two-group");
     let (first, mut second) = (two.detector("one"), two.detector("two"));
     let got = std::thread::scope(|scope| {
-        // For some 15 s, so that all of this happens in mid-stream.
-        let fed = scope.spawn(|| produce(&kafka, "flows", 900, twice()));
+        let fed = scope.spawn(|| produce(&kafka, "flows", 900, early()));
         two.wait_committed(records / 5);
         kill(&second.process, libc::SIGKILL);
         drop(second.process.wait());
         two.wait_committed(records / 2);
         // Its successor by name, and a third that joins in the middle.
         let (again, third) = (two.detector("two"), two.detector("three"));
-        assert!(two.committed() < records as i64, "there is more to come");
         fed.join().expect("fed");
+        produce(&kafka, "flows", 900, late());
         two.wait_committed(records);
         let got = two.written(slices.len());
         for detector in [first, again, third] {
