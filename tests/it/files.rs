@@ -411,6 +411,28 @@ fn a_full_disk_keeps_what_was_written_and_counts_the_rest() {
 }
 
 #[test]
+fn room_on_a_full_disk_ends_the_fault_before_the_next_file_is_finished() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let filler = disk.0.join("filler");
+    fs::write(&filler, vec![0; 300_000]).expect("room");
+    let sink = spawn(config(&disk.0));
+    let from = std::cell::Cell::new(0);
+    let offer = || sink.offer_blocking(&batch(from.get(), from.replace(from.get() + 10) + 10));
+    wait_for("the disk to be full", || {
+        offer();
+        sink.fault().is_some()
+    });
+    fs::remove_file(&filler).expect("ours");
+    wait_for("the end of the fault", || {
+        offer();
+        sink.fault().is_none()
+    });
+    assert_eq!(sink.status().files, 1, "what was written before; the next is open");
+    let ledger = sink.close();
+    assert!(balances(&ledger) && ledger.shed.of("disk_full") == ledger.shed.total(), "{ledger:?}");
+}
+
+#[test]
 fn a_full_disk_loses_the_oldest_files_where_that_is_wanted() {
     let Some(disk) = SmallDisk::mount() else { return };
     fs::write(disk.0.join("not-ours.ndjson"), vec![b' '; 50_000]).expect("room");

@@ -33,6 +33,8 @@ pub(super) struct Worker {
     receiver: Receiver<Message>,
     open: Option<Open>,
     seq: u64,
+    /// Whether the status tells a fault.
+    faulty: bool,
     laps: Laps,
     /// Nothing is opened before; set by a failure.
     retry_at: Option<Instant>,
@@ -71,6 +73,7 @@ impl Worker {
             open: None,
             seq: 0,
             laps: Laps::default(),
+            faulty: false,
             retry_at: None,
             pause: PAUSE_MIN,
             reason: WRITE_ERROR,
@@ -147,9 +150,9 @@ impl Worker {
 
     /// A file can be made in the directory: ends a fault that was the directory's.
     fn placed(&mut self) {
-        if std::mem::take(&mut self.misplaced) {
-            self.shared.lock().status.fault = None;
-            (self.pause, self.retry_at) = (PAUSE_MIN, None);
+        if self.misplaced {
+            self.recovered();
+            self.misplaced = false;
         }
     }
 
@@ -218,6 +221,10 @@ impl Worker {
         result?;
         open.records += rows.len() as u64;
         open.whole = open.encoder.octets();
+        // Lines are in the file now; Parquet's columns wait in memory for theirs.
+        if self.config.format != Format::Parquet {
+            self.recovered();
+        }
         Ok(())
     }
 
@@ -358,8 +365,17 @@ impl Worker {
         state.ledger.acknowledged += acknowledged;
         state.ledger.shed.add(self.reason, shed);
         if acknowledged > 0 {
-            state.status.fault = None;
+            drop(state);
+            self.recovered();
+        }
+    }
+
+    /// Something was written: ends a fault.
+    fn recovered(&mut self) {
+        if std::mem::take(&mut self.faulty) {
+            self.shared.lock().status.fault = None;
             (self.pause, self.retry_at, self.misplaced) = (PAUSE_MIN, None, false);
+            tracing::info!(sink = self.config.name, "files can be written again");
         }
     }
 
@@ -370,6 +386,7 @@ impl Worker {
         let directory = self.config.directory.display();
         tracing::error!(sink = self.config.name, %directory, %error, "cannot write a file");
         self.shared.lock().status.fault = Some(format!("{directory}: {error}"));
+        self.faulty = true;
         self.retry_at = Some(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
     }
