@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rsigma_parser::{CorrelationRule, FilterRule, SigmaCollection, SigmaRule, parse_sigma_yaml};
 
 use super::reason::Reason;
-use super::{operators, plain};
+use super::{keys, operators, plain};
 
 /// Parentheses or `not`s that a condition may nest; what the parser itself allows, checked
 /// beforehand because it recurses before it counts.
@@ -126,7 +126,12 @@ fn parse(line: u32, chunk: &str) -> Vec<Document<'_>> {
             let errors = collection.errors.clone();
             let mut found = listed(collection, |_, _| (line, chunk));
             match found.first_mut() {
-                Some(rule) => rule.notes = errors,
+                Some(rule) => {
+                    rule.notes = errors;
+                    if has_key(chunk, "correlation") {
+                        rule.notes.extend(keys::unread(chunk));
+                    }
+                }
                 None => found.extend(errors.iter().map(|error| broken(syntax(error, chunk)))),
             }
             found

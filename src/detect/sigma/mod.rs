@@ -10,6 +10,7 @@ mod compile;
 mod filters;
 mod front;
 mod index;
+mod keys;
 mod load;
 mod meta;
 mod operators;
