@@ -14,17 +14,54 @@ pub fn prefetch<T>(place: *const T) {
     let _place = place;
 }
 
-/// Asks the kernel to back the room of `values` with huge pages where it can: fewer faults when it
-/// is first touched, fewer misses of the translation cache later. Below a few huge pages it would
-/// only waste memory, and nothing is asked.
-pub fn huge_pages<T>(values: &Vec<T>) {
-    const HUGE_OCTETS: usize = 2 << 20;
-    let octets = values.capacity() * size_of::<T>();
-    if octets < 2 * HUGE_OCTETS {
+/// Takes the room of `values`, which holds nothing yet, from the kernel: each page is touched, so that
+/// none has to be cleared when a value is put there. In huge pages where it can.
+pub fn take_room<T>(values: &mut Vec<T>) {
+    const PAGE_OCTETS: usize = 4_096;
+    let room = values.spare_capacity_mut();
+    let (begin, octets) = (room.as_mut_ptr().cast::<u8>(), size_of_val(room));
+    huge_pages_around(begin as usize, octets);
+    for offset in (0..octets).step_by(PAGE_OCTETS) {
+        // SAFETY: the octet lies in room that is the vector's own and holds no value.
+        unsafe { begin.add(offset).write_volatile(0) };
+    }
+}
+
+/// Asks for huge pages wherever `begin..begin + octets` lies, also where it shares one with its
+/// neighbours on the heap: they are backed otherwise, and hold what they held.
+fn huge_pages_around(begin: usize, octets: usize) {
+    const WORTH_OCTETS: usize = 64 << 10;
+    if octets < WORTH_OCTETS {
         return;
     }
     #[cfg(target_os = "linux")]
     {
+        let first = begin / HUGE_OCTETS * HUGE_OCTETS;
+        let end = (begin + octets).next_multiple_of(HUGE_OCTETS);
+        // SAFETY: the advice changes how pages are backed, not what they hold, whosever they are;
+        // where nothing is mapped, or a kernel refuses, nothing is changed.
+        unsafe {
+            libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_HUGEPAGE);
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _begin = begin;
+}
+
+/// Octets of a huge page.
+#[cfg(target_os = "linux")]
+const HUGE_OCTETS: usize = 2 << 20;
+
+/// Asks the kernel to back the room of `values` with huge pages where it can: fewer faults when it
+/// is first touched, fewer misses of the translation cache later. Below a few huge pages it would
+/// only waste memory, and nothing is asked.
+pub fn huge_pages<T>(values: &Vec<T>) {
+    #[cfg(target_os = "linux")]
+    {
+        let octets = values.capacity() * size_of::<T>();
+        if octets < 2 * HUGE_OCTETS {
+            return;
+        }
         let begin = values.as_ptr() as usize;
         let first = begin.next_multiple_of(HUGE_OCTETS);
         let end = (begin + octets) / HUGE_OCTETS * HUGE_OCTETS;

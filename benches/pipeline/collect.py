@@ -22,6 +22,7 @@ receive_buffer_bytes = {buffer}
 coalesce_us = {coalesce}
 [flow]
 entries_max = {entries}
+reserve = true
 [rules]
 directories = [{rules}]
 [admin]

@@ -234,6 +234,9 @@ impl Default for Netflow {
 pub struct Flow {
     /// Flows in the table, at most, over all shards: 64 to 100,000,000.
     pub entries_max: usize,
+    /// Take the memory of a full table at the start: no page is cleared and no index grows while
+    /// traffic comes. Else memory is taken as flows come.
+    pub reserve: bool,
     /// `[flow.packets]`: timeouts of flows built from packets.
     pub packets: PacketTimeouts,
     /// `[flow.netflow]`: timeouts of flows built from export records and CSV.
@@ -256,6 +259,7 @@ impl Default for Flow {
     fn default() -> Self {
         Self {
             entries_max: 1_000_000,
+            reserve: false,
             packets: PacketTimeouts::default(),
             netflow: NetflowTimeouts::default(),
             linger_s: 5,

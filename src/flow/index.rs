@@ -51,6 +51,19 @@ impl Index {
         index
     }
 
+    /// Takes the memory of as many entries as there will ever be, so that it never grows. There must
+    /// be none yet.
+    pub(super) fn reserve(&mut self, limit: usize) {
+        assert_eq!(self.len, 0, "entries never move");
+        let homes = Self::homes_for(limit);
+        self.homes = u32::try_from(homes).expect("fewer homes than entries");
+        self.buckets = Slab::new(homes + BEYOND);
+        self.buckets.reserve();
+        for _ in 0..homes {
+            self.buckets.push(Bucket::default());
+        }
+    }
+
     /// The bucket where the entries under `hash` begin.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the low half is wanted")]
@@ -225,9 +238,14 @@ mod tests {
         fn the_index_is_a_map(
             distinct in prop_oneof![Just(5_u32), Just(40), Just(2_000)],
             moves in prop::collection::vec((0..2_000_u32, any::<bool>()), 0..3_000),
+            reserves in any::<bool>(),
         ) {
             let hash = |entry: u32| u64::from(entry % distinct).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut index = Index::new(2_000);
+            if reserves {
+                index.reserve(2_000);
+            }
+            let homes = index.homes;
             let mut map = BTreeMap::new();
             for (entry, adds) in moves {
                 if adds && !map.contains_key(&entry) {
@@ -238,6 +256,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(index.len, map.len());
+            prop_assert!(!reserves || index.homes == homes, "a reserved index does not grow");
             for entry in 0..2_000 {
                 let found = index.find(hash(entry), |e| e == entry);
                 prop_assert_eq!(found, map.get(&entry).map(|()| entry));

@@ -22,6 +22,10 @@ pub struct Timeouts {
 pub struct Params {
     /// Flows of one shard, at most; at least 1.
     pub capacity: usize,
+    /// Whether the memory of so many flows is taken at the start: [`FlowTable::reserve`].
+    ///
+    /// [`FlowTable::reserve`]: super::FlowTable::reserve
+    pub reserve: bool,
     /// Of flows whose latest record was a packet.
     pub packets: Timeouts,
     /// Of flows whose latest record was an export record or a CSV row.
@@ -49,6 +53,7 @@ impl Params {
         let seconds = |s: u32| i64::from(s) * SECOND;
         Self {
             capacity: (flow.entries_max / SHARDS).max(1),
+            reserve: flow.reserve,
             packets: Timeouts {
                 idle_us: seconds(flow.packets.idle_timeout_s),
                 active_us: seconds(flow.packets.active_timeout_s),

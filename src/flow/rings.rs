@@ -37,6 +37,11 @@ impl Rings {
         }
     }
 
+    /// Takes the memory of as many entries as there will ever be. There must be none yet.
+    pub(super) fn reserve(&mut self) {
+        self.entries.reserve();
+    }
+
     /// Makes room for the next entry; entries are numbered as they are added.
     pub(super) fn add_entry(&mut self) {
         let node = self.entries.len() + self.rings();

@@ -69,6 +69,13 @@ impl Store {
         }
     }
 
+    /// Takes the memory of `capacity` ordinary flows, of which there must be none yet.
+    pub(super) fn reserve(&mut self) {
+        self.index.reserve(self.capacity);
+        self.entries.reserve();
+        self.free.reserve_exact(self.capacity);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len() as usize - self.free.len()
     }

@@ -104,6 +104,14 @@ impl FlowTable {
         }
     }
 
+    /// Takes the memory of as many ordinary flows as there will ever be, here and now: later no page
+    /// is cleared and nothing grows while records wait. It is to be called in the thread that will
+    /// own the table, which must be empty, so that the memory lies on its node.
+    pub fn reserve(&mut self) {
+        self.store.reserve();
+        self.wheel.reserve();
+    }
+
     /// Lets the count of merges begin at `merges`.
     #[cfg(test)]
     pub(super) fn set_merges(&mut self, merges: u32) {

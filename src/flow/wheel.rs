@@ -50,6 +50,11 @@ impl Wheel {
         Self { rings, heap: BinaryHeap::new(), cursor: slot_of(Micros::MIN) }
     }
 
+    /// Takes the memory of as many entries as there will ever be. There must be none yet.
+    pub(super) fn reserve(&mut self) {
+        self.rings.reserve();
+    }
+
     /// Makes room for the next entry.
     pub(super) fn add_entry(&mut self) {
         self.rings.add_entry();

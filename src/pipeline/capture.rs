@@ -43,7 +43,7 @@ impl Capture {
     /// # Errors
     /// If the interface fails for good.
     pub fn run(mut self) -> Result<(), CaptureError> {
-        self.router.pin();
+        self.router.settle();
         let mut clock = InputClock::default();
         let result = self.read(&mut clock);
         self.router.finish(clock.now());

@@ -100,7 +100,7 @@ impl Collect {
     /// # Errors
     /// If a socket fails for good.
     pub fn run(mut self) -> io::Result<()> {
-        self.router.pin();
+        self.router.settle();
         clock::wake_in_time();
         let mut turn = Turn::default();
         let mut saver = Saver::new(self.state.take(), self.collector.state_generation());

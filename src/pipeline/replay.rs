@@ -166,6 +166,7 @@ impl Replay {
     /// The first file that cannot be read to its end. What was read before it counts: flows are
     /// handed on in either case.
     pub fn run(mut self, files: &[PathBuf]) -> (Replayed, Result<(), ReplayError>) {
+        self.router.settle();
         let mut run = Run::default();
         let mut result = Ok(());
         for (index, path) in files.iter().enumerate() {

@@ -285,10 +285,10 @@ impl Router {
         }
     }
 
-    /// Pins the calling thread, a reader's, if it is the worker too and shall be pinned.
-    pub fn pin(&self) {
+    /// To be called in a reader's thread before it reads: a worker in it settles there.
+    pub fn settle(&mut self) {
         if let Self::Inline(worker, _) = self {
-            worker.pin();
+            worker.settle();
         }
     }
 

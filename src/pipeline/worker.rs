@@ -91,6 +91,8 @@ pub struct Worker {
     /// Of each shard, the flows that a retro-hunt reads.
     folds: Vec<Fold>,
     silence_us: i64,
+    /// Whether the tables' memory is taken at the start.
+    reserve: bool,
     ledgers: Ledgers,
     alerts: Counts,
     /// What rules cost, of the book with this generation.
@@ -146,6 +148,7 @@ impl Worker {
             places,
             folds,
             silence_us,
+            reserve: params.reserve,
             ledgers: Ledgers::default(),
             alerts: Counts::default(),
             costs: Arc::default(),
@@ -171,7 +174,7 @@ impl Worker {
 
     /// The loop of a worker in a thread of its own: until the last reader is gone.
     pub fn run(mut self, loads: &Receiver<Load>, spent: &Sender<Load>) {
-        self.pin();
+        self.settle();
         while let Ok(mut load) = loads.recv() {
             self.work(&mut load);
             // A spare that finds no room is dropped: the reader has enough.
@@ -180,12 +183,16 @@ impl Worker {
         self.finish();
     }
 
-    /// Pins the calling thread as the configuration wants it.
-    pub fn pin(&self) {
+    /// To be called in the thread that works, before its first load: pins it as the configuration
+    /// wants it, and takes the tables' memory if that is asked for.
+    pub fn settle(&mut self) {
         if let Some(core) = self.core
             && let Err(error) = super::affinity::pin(core)
         {
             tracing::warn!(worker = self.slot, core, %error, "cannot pin a worker to its core");
+        }
+        if self.reserve {
+            self.tables.iter_mut().for_each(FlowTable::reserve);
         }
     }
 

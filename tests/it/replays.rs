@@ -30,6 +30,7 @@ fn all_settings() -> [(&'static str, Config); 3] {
     let mut tight = settings();
     tight.flow.entries_max = 128;
     tight.flow.fragments_max = 64;
+    tight.flow.reserve = true;
     [("ordinary", settings()), ("hasty", hasty), ("tight", tight)]
 }
 

@@ -85,7 +85,10 @@ struct Bench {
 
 impl Bench {
     fn new(params: &Params) -> Self {
-        let table = FlowTable::new(Arc::new(params.clone()));
+        let mut table = FlowTable::new(Arc::new(params.clone()));
+        if params.reserve {
+            table.reserve();
+        }
         Self { table, sink: Collector::default(), ledgers: Ledgers::default() }
     }
 

@@ -134,9 +134,10 @@ fn parameters() -> impl Strategy<Value = Params> {
     let capacity = prop::sample::select(vec![1_usize, 2, 3, 5, 1_000]);
     let dedup = prop::sample::select(vec![Dedup::Owner, Dedup::Owner, Dedup::Off]);
     let linger_us = prop::sample::select(vec![0, 1, 2 * SECOND, 30 * SECOND]);
-    (capacity, dedup, linger_us, any::<u64>()).prop_map(
-        |(capacity, dedup, linger_us, hash_seed)| Params {
+    (capacity, any::<bool>(), dedup, linger_us, any::<u64>()).prop_map(
+        |(capacity, reserve, dedup, linger_us, hash_seed)| Params {
             capacity,
+            reserve,
             dedup,
             linger_us,
             hash_seed,
