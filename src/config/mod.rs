@@ -161,6 +161,9 @@ pub enum Backend {
     AfPacket,
     /// libpcap: any interface that it knows; one reader.
     Libpcap,
+    /// AF_XDP: a port that only receives, before the kernel's stack; each reader has a share of
+    /// its receive queues.
+    AfXdp,
 }
 
 impl Default for Capture {

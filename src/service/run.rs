@@ -301,7 +301,8 @@ impl Sensor {
 #[cfg(feature = "capture")]
 fn open_capture(config: &Config) -> Result<Vec<Live>, RunError> {
     let Some(capture) = &config.input.capture else { return Ok(Vec::new()) };
-    let live = Live::open(capture).map_err(|error| RunError::Capture(error.to_string()))?;
+    let live = Live::open(capture, config.admin.listen)
+        .map_err(|error| RunError::Capture(error.to_string()))?;
     tracing::info!(interface = capture.interface, readers = live.len(), "capturing");
     Ok(live)
 }

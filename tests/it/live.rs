@@ -4,17 +4,26 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-/// Builds the link, runs the sensor on its far end, replays a capture into the near end.
-const SCRIPT: &str = r#"
+/// Builds a link with two receive queues, and above its far end an interface whose driver runs no XDP program.
+const LINK: &str = r#"
 set -e
 ip link set lo up
-ip link add near type veth peer name far
+ip link add near numtxqueues 2 numrxqueues 2 type veth peer name far numtxqueues 2 numrxqueues 2
 ip link set near up
 ip link set far up
+if [ "$INTERFACE" = above ]; then
+    ip link add link far name above type macvlan mode passthru
+    ip link set above up
+fi
+"#;
+
+/// Runs the sensor on the far end, replays a capture into the near end.
+const SCRIPT: &str = r#"
 "$WEIR" run -c "$DIR/weir.toml" 2>"$DIR/log" &
 sensor=$!
 for _ in $(seq 100); do
     grep -q running "$DIR/log" && break
+    kill -0 $sensor
     sleep 0.1
 done
 tcpreplay -q -i near --pps 2000 "$CAPTURE" >/dev/null 2>&1
@@ -48,23 +57,34 @@ fn sums(ndjson: &str) -> BTreeMap<String, [u64; 4]> {
     sums
 }
 
-/// What `weir run` meters of `capture`, sent into a link whose far end it listens on.
-fn metered(capture: &Path, settings: &str) -> BTreeMap<String, [u64; 4]> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path();
+/// A configuration that captures on `interface`.
+fn configured(dir: &Path, interface: &str, settings: &str) {
     let config = format!(
         "[sensor]\nworkers = 2\nstate_directory = \"{0}/state\"\n[input.netflow]\nlisten = []\n\
-         [input.capture]\ninterface = \"far\"\nsnaplen = 128\n{settings}\n\
+         [input.capture]\ninterface = \"{interface}\"\nsnaplen = 128\n{settings}\n\
          [[output.files]]\ndirectory = \"{0}/flows\"\n",
         dir.display()
     );
     std::fs::write(dir.join("weir.toml"), config).expect("written");
-    let ran = Command::new("unshare")
-        .args(["-n", "bash", "-c", SCRIPT])
+}
+
+/// `script` on a new link in a network namespace of its own.
+fn on_a_link(script: &str, interface: &str, dir: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["-n", "bash", "-c", &format!("{LINK}{script}")])
         .env("WEIR", env!("CARGO_BIN_EXE_weir"))
-        .env("DIR", dir)
-        .env("CAPTURE", capture)
-        .status();
+        .env("INTERFACE", interface)
+        .env("DIR", dir);
+    command
+}
+
+/// What `weir run` meters of `capture`, sent into a link at whose far end it listens on `interface`.
+fn metered(capture: &Path, interface: &str, settings: &str) -> BTreeMap<String, [u64; 4]> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    configured(dir, interface, settings);
+    let ran = on_a_link(SCRIPT, interface, dir).env("CAPTURE", capture).status();
     let log = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
     assert!(ran.expect("bash").success(), "{log}");
     let mut live = String::new();
@@ -104,27 +124,92 @@ fn tagged(capture: &[u8]) -> Vec<u8> {
     tagged
 }
 
+/// Whether links can be made and replayed into.
+fn can_link() -> bool {
+    let namespaces = Command::new("unshare").args(["-n", "true"]).status();
+    let can = namespaces.is_ok_and(|status| status.success()) && has("tcpreplay") && has("ip");
+    if !can {
+        eprintln!("SKIPPED: needs network namespaces (root), iproute2 and tcpreplay");
+    }
+    can
+}
+
+/// Whether the kernel has AF_XDP sockets.
+fn has_xdp() -> bool {
+    let config = weir::config::Capture {
+        interface: "lo".into(),
+        backend: weir::config::Backend::AfXdp,
+        ..Default::default()
+    };
+    let error = weir::input::capture::Live::open(&config, None).expect_err("not Ethernet");
+    let can = !error.to_string().contains("no AF_XDP");
+    if !can {
+        eprintln!("SKIPPED: {error}");
+    }
+    can
+}
+
 #[test]
 fn live_packets_are_metered_as_those_of_the_capture() {
-    let namespaces = Command::new("unshare").args(["-n", "true"]).status();
-    if !namespaces.is_ok_and(|status| status.success()) || !has("tcpreplay") || !has("ip") {
-        return eprintln!("SKIPPED: needs network namespaces (root), iproute2 and tcpreplay");
+    if !can_link() {
+        return;
     }
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("pcaps/web.pcap");
     let folder = tempfile::tempdir().expect("a folder");
     let vlan = folder.path().join("vlan.pcap");
     std::fs::write(&vlan, tagged(&std::fs::read(&web).expect("readable"))).expect("written");
-    for (capture, settings) in [
-        (&web, "backend = \"libpcap\""),
-        (&web, "backend = \"af_packet\""),
-        (&web, "readers = 3"),
+    let mut cases = vec![
+        (&web, "far", "backend = \"libpcap\""),
+        (&web, "far", "backend = \"af_packet\""),
+        (&web, "far", "readers = 3"),
         // The kernel takes tags off; they are put back, and a filter may ask for them.
-        (&vlan, "readers = 2"),
-        (&vlan, "filter = \"vlan 7\""),
-    ] {
+        (&vlan, "far", "readers = 2"),
+        (&vlan, "far", "filter = \"vlan 7\""),
+    ];
+    if has_xdp() {
+        cases.extend([
+            (&web, "far", "backend = \"af_xdp\""),
+            (&web, "far", "backend = \"af_xdp\"\nreaders = 2"),
+            (&web, "above", "backend = \"af_xdp\""),
+            (&vlan, "far", "backend = \"af_xdp\"\nfilter = \"vlan 7\""),
+        ]);
+    }
+    for (capture, interface, settings) in cases {
         let want = replayed(capture);
         assert!(want.len() > 10, "{} flows", want.len());
         assert!(want.keys().all(|key| key.ends_with(" 7") == (capture == &vlan)), "{want:?}");
-        assert_eq!(metered(capture, settings), want, "{} {settings}", capture.display());
+        let got = metered(capture, interface, settings);
+        assert_eq!(got, want, "{} {interface} {settings}", capture.display());
+    }
+}
+
+/// AF_XDP takes every packet from the host, so it takes no interface that the host needs.
+#[test]
+fn af_xdp_refuses_what_it_must_not_take() {
+    if !can_link() || !has_xdp() {
+        return;
+    }
+    let xdp = "backend = \"af_xdp\"";
+    let three = format!("{xdp}\nreaders = 3");
+    for (before, settings, want) in [
+        (
+            "ip address add 192.0.2.1/24 dev far; ip route add default via 192.0.2.9",
+            xdp,
+            "it carries the default route",
+        ),
+        ("ip -6 route add default dev far", xdp, "it carries the default route"),
+        ("ip address add 127.0.0.1/32 dev far", xdp, "it has the address 127.0.0.1"),
+        ("ip link set far mtu 9000", xdp, "its MTU is 9000, and af_xdp takes 3818 at most"),
+        ("ip link set far down", xdp, "That device is not up"),
+        ("true", three.as_str(), "it has 2 receive queues, and 3 readers cannot share them"),
+        ("true", "backend = \"af_xdp\"\nfilter = \"udp porrt 1\"", "does not compile"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        configured(folder.path(), "far", settings);
+        let script = format!("{before}\nexec timeout 20 \"$WEIR\" run -c \"$DIR/weir.toml\"");
+        let ran = on_a_link(&script, "far", folder.path()).output().expect("bash");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(3), "{before}: {said}");
+        assert!(said.contains(want), "{before}: {said}");
     }
 }

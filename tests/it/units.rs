@@ -91,6 +91,7 @@ const FILES: &[&str] = &[
     "usr/share/weir/rules/clear_text.yml",
     "usr/share/weir/drop-ins/credentials.conf",
     "usr/share/weir/drop-ins/live-capture.conf",
+    "usr/share/weir/drop-ins/xdp-capture.conf",
     "usr/share/weir/drop-ins/tee.conf",
     "usr/share/weir/model/weir.onnx",
     "usr/share/doc/weir/operate.md",
@@ -172,7 +173,7 @@ fn units_and_configuration_agree() {
         assert!(service.contains(command), "{command}");
     }
     assert!(service.contains("\nCapabilityBoundingSet=\n"), "no capability");
-    for name in ["drop-ins/live-capture.conf", "drop-ins/tee.conf"] {
+    for name in ["drop-ins/live-capture.conf", "drop-ins/xdp-capture.conf", "drop-ins/tee.conf"] {
         assert!(unit(name).contains("AmbientCapabilities=CAP_NET_RAW"), "{name}");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Live`] is an open interface as one thread reads it: a memory-mapped ring of the kernel
 //! ([`ring`]), of which several may share an interface ([`fanout`]), or libpcap ([`libpcap`]) where
-//! rings are not to be had.
+//! rings are not to be had, or AF_XDP ([`xdp`]) on a port that only receives.
 
 mod fanout;
 mod filter;
@@ -10,12 +10,15 @@ mod libpcap;
 mod offload;
 mod ring;
 mod socket;
+mod xdp;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use filter::Filter;
 pub use libpcap::Libpcap;
 pub use ring::Ring;
+pub use xdp::Xdp;
 
 use super::pcap::Packet;
 use crate::config::{self, Backend};
@@ -26,14 +29,13 @@ use crate::decode::packet::LinkType;
 #[non_exhaustive]
 pub enum CaptureError {
     /// The process may not capture.
-    #[error(
-        "no permission to capture on `{interface}`: give the process CAP_NET_RAW \
-         (`setcap cap_net_raw=ep` on the binary, or the unit's live-capture drop-in) ({detail})"
-    )]
+    #[error("no permission to capture on `{interface}`: give the process {needs} ({detail})")]
     Permission {
         /// The interface's name.
         interface: String,
-        /// What libpcap says.
+        /// The privileges that it needs, and how to get them.
+        needs: &'static str,
+        /// What libpcap or the system says.
         detail: String,
     },
     /// There is no such interface.
@@ -104,17 +106,24 @@ pub enum Live {
     Ring(Box<Ring>),
     /// libpcap.
     Libpcap(Box<Libpcap>),
+    /// Receive queues, before the kernel's stack.
+    Xdp(Box<Xdp>),
 }
 
 impl Live {
     /// Opens the interface of `config` with its filter, snap length, mode and buffer: one capture
     /// for each of `config.readers`. Each packet comes to one of them, and both directions of an
-    /// address pair to the same.
+    /// address pair to the same (with AF_XDP as the interface spreads them over its queues).
+    /// `admin` is where the admin listener is to be reached: AF_XDP takes no interface that is
+    /// needed for that.
     ///
     /// # Errors
     /// [`CaptureError`] if the interface does not exist or cannot be opened, or the filter does not
     /// compile.
-    pub fn open(config: &config::Capture) -> Result<Vec<Self>, CaptureError> {
+    pub fn open(
+        config: &config::Capture,
+        admin: Option<SocketAddr>,
+    ) -> Result<Vec<Self>, CaptureError> {
         offload::warn(&config.interface);
         match config.backend {
             Backend::AfPacket => {
@@ -122,6 +131,10 @@ impl Live {
                 Ok(rings.into_iter().map(|ring| Self::Ring(Box::new(ring))).collect())
             }
             Backend::Libpcap => Ok(vec![Self::Libpcap(Box::new(Libpcap::open(config)?))]),
+            Backend::AfXdp => {
+                let readers = xdp::open(config, admin)?;
+                Ok(readers.into_iter().map(|reader| Self::Xdp(Box::new(reader))).collect())
+            }
         }
     }
 
@@ -131,6 +144,7 @@ impl Live {
         match self {
             Self::Ring(ring) => ring.link(),
             Self::Libpcap(pcap) => pcap.link(),
+            Self::Xdp(_) => LinkType::ETHERNET,
         }
     }
 
@@ -143,6 +157,7 @@ impl Live {
         match self {
             Self::Ring(ring) => ring.next(),
             Self::Libpcap(pcap) => pcap.next(),
+            Self::Xdp(xdp) => xdp.next(),
         }
     }
 
@@ -155,6 +170,7 @@ impl Live {
         match self {
             Self::Ring(ring) => ring.wait(wait),
             Self::Libpcap(pcap) => pcap.wait(wait),
+            Self::Xdp(xdp) => xdp.wait(wait),
         }
     }
 
@@ -164,6 +180,7 @@ impl Live {
         match self {
             Self::Ring(ring) => ring.filled(),
             Self::Libpcap(_) => (0, 0),
+            Self::Xdp(xdp) => xdp.filled(),
         }
     }
 
@@ -175,6 +192,7 @@ impl Live {
         match self {
             Self::Ring(ring) => ring.drops(),
             Self::Libpcap(pcap) => pcap.drops(),
+            Self::Xdp(xdp) => xdp.drops(),
         }
     }
 }
@@ -191,7 +209,9 @@ fn explain(interface: &str, detail: String) -> CaptureError {
     let interface = interface.to_owned();
     let says = |text: &str| detail.to_ascii_lowercase().contains(text);
     if says("permission") || says("not permitted") {
-        return CaptureError::Permission { interface, detail };
+        let needs = "CAP_NET_RAW (`setcap cap_net_raw=ep` on the binary, or the unit's live-capture \
+                     drop-in)";
+        return CaptureError::Permission { interface, needs, detail };
     }
     if says("no such device") || says("doesn't exist") {
         let existing = pcap::Device::list().unwrap_or_default();
@@ -203,10 +223,16 @@ fn explain(interface: &str, detail: String) -> CaptureError {
 
 /// Waits until `fd` can be read; false if `wait` passed or a signal came.
 fn readable(fd: i32, wait: Duration) -> std::io::Result<bool> {
-    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    any_readable(std::iter::once(fd), wait)
+}
+
+/// Waits until any of `fds` can be read; false if `wait` passed or a signal came.
+fn any_readable(fds: impl Iterator<Item = i32>, wait: Duration) -> std::io::Result<bool> {
+    let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut polls: Vec<libc::pollfd> = fds.map(poll).collect();
     let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: `poll` is one valid pollfd that outlives the call.
-    let ready = unsafe { libc::poll(&raw mut poll, 1, wait_ms) };
+    // SAFETY: `polls` are so many valid pollfds, which outlive the call.
+    let ready = unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, wait_ms) };
     if ready >= 0 {
         return Ok(ready > 0);
     }
@@ -256,7 +282,7 @@ mod tests {
     #[test]
     fn an_interface_that_does_not_exist_is_named() {
         let config = config::Capture { interface: "weir-none0".into(), ..Default::default() };
-        let error = Live::open(&config).expect_err("does not exist");
+        let error = Live::open(&config, None).expect_err("does not exist");
         match error.reason() {
             "permission" => eprintln!("SKIPPED: no permission to capture"),
             reason => {
@@ -271,7 +297,7 @@ mod tests {
     fn captured(config: &config::Capture, pairs: usize) -> Option<Vec<Vec<(u16, u16)>>> {
         let socket = || UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let ends: Vec<_> = (0..pairs).map(|_| (socket(), socket())).collect();
-        let mut lives = match Live::open(config) {
+        let mut lives = match Live::open(config, None) {
             Ok(lives) => lives,
             Err(error) => {
                 eprintln!("SKIPPED: {error}");

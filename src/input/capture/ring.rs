@@ -78,7 +78,7 @@ pub(super) fn open(config: &config::Capture) -> Result<Vec<Ring>, CaptureError> 
     for ring in &rings {
         socket::bind(&ring.socket, index).map_err(failed)?;
         if config.promiscuous {
-            ring.make_promiscuous(index).map_err(failed)?;
+            socket::make_promiscuous(&ring.socket, index).map_err(failed)?;
         }
     }
     if rings.len() > 1 {
@@ -129,16 +129,6 @@ impl Ring {
             filter: None,
             drops: Drops::default(),
         })
-    }
-
-    fn make_promiscuous(&self, index: libc::c_int) -> io::Result<()> {
-        let request = libc::packet_mreq {
-            mr_ifindex: index,
-            mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
-            mr_alen: 0,
-            mr_address: [0; 8],
-        };
-        socket::set(&self.socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
     }
 
     /// Puts the true filter in place of the one that takes nothing.

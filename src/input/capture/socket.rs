@@ -68,6 +68,48 @@ pub(super) fn hardware(socket: &OwnedFd, name: &str) -> io::Result<u16> {
     Ok(unsafe { request.ifr_ifru.ifru_hwaddr.sa_family })
 }
 
+/// The maximum transmission unit of the interface called `name`, in octets.
+pub(super) fn mtu(socket: &OwnedFd, name: &str) -> io::Result<usize> {
+    let mut request = request(name)?;
+    ioctl(socket, libc::SIOCGIFMTU, &mut request)?;
+    // SAFETY: SIOCGIFMTU succeeded, so this member is the one that was written.
+    Ok(usize::try_from(unsafe { request.ifr_ifru.ifru_mtu }).unwrap_or(0))
+}
+
+/// Whether the interface called `name` is up.
+pub(super) fn is_up(socket: &OwnedFd, name: &str) -> io::Result<bool> {
+    let mut request = request(name)?;
+    ioctl(socket, libc::SIOCGIFFLAGS, &mut request)?;
+    // SAFETY: SIOCGIFFLAGS succeeded, so this member is the one that was written.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Ok(c_int::from(flags) & libc::IFF_UP != 0)
+}
+
+/// Puts interface `index` into promiscuous mode for as long as `socket` is open.
+pub(super) fn make_promiscuous(socket: &OwnedFd, index: c_int) -> io::Result<()> {
+    let request = libc::packet_mreq {
+        mr_ifindex: index,
+        mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    set(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
+}
+
+/// How many receive queues the interface called `name` has; 1 where its driver does not tell.
+pub(super) fn receive_queues(socket: &OwnedFd, name: &str) -> u32 {
+    const ETHTOOL_GCHANNELS: u32 = 0x3c;
+    // struct ethtool_channels: the command, four bounds, then receiving, sending, other, combined.
+    let mut channels = [0_u32; 9];
+    channels[0] = ETHTOOL_GCHANNELS;
+    let Ok(mut request) = request(name) else { return 1 };
+    request.ifr_ifru.ifru_data = channels.as_mut_ptr().cast();
+    match ioctl(socket, libc::SIOCETHTOOL, &mut request) {
+        Ok(()) => (channels[5] + channels[8]).max(1),
+        Err(_) => 1,
+    }
+}
+
 /// An answer of the driver to an ethtool question about one value.
 pub(super) fn ethtool(socket: &OwnedFd, name: &str, command: u32) -> io::Result<u32> {
     // struct ethtool_value { __u32 cmd; __u32 data; }
