@@ -31,7 +31,7 @@ scripts/servers.sh >/dev/null || echo "test: some servers are missing: see above
 cargo fmt --check
 cargo clippy --all-targets --locked --quiet -- -D warnings
 cargo test --locked "$@"
-cargo check --locked --no-default-features --quiet
+cargo clippy --locked --no-default-features --quiet -- -D warnings
 cargo check --locked --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
 # The package of the binary that was just tested, lived with in a booted Debian: a minute, after a first one that
 # fetches that Debian.

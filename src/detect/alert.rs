@@ -109,6 +109,15 @@ pub struct Alert {
     pub verdict: Option<Verdict>,
 }
 
+impl Alert {
+    /// Whether it is on many flows, of which [`Alert::flow`] is the sum: a sequence's, or those of an
+    /// hour of a host.
+    #[must_use]
+    pub fn is_on_many_flows(&self) -> bool {
+        self.verdict.is_some() || self.rule.id == super::volume::RULE
+    }
+}
+
 /// A slice with the rules that fired over its flow so far: what sinks get.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaggedSlice {

@@ -7,6 +7,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use super::Context;
+use crate::detect::sequence::{Attack, Class, Sequence, Verdict};
 use crate::detect::{Alert, Evidence, Level, RuleMeta, TaggedSlice, Technique};
 use crate::flow::record::{Name, ObservationPoint, Tunnel, TunnelKind};
 use crate::flow::{Biflow, Direction, DirectionBy, EndReason, FlowId, Side, Slice, TcpState};
@@ -139,19 +140,43 @@ pub(crate) fn alert() -> impl Strategy<Value = Alert> {
         value,
     });
     let head = (any::<u128>(), any::<i64>(), any::<u128>(), any::<u64>());
-    (head, rule(), vec(evidence, 0..3), flow()).prop_map(
-        |((id, time, flow, suppressed), rule, evidence, of)| Alert {
-            id,
-            time: Micros(time),
-            rule,
-            evidence,
-            flow_id: FlowId(flow),
-            flow: of,
-            suppressed,
-            arrived: None,
-            verdict: None,
+    (head, rule(), vec(evidence, 0..3), flow().boxed(), of(verdict()).boxed()).prop_map(
+        |((id, time, flow_id, suppressed), rule, evidence, mut flow, verdict)| {
+            // A sequence has no initiator's port, and at times no responder's.
+            if verdict.is_some() {
+                flow.src_port = 0;
+                flow.dst_port = flow.dst_port.saturating_sub(40_000);
+            }
+            Alert {
+                id,
+                time: Micros(time),
+                rule,
+                evidence,
+                flow_id: FlowId(flow_id),
+                flow,
+                suppressed,
+                arrived: None,
+                verdict,
+            }
         },
     )
+}
+
+fn verdict() -> impl Strategy<Value = Verdict> {
+    let class = proptest::sample::select(&Class::ALL[..]);
+    let attack = of((text(), text()));
+    let sequence = (any::<i64>(), any::<u32>());
+    // Texts of such numbers read back exactly.
+    let score = (0..=1_024_u16).prop_map(|part| f64::from(part) / 1_024.0);
+    (class, score, attack, sequence).prop_map(|(class, score, attack, sequence)| Verdict {
+        class,
+        score,
+        attack: attack.map(|(tactic, technique)| Attack {
+            tactic: tactic.into(),
+            technique: technique.into(),
+        }),
+        sequence: Sequence { start_ms: sequence.0, ordinal: sequence.1 },
+    })
 }
 
 pub(crate) fn context() -> Context {

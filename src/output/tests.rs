@@ -146,7 +146,22 @@ fn twin_of_alert(alert: &Alert, context: &Context) -> Json {
         "techniques": techniques(&rule.techniques), "evidence": alert.evidence,
         "suppressed": Some(alert.suppressed.min(i64::MAX as u64)).filter(|&held| held > 0),
     });
-    finish(twin_of_flow(&alert.flow, context), more)
+    let mut twin = twin_of_flow(&alert.flow, context);
+    if let Some(verdict) = &alert.verdict {
+        let (low, high) = (alert.flow.src.min(alert.flow.dst), alert.flow.src.max(alert.flow.dst));
+        let (start, ordinal) = (verdict.sequence.start_ms, verdict.sequence.ordinal);
+        let attack = verdict.attack.as_ref();
+        let model = json!({
+            "model_class": verdict.class.as_str(), "model_score": verdict.score,
+            "mitre_tactic": attack.map(|attack| &attack.tactic),
+            "mitre_technique": attack.map(|attack| &attack.technique),
+            "sequence_id": format!("{low}_{high}_{start}_c{ordinal}"),
+        });
+        twin.extend(model.as_object().expect("an object").clone());
+        twin.remove("community_id");
+        twin.retain(|name, value| !name.ends_with("_port") || *value != json!(0));
+    }
+    finish(twin, more)
 }
 
 /// A CSV cell or a Parquet text as the JSON value that NDJSON has for it.

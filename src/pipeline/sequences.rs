@@ -27,15 +27,15 @@ use crate::net::{SHARDS, pair_hash, shard_of};
 use crate::output::OVERLOAD;
 use crate::time::{Micros, SECOND};
 
-/// There is none without the feature.
+/// Without the feature nothing makes one.
 #[cfg(not(feature = "model"))]
 #[derive(Clone, Debug)]
-pub enum Model {}
+pub struct Model(());
 
 #[cfg(not(feature = "model"))]
 impl Scorer for Model {
     fn score(&mut self, _: &Windows, _: &mut Vec<Probabilities>) -> bool {
-        match *self {}
+        false
     }
 }
 
@@ -150,7 +150,6 @@ pub fn book(config: &Config) -> Result<Option<Book>, LoadModelError> {
 /// # Errors
 /// None.
 #[cfg(not(feature = "model"))]
-#[expect(clippy::unnecessary_wraps, reason = "the same form as with the feature")]
 pub fn book(config: &Config) -> Result<Option<Book>, LoadModelError> {
     let _ = (config, Allow::new, fs::read::<&Path>);
     Ok(None)
@@ -177,6 +176,8 @@ pub struct Sequences {
     budget: Budget,
     /// Slices that were not made, for overload.
     missed: u64,
+    /// On live input: when what it is told now arrived, by the kernel's clock.
+    pub arrived: Option<Micros>,
     /// Those raised since they were last taken.
     pub alerts: Vec<Alert>,
     /// What hosts sent out since it was last taken.
@@ -203,7 +204,8 @@ impl Sequences {
         let shards = (index..SHARDS).step_by(workers).map(shard).collect();
         let (scorer, budget) = (book.model.clone(), Budget::new(book.cpu_share, live));
         let (alerts, sent, scored_for) = (Vec::new(), Vec::new(), Duration::ZERO);
-        Self { book, scorer, shards, workers, budget, missed: 0, alerts, sent, scored_for }
+        let arrived = None;
+        Self { book, scorer, shards, workers, budget, missed: 0, arrived, alerts, sent, scored_for }
     }
 
     /// Takes another model over; windows stay.
@@ -222,6 +224,7 @@ impl Sequences {
         let at = shard_of(hash) / self.workers;
         self.advance_one(at, now);
         let shard = &mut self.shards[at];
+        shard.arrived = self.arrived;
         let verdict = shard.slice(slice, hash, now, &self.book.settings);
         self.sent.append(&mut shard.sent);
         verdict
@@ -250,6 +253,7 @@ impl Sequences {
         let (began, allowed) = (thread_cpu(), self.budget.windows());
         let mut left = allowed;
         let settings = &self.book.settings;
+        shard.arrived = self.arrived;
         shard.advance(now, settings, &mut self.scorer, &mut left, &mut self.alerts);
         let took = thread_cpu().saturating_sub(began);
         self.scored_for += took;

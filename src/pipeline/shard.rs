@@ -197,6 +197,9 @@ impl Tagger<'_> {
     fn judge(&mut self, slice: &Slice, now: Micros, excluded: bool) -> Option<Verdict> {
         let sequences = self.sequences.as_deref_mut().filter(|_| !excluded)?;
         let began = self.modelled.map(|_| Instant::now());
+        if self.arrived.is_some() {
+            sequences.arrived = self.arrived;
+        }
         let verdict = sequences.slice(slice, now);
         self.took_since(began);
         self.found();

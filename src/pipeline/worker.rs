@@ -231,6 +231,8 @@ impl Worker {
         let overload = self.shared.board.overload();
         if let Some(sequences) = &mut self.sequences {
             sequences.hold(overload >= Overload::Scoring);
+            // What moves the input clock, and so cuts slices and brings turns.
+            sequences.arrived = load.arrived().last().map(|&(_, at)| at);
         }
         let mut tagger = Tagger {
             ruled: self.laps.measures().then_some(Duration::ZERO),
@@ -319,6 +321,9 @@ impl Worker {
         let began = Instant::now();
         let book = self.book();
         self.adopt_model();
+        if let Some(sequences) = &mut self.sequences {
+            sequences.arrived = None;
+        }
         let mut tagger = Tagger {
             ruled: None,
             modelled: None,

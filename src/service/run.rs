@@ -349,6 +349,7 @@ fn sinks(config: &Config) -> io::Result<Vec<Arc<dyn Sink>>> {
     let spawn = |files: &crate::config::Files| -> io::Result<Arc<dyn Sink>> {
         Ok(Arc::new(FilesSink::spawn(files.clone(), context.clone())?))
     };
+    #[cfg_attr(not(feature = "spool"), expect(unused_mut, reason = "nothing is added"))]
     let mut sinks = config.output.files.iter().map(spawn).collect::<io::Result<Vec<_>>>()?;
     #[cfg(feature = "spool")]
     sinks.extend(crate::output::remote::start(config, &context)?);

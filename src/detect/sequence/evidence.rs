@@ -130,7 +130,8 @@ fn absolute(t_ms: u32, near: Micros) -> Micros {
 fn most_frequent_port(columns: &Columns) -> u16 {
     let times = |port: u16| columns.events().iter().filter(|event| event.port() == port).count();
     let ports = columns.events().iter().rev().map(super::Event::port);
-    ports.max_by_key(|&port| (times(port), std::cmp::Reverse(port))).unwrap_or(0)
+    // Of as many, one that is a port.
+    ports.max_by_key(|&port| (times(port), port != 0, std::cmp::Reverse(port))).unwrap_or(0)
 }
 
 fn evidence(field: &str, predicate: String, value: String) -> Option<Evidence> {

@@ -1,5 +1,7 @@
 //! The pairs of one shard: of each the window of its last flows, in fixed memory.
 
+use std::num::NonZeroI64;
+
 use hashbrown::HashTable;
 
 use super::event::{Event, Transport};
@@ -30,6 +32,9 @@ pub struct Pair {
     pub chunk_start_ms: i64,
     /// When the latest slice came, by the input clock.
     pub seen: Micros,
+    /// On live input: when the bytes arrived after which its turn came, by the kernel's clock; none in a
+    /// replay.
+    pub arrived: Option<NonZeroI64>,
     /// Tells this pair from an earlier one in the same place.
     pub serial: u32,
     /// Events so far.
@@ -72,6 +77,7 @@ impl Pair {
             high,
             chunk_start_ms: 0,
             seen: Micros::MIN,
+            arrived: None,
             serial,
             count: 0,
             score: 0.0,

@@ -1,6 +1,7 @@
 //! One shard's sequences: slices in, verdicts and alerts out.
 
 use std::collections::VecDeque;
+use std::num::NonZeroI64;
 
 use super::event::Event;
 use super::evidence;
@@ -47,6 +48,8 @@ pub struct Shard {
     /// Pairs that were scored within the last minute, in the order of their next turn.
     resting: VecDeque<Turn>,
     counts: ledger::Sequences,
+    /// On live input: when what it is told now arrived, by the kernel's clock.
+    pub arrived: Option<Micros>,
     /// What hosts sent out, to be taken by whoever sums it up.
     pub sent: Vec<Sent>,
     windows: Windows,
@@ -66,6 +69,7 @@ impl Shard {
             ready: VecDeque::new(),
             resting: VecDeque::new(),
             counts: ledger::Sequences::default(),
+            arrived: None,
             phase_us,
             sent: Vec::new(),
             windows: Windows::default(),
@@ -145,6 +149,7 @@ impl Shard {
             pair.set(flag::CHANGED, true);
         } else if !pair.has(flag::READY) && pair.is_worth_scoring() {
             pair.set(flag::READY, true);
+            pair.arrived = stamp(self.arrived);
             self.ready.push_back(Turn { tick: tick + 1, place, serial: pair.serial });
         }
         verdict(pair, settings)
@@ -199,6 +204,7 @@ impl Shard {
             pair.set(flag::RESTING | flag::CHANGED, false);
             if changed && pair.is_worth_scoring() {
                 pair.set(flag::READY, true);
+                pair.arrived = stamp(self.arrived);
                 self.ready.push_back(turn);
             }
         }
@@ -251,11 +257,18 @@ impl Shard {
             let pair = self.pairs.get(place);
             if let Some(verdict) = verdict(pair, settings) {
                 let p = (&p, &raw);
-                alerts.push(evidence::alert(pair, &columns, p, verdict, time, settings, scorer));
+                let arrived = pair.arrived.map(|at| Micros(at.get()));
+                let alert = evidence::alert(pair, &columns, p, verdict, time, settings, scorer);
+                alerts.push(Alert { arrived, ..alert });
             }
         }
         self.windows.clear();
     }
+}
+
+/// As a pair keeps it: no clock shows the epoch.
+fn stamp(arrived: Option<Micros>) -> Option<NonZeroI64> {
+    arrived.and_then(|at| NonZeroI64::new(at.0))
 }
 
 /// What a host at home sent out by `flow`, of `octets`, that it began: with what was not told before,
@@ -290,4 +303,119 @@ fn verdict(pair: &Pair, settings: &Settings) -> Option<Verdict> {
         }),
         sequence: Sequence { start_ms: pair.chunk_start_ms, ordinal: pair.ordinal() },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::sequence::{Allow, Labels, Settings};
+    use crate::flow::Side;
+    use crate::net::{Addr, pair_hash};
+
+    /// Says of every window that it is command and control.
+    struct Sure;
+
+    impl Scorer for Sure {
+        fn score(&mut self, windows: &Windows, out: &mut Vec<Probabilities>) -> bool {
+            out.resize(out.len() + windows.len(), [0.05, 0.9, 0.05, 0.0, 0.0, 0.0]);
+            true
+        }
+    }
+
+    fn settings() -> Settings {
+        let labels = include_str!("../../../model/weir.json");
+        let labels = Labels::parse(labels).expect("the shipped labels");
+        Settings::new(labels.into(), 10.0, Allow::default(), Vec::new())
+    }
+
+    /// The `n`-th connection of a pair, at as many seconds, to a port.
+    fn slice(n: i64, port: u16) -> Slice {
+        let first = Micros::from_secs(1_700_000_000 + n);
+        let side = Side { octets: 900, packets: 5, ..Side::default() };
+        let flow = Biflow {
+            src: Addr::v4(0x0a00_0001),
+            dst: Addr::v4(0xcb00_7109),
+            src_port: 40_000 + n as u16,
+            dst_port: port,
+            protocol: 6,
+            first,
+            last: first,
+            fwd: side,
+            bwd: side,
+            ..Biflow::default()
+        };
+        Slice { records: 1, last: true, flow, ..Slice::default() }
+    }
+
+    fn told(shard: &mut Shard, slice: &Slice, settings: &Settings) {
+        let flow = &slice.flow;
+        shard.slice(slice, pair_hash(0, flow.src, flow.dst), flow.first, settings);
+    }
+
+    #[test]
+    fn an_alert_is_timed_from_what_brought_its_turn() {
+        let settings = settings();
+        for (name, arrivals, want) in [
+            ("a replay", [None; 6], None),
+            ("that of the slice that passed the gate", [1, 2, 3, 4, 5, 6].map(Some), Some(4)),
+            ("cut by the clock alone", [Some(1), Some(2), Some(3), None, Some(5), None], None),
+        ] {
+            let mut shard = Shard::new(8, 8, SECOND, 0);
+            for (n, arrived) in (0..).zip(arrivals) {
+                shard.arrived = arrived.map(Micros::from_secs);
+                told(&mut shard, &slice(n, 443), &settings);
+            }
+            let mut alerts = Vec::new();
+            shard.arrived = Some(Micros::from_secs(9));
+            let now = Micros::from_secs(1_700_000_060);
+            shard.advance(now, &settings, &mut Sure, &mut 100, &mut alerts);
+            assert_eq!(alerts.len(), 1, "{name}");
+            assert_eq!(alerts[0].arrived, want.map(Micros::from_secs), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_pair_that_rested_is_timed_from_the_end_of_its_rest() {
+        let settings = settings();
+        let mut shard = Shard::new(8, 8, SECOND, 0);
+        let mut alerts = Vec::new();
+        (0..4).for_each(|n| told(&mut shard, &slice(n, 443), &settings));
+        let at = |n: i64| Micros::from_secs(1_700_000_000 + n);
+        // The first time nothing is found.
+        struct Calm;
+        impl Scorer for Calm {
+            fn score(&mut self, windows: &Windows, out: &mut Vec<Probabilities>) -> bool {
+                out.resize(out.len() + windows.len(), [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+                true
+            }
+        }
+        shard.advance(at(8), &settings, &mut Calm, &mut 100, &mut alerts);
+        shard.arrived = Some(Micros::from_secs(20));
+        told(&mut shard, &slice(20, 443), &settings);
+        shard.arrived = Some(Micros::from_secs(70));
+        shard.advance(at(70), &settings, &mut Sure, &mut 100, &mut alerts);
+        assert_eq!(alerts.len(), 1);
+        assert_eq!(alerts[0].arrived, Some(Micros::from_secs(70)));
+    }
+
+    #[test]
+    fn an_alert_names_the_port_that_most_flows_have() {
+        let settings = settings();
+        for (ports, want, says) in [
+            (vec![443; 5], 443, "443, 5 of 5; tls"),
+            (vec![8_443, 443, 9_001, 443, 80], 443, "443, 2 of 5; tls"),
+            (vec![9_003, 9_002, 9_001, 9_004], 9_001, "9001, 1 of 4; registered"),
+        ] {
+            let mut shard = Shard::new(8, 8, SECOND, 0);
+            let mut alerts = Vec::new();
+            for (n, &port) in (0..).zip(&ports) {
+                told(&mut shard, &slice(n, port), &settings);
+            }
+            shard.finish(&settings, &mut Sure, &mut alerts);
+            let alert = &alerts[0];
+            assert_eq!(alert.flow.dst_port, want, "{ports:?}");
+            let shown = alert.evidence.iter().find(|evidence| evidence.field == "dest_port");
+            assert_eq!(shown.map(|evidence| evidence.value.as_str()), Some(says), "{ports:?}");
+        }
+    }
 }

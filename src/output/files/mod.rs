@@ -26,6 +26,7 @@ use crossbeam_channel::Sender;
 use serde::Serialize;
 
 pub use keep::DISK_FULL;
+#[cfg(feature = "spool")]
 pub(crate) use part::file_name;
 
 use super::{Batch, Context, Ledgers, OVERLOAD, Sink};

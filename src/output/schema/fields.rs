@@ -5,8 +5,8 @@ use super::Kind::{
     Techniques, Text, TextList, Timestamp, Words,
 };
 use super::{Context, Field, Kind, Row, VERSION, Value};
-use crate::detect::RuleMeta;
 use crate::detect::sequence::{Attack, Verdict};
+use crate::detect::{Alert, RuleMeta};
 use crate::flow::Slice;
 use crate::net::Addr;
 
@@ -24,11 +24,11 @@ const fn maybe(name: &'static str, kind: Kind, get: Get, doc: &'static str) -> F
 
 /// The parts of a slice, in order.
 pub(super) const SLICES: &[&[Field]] =
-    &[START, CANONICAL, IDENTITY, SLICE, OBSERVED, ENRICHED, RULES, MODEL, SCHEMA];
+    &[START, ENDS, PORTS, COUNTERS, IDENTITY, SLICE, OBSERVED, ENRICHED, RULES, MODEL, SCHEMA];
 
 /// The parts of an alert, in order.
 pub(super) const ALERTS: &[&[Field]] =
-    &[ALERT, FLOW_START, CANONICAL, IDENTITY, OBSERVED, ENRICHED, MODEL, SCHEMA];
+    &[ALERT, FLOW_START, ENDS, ALERT_PORTS, COUNTERS, IDENTITY, OBSERVED, ENRICHED, MODEL, SCHEMA];
 
 const START: &[Field] = &[always(
     "timestamp",
@@ -44,10 +44,14 @@ const FLOW_START: &[Field] = &[always(
     "Start of the flow: what `timestamp` is in a slice.",
 )];
 
-/// DeepTempo's canonical columns after `timestamp`.
-const CANONICAL: &[Field] = &[
+/// DeepTempo's canonical columns after `timestamp`: these,
+const ENDS: &[Field] = &[
     always("src_ip", Address, |r, _| Value::Address(r.flow.src), "The initiator."),
     always("dest_ip", Address, |r, _| Value::Address(r.flow.dst), "The responder."),
+];
+
+/// these,
+const PORTS: &[Field] = &[
     always(
         "src_port",
         Int32,
@@ -60,6 +64,10 @@ const CANONICAL: &[Field] = &[
         |r, _| Value::Int(r.flow.dst_port.into()),
         "The responder's port; of ICMP the code.",
     ),
+];
+
+/// and these.
+const COUNTERS: &[Field] = &[
     always(
         "fwd_bytes",
         Int64,
@@ -95,6 +103,23 @@ const CANONICAL: &[Field] = &[
         Int32,
         |r, _| Value::Int(r.flow.protocol.into()),
         "IP protocol number; 0 where the source does not tell.",
+    ),
+];
+
+/// The ports of an alert: what it is raised on may be many flows.
+const ALERT_PORTS: &[Field] = &[
+    maybe(
+        "src_port",
+        Int32,
+        |r, _| port(r, r.flow.src_port),
+        "The initiator's port; of ICMP the type of its message; absent where the alert is on many flows.",
+    ),
+    maybe(
+        "dest_port",
+        Int32,
+        |r, _| port(r, r.flow.dst_port),
+        "The responder's port; of ICMP the code; of many flows that of most of them, absent where \
+         they have none.",
     ),
 ];
 
@@ -478,6 +503,12 @@ const ALERT: &[Field] = &[
 ];
 
 /// A counter; the largest that the type holds if it is larger.
+/// A port; an alert on many flows has none where no port is theirs.
+fn port(row: &Row<'_>, port: u16) -> Value<'static> {
+    let absent = port == 0 && row.alert.is_some_and(Alert::is_on_many_flows);
+    if absent { Value::Null } else { Value::Int(port.into()) }
+}
+
 fn int(value: u64) -> Value<'static> {
     Value::Int(i64::try_from(value).unwrap_or(i64::MAX))
 }
@@ -528,7 +559,7 @@ fn retransmits<'a>(row: &Row<'a>, _: &'a Context) -> Value<'a> {
 /// Nothing without a protocol, and of an alert of the model, which is on many flows: an id that no
 /// other tool would give is worse than none.
 fn community_id<'a>(row: &Row<'a>, context: &'a Context) -> Value<'a> {
-    let of_many = row.alert.is_some_and(|alert| alert.verdict.is_some());
+    let of_many = row.alert.is_some_and(Alert::is_on_many_flows);
     if !context.community_id || row.flow.protocol == 0 || of_many {
         return Value::Null;
     }
