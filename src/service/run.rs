@@ -16,7 +16,7 @@ use super::reload::{Keeper, Reloader, Reloads, Trigger};
 use super::status::SensorStatus;
 use super::systemd::{Notifier, passed_sockets};
 use crate::api::{Server, Status};
-use crate::config::Config;
+use crate::config::{Config, Durability};
 use crate::decode::netflow::Collector;
 use crate::flow::params::Params;
 #[cfg(feature = "capture")]
@@ -349,8 +349,9 @@ fn sinks(config: &Config) -> io::Result<Vec<Arc<dyn Sink>>> {
     let spawn = |files: &crate::config::Files| -> io::Result<Arc<dyn Sink>> {
         Ok(Arc::new(FilesSink::spawn(files.clone(), context.clone())?))
     };
+    let queued = config.output.files.iter().filter(|files| files.durability == Durability::Memory);
     #[cfg_attr(not(feature = "spool"), expect(unused_mut, reason = "nothing is added"))]
-    let mut sinks = config.output.files.iter().map(spawn).collect::<io::Result<Vec<_>>>()?;
+    let mut sinks = queued.map(spawn).collect::<io::Result<Vec<_>>>()?;
     #[cfg(feature = "spool")]
     sinks.extend(crate::output::remote::start(config, &context)?);
     Ok(sinks)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FieldValue, Format, Full, Place, Report, Select, Table, Taking};
+use super::{Durability, FieldValue, Format, Full, Place, Report, Select, Table, Taking};
 
 /// `[[output.files]]`: one set of rotating files.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -21,6 +21,10 @@ pub struct Files {
     pub fields: Vec<String>,
     /// How it is written.
     pub format: Format,
+    /// Where records wait: in a queue in memory, or in the spool. Then each file has the records of
+    /// one segment of the spool, whose `segment_bytes`, `segment_age_s` and `segment_idle_s` say how
+    /// large and old it becomes; `rotate_s`, `rotate_bytes` and `queue_records_max` mean nothing.
+    pub durability: Durability,
     /// Seconds after which a file is closed: 1 to 86,400.
     pub rotate_s: u32,
     /// Octets after which a file is closed: 64 KiB to 1 TiB.
@@ -32,7 +36,7 @@ pub struct Files {
     /// Octets of the file system that are left free: 0 to 1 PiB.
     pub free_bytes: u64,
     /// What goes when the disk is full, or has less than `free_bytes` left: what comes, or the
-    /// oldest finished files of this sink.
+    /// oldest finished files of this sink. With the spool before it, what comes waits there.
     pub full: Full,
     /// Records that may wait for this sink, at most: 1,024 to 10,000,000. More are shed.
     pub queue_records_max: usize,
@@ -48,6 +52,7 @@ impl Default for Files {
             select: Select::Slices,
             fields: Vec::new(),
             format: Format::Ndjson,
+            durability: Durability::Memory,
             rotate_s: 300,
             rotate_bytes: 256 << 20,
             keep_s: 0,
@@ -67,10 +72,14 @@ impl Table for Files {
 
     fn taking(&self) -> Taking<'_> {
         let Self { name, select, fields, add, .. } = self;
-        Taking { name, select: *select, fields, add, durability: None }
+        let durability = Some(self.durability).filter(|&place| place == Durability::Disk);
+        Taking { name, select: *select, fields, add, durability }
     }
 
     fn check(&self, key: &dyn Fn(&str) -> String, report: &mut Report) {
+        if cfg!(not(feature = "spool")) && self.durability == Durability::Disk {
+            report.add(&key("durability"), "this build has no feature `spool`".into());
+        }
         report.within(&key("rotate_s"), self.rotate_s, 1..=86_400);
         report.within(&key("rotate_bytes"), self.rotate_bytes, 65_536..=1 << 40);
         if self.keep_bytes > 0 && self.keep_bytes / 2 < self.rotate_bytes {

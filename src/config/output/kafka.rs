@@ -192,8 +192,10 @@ pub enum KafkaMechanism {
     Plain,
     /// RFC 7677.
     #[default]
+    #[serde(rename = "scram-sha-256")]
     ScramSha256,
     /// The same with SHA-512.
+    #[serde(rename = "scram-sha-512")]
     ScramSha512,
     /// RFC 7628.
     Oauthbearer,

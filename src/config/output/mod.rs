@@ -141,7 +141,7 @@ pub struct Taking<'a> {
     pub fields: &'a [String],
     /// Fields of the operator's own, beside those of `[sensor.fields]`.
     pub add: &'a BTreeMap<String, FieldValue>,
-    /// Where records wait for it; `None` for files, which need no spool.
+    /// Where records wait for it; `None` for files with a queue of their own.
     pub durability: Option<Durability>,
 }
 

@@ -31,6 +31,11 @@ pub struct Syslog {
     pub message_bytes_max: usize,
     /// Seconds to wait for a connection, and for what was sent to be taken: 1 to 600.
     pub timeout_s: u32,
+    /// Octets of what was sent last that are kept in memory, and sent again when the connection
+    /// ends: nothing says whether the server had read them. 0 (none is) to 1 GiB.
+    pub resend_bytes: usize,
+    /// Seconds before the last message within which those went: 0 to 3,600.
+    pub resend_s: u32,
     /// Where records wait: `disk` or `memory`.
     pub durability: Durability,
     /// TLS, with `transport = "tls"`.
@@ -63,6 +68,8 @@ impl Default for Syslog {
             app_name: "weir".into(),
             message_bytes_max: 65_536,
             timeout_s: 30,
+            resend_bytes: 8 << 20,
+            resend_s: 10,
             durability: Durability::Disk,
             tls: Tls::default(),
             add: BTreeMap::new(),
@@ -89,6 +96,8 @@ impl Table for Syslog {
         }
         report.within(&key("message_bytes_max"), self.message_bytes_max, 480..=16 << 20);
         report.within(&key("timeout_s"), self.timeout_s, 1..=600);
+        report.within(&key("resend_bytes"), self.resend_bytes, 0..=1 << 30);
+        report.within(&key("resend_s"), self.resend_s, 0..=3_600);
         if let Some((name, message)) = self.format.fault(self, Place::Syslog) {
             report.add(&key(name), message);
         }

@@ -68,6 +68,19 @@ pub(super) fn outdated<'a>(
     gone
 }
 
+/// Removes `file` of the sink called `sink`, and says why; or why it cannot.
+pub(super) fn remove(sink: &str, file: &Finished, why: &'static str) -> bool {
+    let path = file.path.display();
+    match fs::remove_file(&file.path) {
+        Ok(()) => tracing::info!(sink, %path, why, "removed a file"),
+        Err(error) => {
+            tracing::warn!(sink, %path, %error, "cannot remove a file");
+            return false;
+        }
+    }
+    true
+}
+
 /// Octets of the file system of `directory` that may still be written.
 ///
 /// # Errors

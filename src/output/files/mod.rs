@@ -9,10 +9,15 @@
 //! The sink has a thread of its own and a bounded queue. Nothing that goes wrong with the disk
 //! ends it: what cannot be written is shed and counted, and the next file is tried after a pause.
 //! Finished files are removed by age and size, and, if so configured, to make room on a full disk.
+//!
+//! With `durability = "disk"` the spool stands before the files, in the place of the queue
+//! ([`segments`]).
 
 mod keep;
 mod part;
 mod recover;
+#[cfg(feature = "spool")]
+pub mod segments;
 mod worker;
 
 use std::collections::BTreeMap;

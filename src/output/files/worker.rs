@@ -333,12 +333,9 @@ impl Worker {
     }
 
     fn remove(&self, file: &Finished, why: &'static str) -> bool {
-        let (sink, path) = (&self.config.name, file.path.display());
-        if let Err(error) = std::fs::remove_file(&file.path) {
-            tracing::warn!(sink, %path, %error, "cannot remove a file");
+        if !keep::remove(&self.config.name, file, why) {
             return false;
         }
-        tracing::info!(sink, %path, why, "removed a file");
         let mut state = self.shared.lock();
         state.status.removed.one(why);
         state.status.removed_octets += file.octets;
@@ -398,7 +395,7 @@ fn reason(error: &io::Error) -> &'static str {
 }
 
 /// Whether `error` says that the disk, or the sink's share of it, is full.
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

@@ -1,10 +1,12 @@
 //! Sinks on other machines: what the configuration names, made into targets behind the spool.
+//! Files that are to outlive a crash stand behind it, too.
 
 #[cfg(feature = "http")]
 pub mod http;
 pub mod ipfix;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+mod kept;
 #[cfg(feature = "s3")]
 pub mod s3;
 pub mod secret;
@@ -16,6 +18,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::Sink;
+use super::files::segments::{Counted, SegmentFiles, Told};
 use super::schema::{Context, Fields, Layout, Stream};
 use super::spool::{self, Behind, Target};
 use crate::config::output::{Table as _, Taking};
@@ -28,14 +31,15 @@ use crate::config::{Config, Durability};
 /// If the spool cannot be opened, or a sink cannot be made: a secret or a certificate that is not
 /// there, for example.
 pub fn start(config: &Config, context: &Context) -> io::Result<Vec<Arc<dyn Sink>>> {
-    #[cfg_attr(not(feature = "kafka"), expect(unused_mut, reason = "Kafka adds its own"))]
     let mut targets = targets(config, context)?;
+    let files = files_targets(config, context, &mut targets);
     #[cfg(feature = "kafka")]
     let clients = kafka_targets(config, context, &mut targets)?;
     if targets.is_empty() {
         return Ok(Vec::new());
     }
     let mut sinks = spool::start(&config.spool, targets, context)?;
+    sinks.push(Arc::new(files));
     #[cfg(feature = "kafka")]
     sinks.push(Arc::new(clients));
     Ok(sinks)
@@ -51,6 +55,23 @@ fn targets(config: &Config, context: &Context) -> io::Result<Vec<Behind>> {
         sinks.push(behind(&table.taking(), spool::Place::Objects(Box::new(store))));
     }
     Ok(sinks)
+}
+
+/// Adds the files of `[[output.files]]` that stand behind the spool; what tells of them.
+fn files_targets(config: &Config, context: &Context, targets: &mut Vec<Behind>) -> Told {
+    let mut told = Told::default();
+    for table in &config.output.files {
+        let taking = table.taking();
+        if taking.durability.is_none() {
+            continue;
+        }
+        let counted = Counted::default();
+        told.0.push((table.name.clone(), Arc::clone(&counted)));
+        let layout = layout(&taking, context);
+        let files = SegmentFiles::new(table, layout, &context.sensor, counted);
+        targets.push(behind(&taking, spool::Place::Objects(Box::new(files))));
+    }
+    told
 }
 
 /// Adds the targets of `[[output.kafka]]`; what tells of their clients.

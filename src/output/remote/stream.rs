@@ -2,7 +2,7 @@
 //!
 //! Neither protocol acknowledges. What comes nearest is that the other side's kernel has taken every
 //! octet: [`Stream::settle`] waits for that. What its kernel has and its program never reads is lost
-//! if that host dies.
+//! with that program, unless it is sent again ([`super::kept`]).
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -100,8 +100,10 @@ impl Stream {
         let mut left = i32::MAX;
         loop {
             let now = unacknowledged(self.socket())?;
+            // Of a connection that was reset nothing is ever acknowledged: only a look tells.
+            self.look()?;
             if now == 0 {
-                return self.look();
+                return Ok(());
             }
             if now < left {
                 (left, moved) = (now, Instant::now());
@@ -127,7 +129,7 @@ impl Stream {
         };
         self.socket().set_nonblocking(false)?;
         match read {
-            Ok(0) => Err(io::Error::new(io::ErrorKind::ConnectionReset, "the other side closed")),
+            Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the other side closed")),
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(error),

@@ -4,11 +4,13 @@
 //! `LENGTH SP <PRI>1 TIME HOST APP PROCID MSGID - MESSAGE`. The message is CEF or JSON; it has no byte
 //! order mark, which few readers of either expect.
 
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 
+use super::kept::Kept;
 use super::stream::{Stream, failure};
 use super::tls::{self, TlsError};
 use crate::config::{self, Transport};
@@ -47,7 +49,9 @@ pub fn syslog(
     let messages = Messages::new(sink, layout, sensor)?;
     let address = sink.address.clone();
     let timeout = Duration::from_secs(sink.timeout_s.into());
-    Ok(Box::new(Syslog { address, tls, timeout, messages, stream: None, progress: (None, 0) }))
+    let kept = Kept::new(sink.resend_bytes, Duration::from_secs(sink.resend_s.into()));
+    let (stream, progress) = (None, (None, 0));
+    Ok(Box::new(Syslog { address, tls, timeout, messages, stream, kept, progress }))
 }
 
 struct Syslog {
@@ -56,6 +60,8 @@ struct Syslog {
     timeout: Duration,
     messages: Messages,
     stream: Option<Stream>,
+    /// What a server that went away may not have read.
+    kept: Kept,
     /// The unit in hand, and how many of its records the other side has.
     progress: (Option<(u64, u64, u64)>, usize),
 }
@@ -64,11 +70,29 @@ impl Syslog {
     fn send(&mut self, octets: &[u8], stop: &Stop) -> Result<(), Failure> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => Stream::connect(&self.address, self.tls.as_ref(), self.timeout)?,
+            None => self.connect(stop)?,
         };
-        stream.send(octets, stop).map_err(|error| failure(&self.address, &error))?;
+        if let Err(error) = stream.send(octets, stop) {
+            let in_order = error.kind() == io::ErrorKind::UnexpectedEof;
+            self.kept.ended(in_order, Instant::now());
+            return Err(failure(&self.address, &error));
+        }
         self.stream = Some(stream);
+        self.kept.went(octets.to_vec(), Instant::now());
         Ok(())
+    }
+
+    /// A connection down which what may not have been read has gone again.
+    fn connect(&self, stop: &Stop) -> Result<Stream, Failure> {
+        let mut stream = Stream::connect(&self.address, self.tls.as_ref(), self.timeout)?;
+        for burst in self.kept.bursts() {
+            stream.send(burst, stop).map_err(|error| failure(&self.address, &error))?;
+        }
+        if self.kept.octets() > 0 {
+            let (address, octets) = (&self.address, self.kept.octets());
+            tracing::info!(address, octets, "sent again what the server may not have read");
+        }
+        Ok(stream)
     }
 }
 

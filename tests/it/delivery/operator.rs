@@ -1,5 +1,7 @@
 //! `weir spool`: beside a running sensor and without one.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::receivers;
@@ -7,8 +9,13 @@ use super::storage::Storage;
 use super::world::{Size, World};
 use crate::system::Ended;
 
-const SIZE: Size =
-    Size { slices: 900, per_second: 3_000, fault: std::time::Duration::ZERO, kills: 0 };
+const SIZE: Size = Size {
+    slices: 900,
+    per_second: 3_000,
+    fault: Duration::ZERO,
+    stopped: Duration::ZERO,
+    kills: 0,
+};
 
 fn json(ended: &Ended) -> Value {
     serde_json::from_str(&ended.out).expect(&ended.out)
@@ -23,12 +30,13 @@ fn sink<'a>(survey: &'a Value, name: &str) -> &'a Value {
 fn the_operator_sees_what_waits_and_moves_cursors() {
     let storage = Storage::folder();
     let mut receivers = receivers::own();
+    receivers.values_mut().for_each(|receiver| receiver.renew(&storage.path(), true));
     let mut world = World::new(SIZE, storage.path().join("spool"), &mut receivers);
     world.receivers["hec"].proxy.refuse(true);
     world.start();
     drop({
         let feed = world.feed(false);
-        feed.reaches(SIZE.slices);
+        feed.ends();
         feed
     });
     let waiting = "weir_output_records_spooled{sink=\"hec\"}";
@@ -72,7 +80,10 @@ fn the_operator_sees_what_waits_and_moves_cursors() {
     let dropped = world.bench.weir(&format!("spool drop hec --all {place}"), 0).out;
     assert!(dropped.contains("900 records dropped"), "{dropped}");
     for (wrong, message) in [
-        ("drop nobody --all", "no sink `nobody` has a cursor here, only: elastic, hec, syslog"),
+        (
+            "drop nobody --all",
+            "no sink `nobody` has a cursor here, only: elastic, files, hec, syslog",
+        ),
         ("replay hec --segment 77", "there is no segment 77"),
     ] {
         let ended = world.bench.weir(&format!("spool {wrong} {place}"), 3);
@@ -98,11 +109,12 @@ fn the_operator_sees_what_waits_and_moves_cursors() {
 fn figures_of_delivery_are_on_metrics_and_readyz() {
     let storage = Storage::folder();
     let mut receivers = receivers::own();
+    receivers.values_mut().for_each(|receiver| receiver.renew(&storage.path(), true));
     let mut world = World::new(SIZE, storage.path().join("spool"), &mut receivers);
     world.receivers["elastic"].proxy.answer(Some(503));
     world.start();
     let feed = world.feed(false);
-    feed.reaches(SIZE.slices);
+    feed.ends();
     drop(feed);
     let sensor = world.sensor();
     sensor.reaches("weir_output_retries_total{sink=\"elastic\"}", 1.0);

@@ -2,8 +2,11 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,13 +16,18 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use serde_json::json;
 
-use crate::servers::kafka::{Doors, Kafka};
+use crate::servers::kafka::{Doors, Kafka, create};
 use crate::servers::proxy::Proxy;
 use crate::servers::s3::{ACCESS_KEY, Kind, S3, SECRET_KEY};
 use crate::siem::server::{Answer, Request, Server};
 
-/// What tells a slice apart: the flow's id and the slice's number.
-pub(crate) type Identity = (u128, u32);
+/// What tells a slice apart: the flow's id with the slice's number mixed in. Flow ids are hashes, so
+/// two slices with one identity are as likely as two flows with one id.
+pub(crate) type Identity = u128;
+
+fn identity(flow: u128, number: u32) -> Identity {
+    flow.wrapping_add(u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
+}
 
 /// Amazon's credentials file for the S3 servers, with `secret`.
 pub(crate) fn credentials(secret: &str) -> String {
@@ -29,8 +37,29 @@ pub(crate) fn credentials(secret: &str) -> String {
 /// The secret that they take.
 pub(crate) const S3_SECRET: &str = SECRET_KEY;
 
+/// The password that the broker takes.
+pub(crate) const KAFKA_SECRET: &str = "s3cret";
+
 /// How often each slice came.
-pub(crate) type Tally = HashMap<Identity, u32>;
+pub(crate) type Tally = HashMap<Identity, u32, BuildHasherDefault<AsItIs>>;
+
+/// The hash of what is a hash already.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("identities are integers")
+    }
+
+    fn write_u128(&mut self, identity: u128) {
+        self.0 = identity as u64;
+    }
+}
 
 /// The secret that servers want at first, and the one that the sensor has.
 pub(crate) const SECRET: &str = "c2VjcmV0";
@@ -42,7 +71,7 @@ pub(crate) fn identities(text: &str) -> impl Iterator<Item = Identity> {
         let id = u128::from_str_radix(&rest[..32], 16).expect("32 hexadecimal digits");
         let (_, number) = rest.split_once("\"slice\":").expect("the slice's number");
         let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
-        (id, number[..digits].parse().expect("a number"))
+        identity(id, number[..digits].parse().expect("a number"))
     })
 }
 
@@ -81,6 +110,8 @@ enum Side {
     },
     Kafka(Kafka),
     S3(S3),
+    /// Files behind the spool, in this folder.
+    Files(PathBuf),
 }
 
 /// All of them, by the names of the sinks.
@@ -90,6 +121,7 @@ pub(crate) type Receivers = BTreeMap<&'static str, Receiver>;
 pub(crate) fn own() -> Receivers {
     BTreeMap::from([
         ("elastic", Receiver::http(bulk)),
+        ("files", Receiver::files()),
         ("hec", Receiver::http(events)),
         ("syslog", Receiver::syslog()),
     ])
@@ -99,7 +131,7 @@ pub(crate) fn own() -> Receivers {
 pub(crate) fn all() -> Receivers {
     let mut receivers = own();
     let proxy = Proxy::new();
-    if let Some(kafka) = Kafka::start(Doors::Open, Some(proxy.address())) {
+    if let Some(kafka) = Kafka::start(Doors::Sasl, Some(proxy.address())) {
         proxy.to(kafka.listens());
         receivers.insert("kafka", Receiver { proxy, side: Side::Kafka(kafka), round: 0 });
     }
@@ -126,6 +158,11 @@ impl Receiver {
         Self { proxy, side: Side::Http { tally, mood, _server: server }, round: 0 }
     }
 
+    /// A folder: where is said by [`Receiver::renew`].
+    fn files() -> Self {
+        Self { proxy: Proxy::new(), side: Side::Files(PathBuf::new()), round: 0 }
+    }
+
     /// A syslog server that counts octets (RFC 6587).
     fn syslog() -> Self {
         let (proxy, tally) = (Proxy::new(), Arc::<Mutex<Tally>>::default());
@@ -141,14 +178,19 @@ impl Receiver {
         Self { proxy, side: Side::Syslog { tally }, round: 0 }
     }
 
-    /// Empty, for the next run. Without `index` what records are put into is not there yet.
-    pub(crate) fn renew(&mut self, index: bool) {
+    /// Empty, for the next run, which has a disk at `disk`. Without `index` what records are put into
+    /// is not there yet.
+    pub(crate) fn renew(&mut self, disk: &Path, index: bool) {
+        let former = self.place();
         self.round += 1;
-        match &self.side {
+        match &mut self.side {
             Side::Http { tally, .. } | Side::Syslog { tally } => {
                 tally.lock().expect("no panic").clear();
             }
-            Side::Kafka(_) | Side::S3(_) => {}
+            Side::Kafka(kafka) if self.round > 1 => kafka.forget(&former),
+            Side::Kafka(_) => {}
+            Side::S3(s3) => s3.forget(&former),
+            Side::Files(folder) => *folder = disk.join("files"),
         }
         if index {
             self.make_index();
@@ -161,8 +203,8 @@ impl Receiver {
     pub(crate) fn make_index(&self) {
         match &self.side {
             Side::Http { mood, .. } => mood.lock().expect("no panic").index = true,
-            Side::Syslog { .. } => {}
-            Side::Kafka(kafka) => kafka.topic(&self.place(), 4, &[]),
+            Side::Syslog { .. } | Side::Files(_) => {}
+            Side::Kafka(kafka) => create(&kafka.inside(), &self.place(), 4, &[]),
             Side::S3(s3) => s3.bucket(&self.place()),
         }
     }
@@ -191,7 +233,18 @@ impl Receiver {
             ),
             Side::Kafka(_) => named(
                 "kafka",
-                &format!("brokers = [\"{address}\"]\ntopic = \"{place}\"\ntimeout_s = 5\n"),
+                &format!(
+                    "brokers = [\"{address}\"]\ntopic = \"{place}\"\ntimeout_s = 5\n\
+                     sasl = {{ mechanism = \"scram-sha-256\", username = \"weir\", \
+                     password = {{ file = \"kafka\" }} }}\n"
+                ),
+            ),
+            Side::Files(folder) => named(
+                "files",
+                &format!(
+                    "directory = \"{}\"\ndurability = \"disk\"\nfields = [\"flow_id\", \"slice\"]\n",
+                    folder.display()
+                ),
             ),
             Side::S3(_) => named(
                 "s3",
@@ -243,14 +296,28 @@ impl Receiver {
             }
             Side::Kafka(kafka) => read_topic(kafka, &self.place()),
             Side::S3(s3) => read_bucket(s3, &self.place()),
+            Side::Files(folder) => read_folder(folder),
         }
     }
+}
+
+/// Every record of the finished files in `folder`.
+fn read_folder(folder: &Path) -> Tally {
+    let mut tally = Tally::default();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "ndjson") {
+            let text = std::fs::read_to_string(path).expect("UTF-8");
+            identities(&text).for_each(|slice| *tally.entry(slice).or_default() += 1);
+        }
+    }
+    tally
 }
 
 /// Every record of a topic, by a client that reads what is committed.
 fn read_topic(kafka: &Kafka, topic: &str) -> Tally {
     const PATIENCE: Duration = Duration::from_secs(30);
-    let mut client = kafka.client();
+    let mut client = kafka.inside();
     client.set("group.id", "delivery").set("isolation.level", "read_committed");
     client.set("enable.partition.eof", "true").set("enable.auto.commit", "false");
     let consumer: BaseConsumer = client.create().expect("a client");
@@ -259,7 +326,7 @@ fn read_topic(kafka: &Kafka, topic: &str) -> Tally {
         partitions.add_partition_offset(topic, number, Offset::Beginning).expect("an offset");
     });
     consumer.assign(&partitions).expect("assigned");
-    let (mut tally, mut ended) = (Tally::new(), 0);
+    let (mut tally, mut ended) = (Tally::default(), 0);
     while ended < 4 {
         match consumer.poll(PATIENCE).expect("an answer of the broker") {
             Ok(message) => {
@@ -275,7 +342,7 @@ fn read_topic(kafka: &Kafka, topic: &str) -> Tally {
 
 /// Every record of a bucket.
 fn read_bucket(s3: &S3, bucket: &str) -> Tally {
-    let mut tally = Tally::new();
+    let mut tally = Tally::default();
     let mut count = |object: &[u8]| {
         let mut text = String::new();
         GzDecoder::new(object).read_to_string(&mut text).expect("gzip");
@@ -330,33 +397,30 @@ fn bulk(mood: &Mood, tally: &Mutex<Tally>, request: &Request) -> Answer {
         return refused(401, "security_exception");
     }
     let mut tally = tally.lock().expect("no panic");
-    let (mut items, mut errors) = (Vec::new(), false);
+    let (mut items, mut errors) = (String::new(), false);
     for action in request.body.lines().step_by(2) {
         let (_, id) = action.split_once("\"_id\":\"").expect("an id");
         let id = id.split('"').next().expect("an id");
         let (flow, number) = id.split_once('-').expect("flow and number");
         let flow = u128::from_str_radix(flow, 16).expect("a flow id");
-        let identity = (flow, number.parse().expect("a number"));
-        let status = if !mood.index {
-            404
+        let identity = identity(flow, number.parse().expect("a number"));
+        let (status, kind) = if !mood.index {
+            (404, "index_not_found_exception")
         } else if let Entry::Vacant(place) = tally.entry(identity) {
             place.insert(1);
-            201
+            (201, "")
         } else {
-            409
+            (409, "version_conflict_engine_exception")
         };
-        let mut item = json!({"_id": id, "status": status});
+        let comma = if items.is_empty() { "" } else { "," };
+        write!(items, r#"{comma}{{"create":{{"_id":"{id}","status":{status}"#).expect("room");
         if status >= 300 {
             errors = true;
-            let kind = match status {
-                404 => "index_not_found_exception",
-                _ => "version_conflict_engine_exception",
-            };
-            item["error"] = json!({"type": kind, "reason": "said so"});
+            write!(items, r#","error":{{"type":"{kind}","reason":"said so"}}"#).expect("room");
         }
-        items.push(json!({ "create": item }));
+        items.push_str("}}");
     }
-    Answer::new(200, json!({"took": 1, "errors": errors, "items": items}).to_string())
+    Answer::new(200, format!(r#"{{"took":1,"errors":{errors},"items":[{items}]}}"#))
 }
 
 fn events(mood: &Mood, tally: &Mutex<Tally>, request: &Request) -> Answer {

@@ -8,18 +8,21 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use weir::config::Select;
 use weir::output::spool::operator;
 
-use super::receivers::{Receivers, S3_SECRET, SECRET, Tally, credentials, identities};
+use super::receivers::{
+    KAFKA_SECRET, Receivers, S3_SECRET, SECRET, Tally, credentials, identities,
+};
 use crate::netflow::build::{fixed, fixed_record};
-use crate::system::{Bench, Sensor, free_ports, kill, reap, wait_for, weir};
+use crate::system::{Bench, PATIENCE, Sensor, free_ports, kill, reap, weir};
 
 /// Flows of a datagram: as many as v5 has.
 const FLOWS: u32 = 30;
 /// Seconds until flows are idle, and their slices are cut.
 const IDLE_S: u64 = 1;
+const APPENDED: &str = "weir_spool_records_appended_total";
 /// `spool.sync_interval_ms`.
 pub(crate) const SYNC_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -29,17 +32,18 @@ pub(crate) struct Size {
     /// Slices that are sent, and so many in a second.
     pub(crate) slices: u32,
     pub(crate) per_second: u32,
-    /// How long a fault lasts.
+    /// How long a fault lasts, and how long a server is stopped.
     pub(crate) fault: Duration,
+    pub(crate) stopped: Duration,
     /// How often the sensor is killed.
     pub(crate) kills: u32,
 }
 
 /// One line of the table.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Row {
-    pub(crate) fault: &'static str,
-    pub(crate) sink: &'static str,
+    pub(crate) fault: String,
+    pub(crate) sink: String,
     /// Slices whose append to the spool had returned.
     pub(crate) sent: usize,
     /// Of these, what the other side does not have.
@@ -52,23 +56,28 @@ pub(crate) struct Row {
     pub(crate) recovery_s: f64,
 }
 
-/// Sends flows of its own at a rate, in a thread, until all are sent.
+/// Sends flows of its own at a rate, in a thread, until there are enough or it is dropped.
 pub(crate) struct Feed {
     sent: Arc<AtomicU32>,
+    enough: Arc<AtomicU32>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Feed {
-    fn start(port: u16, size: Size) -> Self {
+    fn start(port: u16, per_second: u32, enough: u32) -> Self {
         let (sent, stop) = (Arc::<AtomicU32>::default(), Arc::<AtomicBool>::default());
-        let (told, stops) = (Arc::clone(&sent), Arc::clone(&stop));
+        let enough = Arc::new(AtomicU32::new(enough));
+        let (told, stops, limit) = (Arc::clone(&sent), Arc::clone(&stop), Arc::clone(&enough));
         let thread = std::thread::spawn(move || {
             let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-            let (start, mut next) = (Instant::now(), 0);
-            while next < size.slices && !stops.load(Ordering::Relaxed) {
-                let due = start.elapsed().as_secs_f64() * f64::from(size.per_second);
-                while f64::from(next) < due && next < size.slices {
+            let (mut due, mut next, mut last) = (0.0, 0, Instant::now());
+            while !stops.load(Ordering::Relaxed) {
+                let now = Instant::now();
+                due += (now - last).as_secs_f64() * f64::from(per_second);
+                due = due.min(f64::from(limit.load(Ordering::Relaxed)));
+                last = now;
+                while f64::from(next) < due {
                     // While the sensor is dead nobody takes it.
                     drop(socket.send_to(&datagram(next), ("127.0.0.1", port)));
                     next += FLOWS;
@@ -76,9 +85,8 @@ impl Feed {
                 told.store(next, Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(1));
             }
-            told.store(u32::MAX, Ordering::Relaxed);
         });
-        Self { sent, stop, thread: Some(thread) }
+        Self { sent, enough, stop, thread: Some(thread) }
     }
 
     /// Waits until so many are sent.
@@ -86,6 +94,16 @@ impl Feed {
         while self.sent.load(Ordering::Relaxed) < flows {
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Waits until there were enough.
+    pub(crate) fn ends(&self) {
+        self.reaches(self.enough.load(Ordering::Relaxed));
+    }
+
+    /// Sends so many more.
+    fn more(&self, flows: u32) {
+        self.enough.fetch_add(flows, Ordering::Relaxed);
     }
 }
 
@@ -129,6 +147,7 @@ impl<'a> World<'a> {
     pub(crate) fn new(size: Size, spool: PathBuf, receivers: &'a mut Receivers) -> Self {
         let bench = Bench::new();
         bench.write("secret", format!("{SECRET}\n")).write("aws", credentials(S3_SECRET));
+        bench.write("kafka", KAFKA_SECRET);
         bench.write("rules/.keep", "");
         let sync = SYNC_INTERVAL.as_millis();
         let mut config = format!(
@@ -151,7 +170,7 @@ stop_s = 60
         }
         let ports = free_ports();
         Sensor::configure(&bench, &config, ports);
-        let (due, known, recovered) = (Tally::new(), Tally::new(), BTreeMap::new());
+        let (due, known, recovered) = (Tally::default(), Tally::default(), BTreeMap::new());
         Self { bench, size, receivers, due, known, spool, ports, sensor: None, recovered }
     }
 
@@ -159,16 +178,63 @@ stop_s = 60
         self.sensor = Some(Sensor::spawn(weir(), &self.bench, self.ports).ready());
     }
 
-    /// Sends as many slices as the size says, or goes on until the feed is dropped.
+    /// Sends flows, each of one slice: as many as the size says, or until the feed is dropped.
     pub(crate) fn feed(&self, endless: bool) -> Feed {
-        let slices = if endless { u32::MAX } else { self.size.slices };
-        Feed::start(self.ports.0, Size { slices, ..self.size })
+        let enough = if endless { u32::MAX } else { self.size.slices };
+        Feed::start(self.ports.0, self.size.per_second, enough)
+    }
+
+    /// Waits until the sensor has appended as many slices as the size says. What a socket of a busy
+    /// machine had no room for is made up for.
+    pub(crate) fn fill(&self, feed: &Feed) {
+        loop {
+            feed.ends();
+            self.calm();
+            let appended = self.sensor().metric(APPENDED).unwrap_or(0.0) as u32;
+            match self.size.slices.checked_sub(appended) {
+                None | Some(0) => return,
+                Some(missing) => feed.more(missing),
+            }
+        }
+    }
+
+    /// Waits until no flow is open and all slices are shipped.
+    fn calm(&self) {
+        const QUIET: Duration = Duration::from_millis(300);
+        let mut last = (0.0, Instant::now());
+        self.wait("the last slice", || {
+            let shipped = self.sensor().metric("weir_flow_slices_shipped_total").unwrap_or(0.0);
+            let held = self.sensor().metric("weir_flow_slices_held").unwrap_or(1.0);
+            if shipped != last.0 {
+                last = (shipped, Instant::now());
+            }
+            (held == 0.0 && last.1.elapsed() > QUIET).then_some(())
+        });
     }
 
     /// Waits until the sensor that runs has appended so many records.
     #[track_caller]
     pub(crate) fn appends(&self, records: u32) {
-        self.sensor().reaches("weir_spool_records_appended_total", records.into());
+        self.wait("records in the spool", || {
+            self.sensor().metric(APPENDED).filter(|&now| now >= records.into())
+        });
+    }
+
+    /// Asks `poll` until it answers: for as long as so many records may take on a machine that does
+    /// much else.
+    #[track_caller]
+    pub(crate) fn wait<T>(&self, what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+        let patience = PATIENCE + Duration::from_millis(self.size.slices.into());
+        let until = Instant::now() + patience;
+        // Asking costs the sensor time, too.
+        let pause = Duration::from_millis(if self.size.slices > 100_000 { 200 } else { 20 });
+        loop {
+            if let Some(answer) = poll() {
+                return answer;
+            }
+            assert!(Instant::now() < until, "{what}: not within {patience:?}");
+            std::thread::sleep(pause);
+        }
     }
 
     #[track_caller]
@@ -192,7 +258,7 @@ stop_s = 60
     /// What stands in the spool now: it keeps what is delivered, too.
     pub(crate) fn appended(&self) -> Tally {
         let survey = operator::survey(&self.spool, false).expect("a spool");
-        let mut appended = Tally::new();
+        let mut appended = Tally::default();
         for segment in &survey.segments {
             let (mut text, number) = (Vec::new(), segment.number);
             operator::records(&self.spool, number, Select::Slices, &mut text).expect("readable");
@@ -213,7 +279,8 @@ stop_s = 60
         };
         let mut due: BTreeMap<_, _> =
             names.iter().map(|&name| (name, of(self, "selected_total", name))).collect();
-        wait_for("the sinks", || {
+        let mut recovered = BTreeMap::new();
+        self.wait("the sinks", || {
             let mut done = Vec::new();
             for (&name, &selected) in &due {
                 if of(self, "acknowledged_total", name) >= selected {
@@ -222,29 +289,21 @@ stop_s = 60
             }
             for name in done {
                 due.remove(name);
-                self.recovered.insert(name, start.elapsed().as_secs_f64());
+                recovered.insert(name, start.elapsed().as_secs_f64());
             }
             due.is_empty().then_some(())
         });
+        self.recovered.extend(recovered);
     }
 
     /// Waits until all that was appended is delivered, stops the sensor, and counts.
     #[track_caller]
     pub(crate) fn end(&mut self, fault: &'static str) -> Vec<Row> {
         let names: Vec<&'static str> = self.receivers.keys().copied().collect();
-        let quiet = Duration::from_millis(300);
-        let mut last = (0.0, Instant::now());
-        wait_for("the last slice", || {
-            let shipped = self.sensor().metric("weir_flow_slices_shipped_total").unwrap_or(0.0);
-            let held = self.sensor().metric("weir_flow_slices_held").unwrap_or(1.0);
-            if shipped != last.0 {
-                last = (shipped, Instant::now());
-            }
-            (held == 0.0 && last.1.elapsed() > quiet).then_some(())
-        });
+        self.calm();
         for name in &names {
             let gauge = format!("weir_output_records_spooled{{sink=\"{name}\"}}");
-            wait_for(name, || (self.sensor().metric(&gauge) == Some(0.0)).then_some(()));
+            self.wait(name, || (self.sensor().metric(&gauge) == Some(0.0)).then_some(()));
         }
         self.stop();
         let survey = operator::survey(&self.spool, true).expect("a spool");
@@ -258,8 +317,8 @@ stop_s = 60
         let rows = names.iter().map(|&sink| {
             let tally = self.receivers[sink].tally();
             Row {
-                fault,
-                sink,
+                fault: fault.to_owned(),
+                sink: sink.to_owned(),
                 sent: sent.len(),
                 lost: sent.keys().filter(|identity| !tally.contains_key(identity)).count(),
                 duplicated: tally

@@ -58,6 +58,8 @@ pub(crate) struct Kafka {
     address: SocketAddr,
     /// Where the broker listens: elsewhere, if a proxy stands before it.
     listens: SocketAddr,
+    /// Where it listens without a login.
+    inner: SocketAddr,
 }
 
 /// One record as a client that is not ours reads it.
@@ -119,7 +121,8 @@ impl Kafka {
         );
         properties += &doors.properties();
         fs::write(folder.path().join("server.properties"), properties).expect("written");
-        let mut kafka = Self { server: None, folder, libs, address, listens };
+        let inner = SocketAddr::from(([127, 0, 0, 1], inner));
+        let mut kafka = Self { server: None, folder, libs, address, listens, inner };
         kafka.format();
         kafka.run();
         Some(kafka)
@@ -193,6 +196,24 @@ impl Kafka {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.brokers());
         config
+    }
+
+    /// The same of the door that brokers among themselves use: whatever clients have to show.
+    pub(crate) fn inside(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.inner.to_string());
+        config
+    }
+
+    /// Removes a topic with all that is in it.
+    #[track_caller]
+    pub(crate) fn forget(&self, topic: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.inside().create().expect("a client");
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let gone = runtime.expect("a runtime").block_on(admin.delete_topics(&[topic], &options));
+        let result = gone.expect("an answer").remove(0);
+        assert!(result.is_ok(), "topic {topic}: {result:?}");
     }
 
     /// Creates a topic with so many partitions and settings.

@@ -97,6 +97,17 @@ impl S3 {
         self.folder.path().join("buckets").join(bucket)
     }
 
+    /// Removes a bucket with all that is in it. moto forgets all of them.
+    pub(crate) fn forget(&mut self, bucket: &str) {
+        match self.kind {
+            Kind::Moto => {
+                self.kill();
+                self.run();
+            }
+            Kind::S3sFs => drop(fs::remove_dir_all(self.place(bucket))),
+        }
+    }
+
     /// Makes a bucket.
     #[track_caller]
     pub(crate) fn bucket(&self, name: &str) {

@@ -19,6 +19,8 @@ use crate::output::remote::secret::{self, Revealed};
 
 /// How long a token is used that does not say when it expires.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(300);
+/// librdkafka's name of the password of PLAIN and SCRAM.
+pub(super) const PASSWORD: &str = "sasl.password";
 /// How often librdkafka tells its statistics.
 const STATISTICS_MS: &str = "5000";
 
@@ -70,7 +72,7 @@ pub fn config(access: KafkaAccess<'_>, client: &str) -> io::Result<ClientConfig>
         if sasl.mechanism != KafkaMechanism::Oauthbearer {
             config.set("sasl.username", &sasl.username);
             if let Some(password) = &sasl.password {
-                config.set("sasl.password", reveal(password)?.expose());
+                config.set(PASSWORD, reveal(password)?.expose());
             }
         }
     }

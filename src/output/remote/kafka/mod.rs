@@ -22,6 +22,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 
+use client::PASSWORD;
 pub use client::{Told, Trouble};
 pub use clients::Clients;
 use flight::{Context, Flight};
@@ -29,6 +30,7 @@ use topic::Topic;
 
 use crate::config::output::{Kafka, UnknownTopic};
 use crate::output::format::Writer;
+use crate::output::remote::secret;
 use crate::output::schema::{Layout, Record, Stream, VERSION, Value};
 use crate::output::spool::{Delivered, Failure, Stop, Target, Unit, UnitRecord};
 
@@ -144,6 +146,20 @@ impl KafkaTarget {
             self.producer = Some(producer.map_err(|error| later("settings", &error))?);
         }
         Ok(self.producer.as_ref().expect("made above"))
+    }
+
+    /// After a refused login: reads the password again, which somebody may have put right.
+    fn log_in_again(&mut self) {
+        let refused = self.told.trouble().is_some_and(|trouble| trouble.refused);
+        let sasl = self.settings.sasl.as_ref().filter(|_| refused);
+        let Some(place) = sasl.and_then(|sasl| sasl.password.as_ref()) else { return };
+        // One that cannot be read now is no better than the one that was refused.
+        let Ok(password) = secret::reveal(place) else { return };
+        if self.config.get(PASSWORD) != Some(password.expose()) {
+            self.config.set(PASSWORD, password.expose());
+            self.break_off("the password has changed");
+            self.told.well();
+        }
     }
 
     /// Ends the producer: what it did not get acknowledged is sent again by another.
@@ -426,6 +442,7 @@ impl Columns {
 
 impl Target for KafkaTarget {
     fn deliver(&mut self, unit: &dyn Unit, stop: &Stop) -> Result<Delivered, Failure> {
+        self.log_in_again();
         self.producer()?;
         let place = (unit.spool(), unit.segment(), unit.offset(), unit.len());
         if self.under_way.as_ref().is_none_or(|under_way| under_way.place != place) {
