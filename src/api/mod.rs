@@ -16,7 +16,8 @@ use axum::routing::get;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::metrics::table::{Snapshot, open_metrics};
+use crate::metrics::Snapshot;
+use crate::metrics::table::open_metrics;
 
 /// What the admin listener tells of the running sensor.
 pub trait Status: Send + Sync {

@@ -104,6 +104,7 @@ impl Config {
         let netflow = &self.input.netflow;
         let key = "input.netflow.receive_buffer_bytes";
         report.within(key, netflow.receive_buffer_bytes, 65_536..=1 << 30);
+        report.within("input.netflow.readers", netflow.readers, 1..=64);
         report.within("input.netflow.coalesce_us", netflow.coalesce_us, 0..=10_000);
         report.within("input.netflow.busy_poll_us", netflow.busy_poll_us, 0..=1_000_000);
         let listen: Vec<String> = netflow.listen.iter().map(ToString::to_string).collect();

@@ -110,6 +110,9 @@ pub struct NetflowInput {
     pub listen: Vec<SocketAddr>,
     /// Socket receive buffer in octets, 64 KiB to 1 GiB; more than the kernel allows is warned of.
     pub receive_buffer_bytes: usize,
+    /// Reader threads, each with a socket of its own for each address: 1 to 64. What one exporter
+    /// sends comes to one of them.
+    pub readers: usize,
     /// Networks whose exporters are accepted; empty accepts all.
     pub allow: Vec<Cidr>,
     /// The longest that a datagram waits in its socket for others to come, so that one look takes
@@ -125,6 +128,7 @@ impl Default for NetflowInput {
         Self {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 2055))],
             receive_buffer_bytes: 32 << 20,
+            readers: 1,
             allow: Vec::new(),
             coalesce_us: 250,
             busy_poll_us: 0,
@@ -186,11 +190,11 @@ impl Default for Capture {
 pub struct Netflow {
     /// Seconds after which a template that was not sent again expires: 60 to 604,800.
     pub template_lifetime_s: u32,
-    /// Exporters (address, port) with state, at most: 1 to 1,000,000.
+    /// Exporters (address, port) with state, at most, of each reader: 1 to 1,000,000.
     pub exporters_max: usize,
     /// Templates of one exporter, at most: 1 to 65,280.
     pub templates_per_exporter_max: usize,
-    /// Templates of all exporters, at most.
+    /// Templates of all exporters of a reader, at most.
     pub templates_max: usize,
     /// Seconds of silence after which an exporter's state is dropped: 60 to 2,592,000.
     pub exporter_lifetime_s: u32,

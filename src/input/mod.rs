@@ -9,4 +9,5 @@ pub mod flows;
 pub mod parquet;
 pub mod pcap;
 pub mod source;
+pub mod steer;
 pub mod udp;

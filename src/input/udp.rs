@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::steer::steer;
 use crate::net::Addr;
 use crate::time::Micros;
 
@@ -36,11 +37,39 @@ pub struct Bound {
     pub dropped_before: u32,
 }
 
-/// Binds `address` with a receive buffer of `receive_buffer_bytes`, by force where allowed.
+impl Bound {
+    /// The address that it is bound to, for people.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.socket.local_addr().map(|address| address.to_string()).unwrap_or_default()
+    }
+}
+
+/// Binds one socket for each of `readers` to `address`, each with a receive buffer of
+/// `receive_buffer_bytes`, by force where allowed; what one exporter sends comes to one of them.
 ///
 /// # Errors
 /// The operating system's, with the address.
-pub fn bind(address: SocketAddr, receive_buffer_bytes: usize) -> io::Result<Bound> {
+pub fn bind_all(
+    address: SocketAddr,
+    receive_buffer_bytes: usize,
+    readers: usize,
+) -> io::Result<Vec<Bound>> {
+    let shared = readers > 1;
+    let first = bind(address, receive_buffer_bytes, shared)?;
+    // Where any port was asked for, all have the one that the first got.
+    let address = first.socket.local_addr()?;
+    let mut bound = vec![first];
+    for _ in 1..readers {
+        bound.push(bind(address, receive_buffer_bytes, true)?);
+    }
+    if shared {
+        steer(&bound[0].socket, readers)?;
+    }
+    Ok(bound)
+}
+
+fn bind(address: SocketAddr, receive_buffer_bytes: usize, shared: bool) -> io::Result<Bound> {
     let named = |error: io::Error| {
         io::Error::new(error.kind(), format!("cannot bind UDP {address}: {error}"))
     };
@@ -49,6 +78,7 @@ pub fn bind(address: SocketAddr, receive_buffer_bytes: usize) -> io::Result<Boun
     if address.is_ipv6() {
         socket.set_only_v6(false).map_err(named)?;
     }
+    socket.set_reuse_port(shared).map_err(named)?;
     socket.bind(&address.into()).map_err(named)?;
     adopt(socket.into(), receive_buffer_bytes)
 }
@@ -125,7 +155,7 @@ impl std::fmt::Debug for Receiver {
 }
 
 impl Receiver {
-    /// A receiver of a socket that [`bind`] or [`adopt`] set up.
+    /// A receiver of a socket that [`bind_all`] or [`adopt`] set up.
     #[must_use]
     pub fn new(bound: Bound) -> Self {
         let Bound { socket, dropped_before: drops, .. } = bound;
@@ -357,7 +387,7 @@ mod tests {
     /// Long ones and short ones in one batch: none is cut, and none is mixed up with another.
     #[test]
     fn datagrams_of_any_length_arrive_whole() {
-        let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1 << 20).expect("bind");
+        let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1 << 20, false).expect("bind");
         let to = bound.socket.local_addr().expect("bound");
         let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
         let lengths = [DENSE_OCTETS, DENSE_OCTETS + 1, 3, 65_507, DENSE_OCTETS - 1, 9_000];
@@ -377,7 +407,7 @@ mod tests {
 
     #[test]
     fn datagrams_arrive_with_their_source() {
-        let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1 << 20).expect("bind");
+        let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1 << 20, false).expect("bind");
         assert!(bound.receive_buffer_bytes > 0);
         let to = bound.socket.local_addr().expect("bound");
         let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
@@ -402,7 +432,7 @@ mod tests {
 
     #[test]
     fn kernel_drops_are_counted() {
-        let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 65_536).expect("bind");
+        let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 65_536, false).expect("bind");
         let to = bound.socket.local_addr().expect("bound");
         let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
         let sent = 2_000;
@@ -423,9 +453,9 @@ mod tests {
 
     #[test]
     fn an_address_in_use_is_named() {
-        let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 65_536).expect("bind");
+        let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 65_536, false).expect("bind");
         let taken = bound.socket.local_addr().expect("bound");
-        let error = bind(taken, 65_536).expect_err("taken");
+        let error = bind(taken, 65_536, false).expect_err("taken");
         assert!(error.to_string().starts_with(&format!("cannot bind UDP {taken}")), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The reader of NetFlow and IPFIX over UDP: fill a batch, decode it, route it.
+//! A reader of NetFlow and IPFIX over UDP: fill a batch, decode it, route it.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-
 use super::clock::{self, wall};
+use super::exporters::{ExporterBoard, Part};
 use super::overload::Filling;
 use super::pace::{Pace, Pause};
+use super::post::{Parcel, Post};
 use super::router::Router;
 use super::state::Saver;
 use super::worker::Shared;
-use crate::decode::netflow::{Collector, CollectorTotals, ExporterReport};
+use crate::decode::netflow::Collector;
 use crate::input::udp::{BATCH, Receiver, wait};
 use crate::metrics::Ledgers;
 use crate::metrics::stages::{Laps, Stage};
@@ -30,35 +30,7 @@ pub(super) const PUBLISH: Duration = Duration::from_millis(5);
 /// How often reports are made, templates expire and state is saved.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-/// What the collector's reader tells the rest of the sensor: sums once a second, reports when
-/// somebody asks.
-#[derive(Debug, Default)]
-pub struct ExporterBoard {
-    reports: ArcSwap<Vec<ExporterReport>>,
-    wanted: AtomicBool,
-    /// Their sums.
-    pub totals: ArcSwap<CollectorTotals>,
-}
-
-impl ExporterBoard {
-    /// One report per exporter: asks the reader and waits for its answer, half a second at most;
-    /// then the last ones are taken.
-    #[must_use]
-    pub fn reports(&self) -> Arc<Vec<ExporterReport>> {
-        let before = self.reports.load_full();
-        self.wanted.store(true, Ordering::Relaxed);
-        for _ in 0..50 {
-            let now = self.reports.load_full();
-            if !Arc::ptr_eq(&before, &now) {
-                return now;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        before
-    }
-}
-
-/// The reader of all UDP sockets.
+/// One reader of UDP sockets, and all that it knows of the exporters that send to them.
 #[derive(Debug)]
 pub struct Collect {
     /// The sockets.
@@ -71,9 +43,13 @@ pub struct Collect {
     pub slot: usize,
     /// What all threads share.
     pub shared: Arc<Shared>,
-    /// Where reports go.
+    /// Its number among the readers of UDP.
+    pub reader: usize,
+    /// Where reports go, to the part of this reader.
     pub exporters: Arc<ExporterBoard>,
-    /// Where templates are kept over a restart.
+    /// Datagrams of other readers' exporters; `None` with one reader.
+    pub post: Option<Post>,
+    /// The file in which templates are kept over a restart.
     pub state: Option<PathBuf>,
     /// Where datagrams go on to as they came.
     pub tees: Vec<Tee>,
@@ -92,6 +68,18 @@ struct Turn {
     published: Option<Instant>,
     filling: Filling,
     laps: Laps,
+    /// Since when it is to stop: by the monotonic clock, and by the wall clock.
+    stopped: Option<(Instant, Micros)>,
+    /// Whether each socket holds nothing more that came before then.
+    through: Vec<bool>,
+}
+
+/// What one look at the sockets found.
+#[derive(Debug, Default)]
+struct Taken {
+    datagrams: usize,
+    /// Whether a socket may hold more.
+    more: bool,
 }
 
 impl Collect {
@@ -104,7 +92,12 @@ impl Collect {
         clock::wake_in_time();
         let mut turn = Turn::default();
         let mut saver = Saver::new(self.state.take(), self.collector.state_generation());
+        turn.through = vec![false; self.receivers.len()];
         let result = self.read(&mut turn, &mut saver);
+        if let Some(mut post) = self.post.take().filter(|_| result.is_ok()) {
+            post.close().for_each(|parcel| self.decode(&parcel, &mut turn));
+            self.router.flush(turn.clock.now());
+        }
         self.report(turn.clock.now());
         saver.finish(&self.collector.export_state());
         self.publish(&turn.ledgers);
@@ -114,14 +107,13 @@ impl Collect {
 
     fn read(&mut self, turn: &mut Turn, saver: &mut Saver) -> io::Result<()> {
         let mut housekept = Instant::now();
-        let mut stopped: Option<(Instant, Micros)> = None;
         loop {
             if self.stop.load(Ordering::Relaxed) {
-                stopped.get_or_insert_with(|| (Instant::now(), wall()));
+                turn.stopped.get_or_insert_with(|| (Instant::now(), wall()));
             }
             let now = wall();
             self.pace.look(Instant::now());
-            let (count, more) = self.receive(turn)?;
+            let Taken { datagrams: count, more } = self.receive(turn)?;
             if !more {
                 // Nothing that arrived before is left in a socket: the clock may go on to here.
                 turn.clock.stamp(now);
@@ -130,11 +122,11 @@ impl Collect {
             if housekept.elapsed() >= HOUSEKEEPING {
                 housekept = Instant::now();
                 self.collector.tick(stamp, &mut turn.ledgers);
-                self.exporters.totals.store(Arc::new(self.collector.totals()));
+                self.part().totals.store(Arc::new(self.collector.totals()));
                 let generation = self.collector.state_generation();
                 saver.save(generation, || self.collector.export_state());
             }
-            if self.exporters.wanted.swap(false, Ordering::Relaxed) {
+            if self.part().is_wanted() {
                 self.report(stamp);
             }
             self.router.flush(stamp);
@@ -147,8 +139,8 @@ impl Collect {
             turn.filling.look(now, slot, || self.fullest());
             // What was queued when the sensor was told to stop is still taken; what comes later is
             // for whoever listens next.
-            if let Some((since, at)) = stopped {
-                if count == 0 || turn.clock.now() > at || since.elapsed() > DRAIN {
+            if let Some((since, _)) = turn.stopped {
+                if turn.through.iter().all(|&through| through) || since.elapsed() > DRAIN {
                     return Ok(());
                 }
                 continue;
@@ -163,23 +155,37 @@ impl Collect {
         }
     }
 
-    /// Takes one batch from each socket: how many datagrams there were, and whether a socket may
-    /// hold more. Records are decoded straight into the router's batch.
-    fn receive(&mut self, turn: &mut Turn) -> io::Result<(usize, bool)> {
-        let Turn { ledgers, clock, laps, .. } = turn;
-        let (mut taken, mut more) = (0, false);
-        for receiver in &mut self.receivers {
+    /// Takes one batch from each socket; stopping, from those that may hold what came before. Records
+    /// are decoded straight into the router's batch.
+    fn receive(&mut self, turn: &mut Turn) -> io::Result<Taken> {
+        let mut taken = Taken::default();
+        while let Some(parcel) = self.post.as_ref().and_then(Post::take) {
+            taken.datagrams += 1;
+            self.decode(&parcel, turn);
+        }
+        let Turn { ledgers, clock, laps, stopped, through, .. } = turn;
+        let sockets = &self.exporters.parts()[self.reader].sockets;
+        let receivers = self.receivers.iter_mut().zip(through).zip(sockets);
+        for ((receiver, through), socket) in receivers {
+            if stopped.is_some() && *through {
+                continue;
+            }
             laps.begin();
             let count = receiver.receive()?;
             laps.lap(Stage::Receive, Duration::ZERO);
-            taken += count;
-            more |= count == BATCH;
+            taken.datagrams += count;
+            taken.more |= count == BATCH;
+            let last = count.checked_sub(1).and_then(|last| receiver.arrived(last));
+            *through = stopped.is_some_and(|(_, at)| last.is_none_or(|last| last > at));
             for index in 0..count {
                 let arrived = receiver.arrived(index).unwrap_or_else(wall);
                 let stamp = clock.stamp(arrived);
                 self.router.arrived(arrived);
                 let (address, port, payload) = receiver.datagram(index);
                 self.tees.iter_mut().for_each(|tee| tee.add((address, port), payload));
+                if self.post.as_ref().is_some_and(|p| p.send((address, port), arrived, payload)) {
+                    continue;
+                }
                 let batch = self.router.batch();
                 self.collector.datagram((address, port), stamp, payload, batch, ledgers);
                 if self.router.decoded() {
@@ -190,9 +196,29 @@ impl Collect {
             }
             laps.lap(Stage::Decode, Duration::ZERO);
             self.tees.iter_mut().for_each(Tee::flush);
-            ledgers.datagrams.kernel_drops += receiver.take_kernel_drops();
+            let dropped = receiver.take_kernel_drops();
+            if dropped > 0 {
+                ledgers.datagrams.kernel_drops += dropped;
+                socket.dropped.fetch_add(dropped, Ordering::Relaxed);
+            }
         }
-        Ok((taken, more))
+        Ok(taken)
+    }
+
+    /// Decodes a datagram that came to another reader.
+    fn decode(&mut self, parcel: &Parcel, turn: &mut Turn) {
+        let Parcel { source, arrived, payload } = parcel;
+        let stamp = turn.clock.stamp(*arrived);
+        self.router.arrived(*arrived);
+        let batch = self.router.batch();
+        self.collector.datagram(*source, stamp, payload, batch, &mut turn.ledgers);
+        if self.router.decoded() {
+            self.router.work_off(stamp);
+        }
+    }
+
+    fn part(&self) -> &Part {
+        &self.exporters.parts()[self.reader]
     }
 
     /// The fullest of the sockets.
@@ -209,7 +235,7 @@ impl Collect {
     }
 
     fn report(&self, now: Micros) {
-        self.exporters.reports.store(Arc::new(self.collector.report(now)));
-        self.exporters.totals.store(Arc::new(self.collector.totals()));
+        self.part().report(self.collector.report(now));
+        self.part().totals.store(Arc::new(self.collector.totals()));
     }
 }

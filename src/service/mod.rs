@@ -5,5 +5,6 @@ pub mod detect;
 pub mod load;
 pub mod reload;
 pub mod run;
-pub mod status;
+mod sockets;
+mod status;
 pub mod systemd;

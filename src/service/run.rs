@@ -13,24 +13,27 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::load::{self, LoadError};
 use super::reload::{Keeper, Reloader, Reloads, Trigger};
+use super::sockets;
 use super::status::SensorStatus;
-use super::systemd::{Notifier, passed_sockets};
+use super::systemd::Notifier;
 use crate::api::{Server, Status};
 use crate::config::{Config, Durability};
 use crate::decode::netflow::Collector;
 use crate::flow::params::Params;
 #[cfg(feature = "capture")]
 use crate::input::capture::{CaptureError, Live};
-use crate::input::udp::{self, Receiver};
+use crate::input::steer::reader_of;
+use crate::input::udp::{Bound, Receiver};
 use crate::metrics::Ledgers;
 use crate::output::tee::{self, Tee};
 use crate::output::{Context, FilesSink, Sink};
 use crate::pipeline::clock::wall;
-use crate::pipeline::collect::{Collect, ExporterBoard};
+use crate::pipeline::collect::Collect;
+use crate::pipeline::exporters::ExporterBoard;
 use crate::pipeline::pace::Pace;
 use crate::pipeline::sequences::Models;
 use crate::pipeline::worker::Shared;
-use crate::pipeline::{self, Outputs, Router, Rules, affinity, state};
+use crate::pipeline::{self, Outputs, Router, Rules, affinity, post, state};
 
 /// There is nothing to open without the feature.
 #[cfg(not(feature = "capture"))]
@@ -98,6 +101,8 @@ struct Sensor {
     stop: Arc<AtomicBool>,
     /// Held while the state directory is ours.
     state_lock: Option<File>,
+    /// The state directory, and how many readers keep theirs in it.
+    state: Option<(PathBuf, usize)>,
 }
 
 impl Sensor {
@@ -106,9 +111,9 @@ impl Sensor {
         let models = Arc::new(Models::new(&config));
         let reloaded = (Arc::clone(&rules), Arc::clone(&models), Arc::clone(&reloads));
         let keeper = Keeper::load(path.to_owned(), config.clone(), reloaded)?;
-        let sockets = sockets(&config)?;
+        let sockets = sockets::open(&config)?;
         let live = open_capture(&config)?;
-        let readers = usize::from(!sockets.is_empty()) + live.len();
+        let readers = sockets.len() + live.len();
         if readers == 0 {
             return Err(RunError::NoInput);
         }
@@ -118,7 +123,8 @@ impl Sensor {
         let workers = cores.len();
         let named: Vec<usize> = cores.iter().copied().flatten().collect();
         tracing::info!(workers, cores = ?named, "workers, and the cores that they are pinned to");
-        let (tees, told) = tee::start(&config.output.tee, &config.input.netflow.allow)?;
+        let (tees, told) =
+            tee::start(&config.output.tee, &config.input.netflow.allow, sockets.len())?;
         let mut sinks = sinks(&config)?;
         if !told.is_empty() {
             sinks.push(Arc::new(told));
@@ -135,7 +141,8 @@ impl Sensor {
         let (flows, mebibytes) = (config.flow.entries_max, params.table_octets() >> 20);
         tracing::info!(flows, mebibytes, "the flow table takes so much memory when it is full");
         let started = pipeline::start(&shared, &params, &cores, readers)?;
-        let exporters = Arc::new(ExporterBoard::default());
+        let addresses = |bound: &Vec<Bound>| bound.iter().map(Bound::address).collect();
+        let exporters = Arc::new(ExporterBoard::new(sockets.iter().map(addresses)));
         let status = SensorStatus::new(Arc::clone(&shared), Arc::clone(&exporters), reloads);
         let mut sensor = Self {
             path: path.to_owned(),
@@ -147,6 +154,7 @@ impl Sensor {
             workers: started.threads,
             stop: Arc::default(),
             state_lock: None,
+            state: None,
             config,
         };
         // Everything is bound and open before the first datagram is taken.
@@ -160,48 +168,54 @@ impl Sensor {
             sensor.start_capture(live, router, slot)?;
         }
         if !sockets.is_empty() {
-            let (router, slot) = routers.next().expect("a router for each reader");
-            sensor.start_collect((sockets, tees), router, slot, &exporters)?;
+            sensor.start_collect(sockets.into_iter().zip(tees), routers, &exporters)?;
         }
         Ok(sensor)
     }
 
+    /// Starts the readers of UDP, each with its sockets and its ends of the tees, and with what the
+    /// last run knew of its exporters.
     fn start_collect(
         &mut self,
-        (sockets, tees): (Vec<udp::Bound>, Vec<Tee>),
-        router: Router,
-        slot: usize,
+        inputs: impl ExactSizeIterator<Item = (Vec<Bound>, Vec<Tee>)>,
+        mut routers: impl Iterator<Item = (Router, usize)>,
         exporters: &Arc<ExporterBoard>,
     ) -> Result<(), RunError> {
-        let state = writable_state(&self.config);
-        if let Some(directory) = &state {
+        let directory = writable_state(&self.config);
+        if let Some(directory) = &directory {
             self.state_lock = Some(lock(directory)?);
         }
-        let mut collector = Collector::new(&self.config);
-        match state.as_deref().map_or(Ok(None), state::load) {
-            Ok(None) => {}
-            Ok(Some(known)) => {
-                let templates = collector.import_state(&known, wall(), &mut Ledgers::default());
-                tracing::info!(templates, "templates of the last run are taken in");
+        let readers = inputs.len();
+        let known = directory.as_deref().map(state::load).unwrap_or_default();
+        let mut posts = post::offices(readers).into_iter();
+        for (reader, (sockets, tees)) in inputs.enumerate() {
+            let (router, slot) = routers.next().expect("a router for each reader");
+            let mut collector = Collector::new(&self.config);
+            let known = known.only(|exporter| reader_of(exporter, readers) == reader);
+            let templates = collector.import_state(&known, wall(), &mut Ledgers::default());
+            if templates > 0 {
+                tracing::info!(reader, templates, "templates of the last run are taken in");
             }
-            // Exporters send their templates again: no reason not to start.
-            Err(error) => tracing::warn!(%error, "the templates of the last run are lost"),
+            let input = &self.config.input.netflow;
+            let collect = Collect {
+                receivers: sockets.into_iter().map(Receiver::new).collect(),
+                collector,
+                router,
+                slot,
+                shared: Arc::clone(&self.shared),
+                reader,
+                exporters: Arc::clone(exporters),
+                post: posts.next().filter(|_| readers > 1),
+                state: directory.as_deref().map(|directory| state::file(directory, reader)),
+                tees,
+                pace: Pace::new(input.coalesce_us, input.busy_poll_us, Instant::now()),
+                stop: Arc::clone(&self.stop),
+            };
+            let name = format!("weir-netflow-{reader}");
+            self.reader(&name, move || collect.run().map_err(RunError::from))?;
         }
-        let input = &self.config.input.netflow;
-        let pace = Pace::new(input.coalesce_us, input.busy_poll_us, Instant::now());
-        let collect = Collect {
-            receivers: sockets.into_iter().map(Receiver::new).collect(),
-            collector,
-            router,
-            slot,
-            shared: Arc::clone(&self.shared),
-            exporters: Arc::clone(exporters),
-            state,
-            tees,
-            pace,
-            stop: Arc::clone(&self.stop),
-        };
-        self.reader("weir-netflow", move || collect.run().map_err(RunError::from))
+        self.state = directory.map(|directory| (directory, readers));
+        Ok(())
     }
 
     #[cfg(feature = "capture")]
@@ -289,6 +303,9 @@ impl Sensor {
                 result = result.and(Err(RunError::Io(panicked)));
             }
         }
+        if let Some((directory, readers)) = self.state.take() {
+            state::forget(&directory, readers);
+        }
         drop(self.state_lock.take());
         let mut ledgers = self.shared.board.ledgers();
         ledgers.sinks = self.shared.outputs.close();
@@ -312,36 +329,6 @@ fn open_capture(config: &Config) -> Result<Vec<Live>, RunError> {
     let message = "input.capture: this build has no feature `capture`";
     let wanted = config.input.capture.is_some();
     if wanted { Err(RunError::Capture(message.into())) } else { Ok(Vec::new()) }
-}
-
-/// The sockets that systemd passed, else those that the configuration names.
-fn sockets(config: &Config) -> Result<Vec<udp::Bound>, RunError> {
-    let wanted = config.input.netflow.receive_buffer_bytes;
-    let passed = passed_sockets()?;
-    let bound: Vec<udp::Bound> = if passed.is_empty() {
-        let listen = config.input.netflow.listen.iter();
-        listen.map(|&address| udp::bind(address, wanted)).collect::<io::Result<_>>()?
-    } else {
-        passed.into_iter().map(|socket| udp::adopt(socket, wanted)).collect::<io::Result<_>>()?
-    };
-    for bound in &bound {
-        let granted = bound.receive_buffer_bytes;
-        let address = bound.socket.local_addr().map(|a| a.to_string()).unwrap_or_default();
-        tracing::info!(address, receive_buffer_bytes = granted, "listening");
-        if bound.dropped_before > 0 {
-            let dropped = bound.dropped_before;
-            tracing::warn!(address, dropped, "the kernel dropped datagrams before this start");
-        }
-        if granted < wanted {
-            tracing::warn!(
-                granted,
-                wanted,
-                "the kernel granted less receive buffer: raise net.core.rmem_max, or use \
-                 weir.socket"
-            );
-        }
-    }
-    Ok(bound)
 }
 
 fn sinks(config: &Config) -> io::Result<Vec<Arc<dyn Sink>>> {

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use super::reload::Reloads;
 use crate::api::Status;
 use crate::decode::netflow::CollectorTotals;
-use crate::metrics::table::{Exporters, Snapshot};
+use crate::metrics::{Exporters, Snapshot};
 use crate::metrics::{Slot, stages};
 use crate::net::Addr;
-use crate::pipeline::collect::ExporterBoard;
+use crate::pipeline::exporters::ExporterBoard;
 use crate::pipeline::worker::Shared;
 
 /// A thread whose heartbeat stands still for this long is stalled.
@@ -45,12 +45,33 @@ impl SensorStatus {
         let ledgers = self.shared.board.ledgers();
         format!(
             "Collecting: {} exporters, {} records, {} flows open, {} slices shipped, {} alerts",
-            self.exporters.totals.load().exporters,
+            self.exporters().exporters,
             ledgers.records.decoded,
             self.shared.board.entries(),
             ledgers.slices.shipped,
             ledgers.detections.alerts.total(),
         )
+    }
+
+    /// The sums of all readers.
+    fn exporters(&self) -> Exporters {
+        let mut sum = Exporters::default();
+        for part in self.exporters.parts() {
+            sum.add(&exporters(&part.totals.load()));
+        }
+        sum
+    }
+
+    /// What the kernel dropped of each socket, by reader and address.
+    fn socket_drops(&self) -> Vec<(String, String, u64)> {
+        let parts = self.exporters.parts().iter().enumerate();
+        let sockets =
+            parts.flat_map(|(reader, part)| part.sockets.iter().map(move |s| (reader, s)));
+        let told = sockets.map(|(reader, socket)| {
+            let dropped = socket.dropped.load(Ordering::Relaxed);
+            (reader.to_string(), socket.address.clone(), dropped)
+        });
+        told.collect()
     }
 }
 
@@ -84,7 +105,6 @@ impl Status for SensorStatus {
         let mut ledgers = self.shared.board.ledgers();
         ledgers.sinks = self.shared.outputs.ledgers();
         let book = self.shared.rules.book();
-        let totals = self.exporters.totals.load();
         let slots = self.shared.board.slots().iter();
         let report = book.set.report();
         let excluded = book.excluded(&ledgers.detections.excluded);
@@ -118,12 +138,13 @@ impl Status for SensorStatus {
             },
             loaded_at_s: self.reloads.loaded_at_s.load(Ordering::Relaxed),
             kafka: self.shared.outputs.clients(),
-            exporters: exporters(&totals),
+            exporters: self.exporters(),
+            socket_drops: self.socket_drops(),
         }
     }
 
     fn exporters(&self) -> serde_json::Value {
-        serde_json::to_value(self.exporters.reports().as_ref()).unwrap_or_default()
+        serde_json::to_value(self.exporters.reports()).unwrap_or_default()
     }
 
     fn rules(&self) -> serde_json::Value {

@@ -3,6 +3,7 @@
 #[cfg(feature = "capture")]
 mod capture;
 mod load;
+mod readers;
 mod reload;
 mod rules;
 mod stop;

@@ -3,6 +3,8 @@
 //! The pure part only; whoever holds the collector writes the file, off the hot thread, when
 //! [`Collector::state_generation`] moved.
 
+use std::cmp::Reverse;
+
 use serde::{Deserialize, Serialize};
 
 use super::collector::Collector;
@@ -59,6 +61,26 @@ pub struct SavedTemplate {
     pub scope_fields: u16,
     /// Element, enterprise number and length of each field.
     pub fields: Vec<(u16, u32, u16)>,
+}
+
+impl State {
+    /// What `states` of several collectors say: of an exporter that stands in several, what was
+    /// seen last.
+    #[must_use]
+    pub fn merge(states: impl IntoIterator<Item = Self>) -> Self {
+        let known = states.into_iter().filter(|state| state.format == FORMAT);
+        let mut exporters: Vec<_> = known.flat_map(|state| state.exporters).collect();
+        exporters.sort_by_key(|e| (e.address, e.port, Reverse(e.last_seen)));
+        exporters.dedup_by_key(|e| (e.address, e.port));
+        Self { format: FORMAT, exporters }
+    }
+
+    /// The exporters that `takes` takes, by address.
+    #[must_use]
+    pub fn only(&self, takes: impl Fn(Addr) -> bool) -> Self {
+        let exporters = self.exporters.iter().filter(|exporter| takes(exporter.address));
+        Self { format: self.format, exporters: exporters.cloned().collect() }
+    }
 }
 
 impl Collector {

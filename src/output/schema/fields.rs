@@ -4,11 +4,12 @@ use super::Kind::{
     Address, AddressList, Bool, Detections, Evidence, Float64, Hex128, Int32, Int64, Seconds,
     Techniques, Text, TextList, Timestamp, Words,
 };
+use super::values::{
+    attack, community_id, exporter, int, name, of_slice, opt, opt_u64, port, retransmits, rule,
+    some, text,
+};
 use super::{Context, Field, Kind, Row, VERSION, Value};
-use crate::detect::sequence::{Attack, Verdict};
-use crate::detect::{Alert, RuleMeta};
-use crate::flow::Slice;
-use crate::net::Addr;
+use crate::detect::sequence::Verdict;
 
 type Get = for<'a> fn(&Row<'a>, &'a Context) -> Value<'a>;
 
@@ -501,67 +502,3 @@ const ALERT: &[Field] = &[
         "Alerts of this rule and group that `rules.suppress` held back since the last that left.",
     ),
 ];
-
-/// A counter; the largest that the type holds if it is larger.
-/// A port; an alert on many flows has none where no port is theirs.
-fn port(row: &Row<'_>, port: u16) -> Value<'static> {
-    let absent = port == 0 && row.alert.is_some_and(Alert::is_on_many_flows);
-    if absent { Value::Null } else { Value::Int(port.into()) }
-}
-
-fn int(value: u64) -> Value<'static> {
-    Value::Int(i64::try_from(value).unwrap_or(i64::MAX))
-}
-
-fn opt_u64(value: Option<u64>) -> Value<'static> {
-    some(value, int)
-}
-
-fn opt(value: Option<impl Into<i64>>) -> Value<'static> {
-    some(value, |value| Value::Int(value.into()))
-}
-
-fn some<'a, T>(value: Option<T>, show: impl FnOnce(T) -> Value<'a>) -> Value<'a> {
-    value.map_or(Value::Null, show)
-}
-
-fn text(value: Option<&String>) -> Value<'_> {
-    name(value.map(String::as_str))
-}
-
-fn name(value: Option<&str>) -> Value<'_> {
-    some(value, Value::Text)
-}
-
-fn of_slice<'a>(row: &Row<'a>, show: impl FnOnce(&'a Slice) -> Value<'a>) -> Value<'a> {
-    some(row.slice, show)
-}
-
-fn rule<'a>(row: &Row<'a>, show: impl FnOnce(&'a RuleMeta) -> Value<'a>) -> Value<'a> {
-    some(row.alert, |alert| show(&alert.rule))
-}
-
-fn exporter(row: &Row<'_>) -> Option<Addr> {
-    Some(row.flow.point.exporter).filter(|&address| address != Addr::UNSPECIFIED)
-}
-
-fn attack<'a>(row: &Row<'a>) -> Option<&'a Attack> {
-    row.verdict.and_then(|verdict| verdict.attack.as_ref())
-}
-
-fn retransmits<'a>(row: &Row<'a>, _: &'a Context) -> Value<'a> {
-    match (row.flow.fwd.retransmits, row.flow.bwd.retransmits) {
-        (None, None) => Value::Null,
-        (fwd, bwd) => Value::Int(i64::from(fwd.unwrap_or(0)) + i64::from(bwd.unwrap_or(0))),
-    }
-}
-
-/// Nothing without a protocol, and of an alert of the model, which is on many flows: an id that no
-/// other tool would give is worse than none.
-fn community_id<'a>(row: &Row<'a>, context: &'a Context) -> Value<'a> {
-    let of_many = row.alert.is_some_and(Alert::is_on_many_flows);
-    if !context.community_id || row.flow.protocol == 0 || of_many {
-        return Value::Null;
-    }
-    Value::Made(crate::flow::community_id(row.flow, 0))
-}

@@ -9,6 +9,7 @@ mod doc;
 mod fields;
 mod layout;
 mod record;
+mod values;
 
 use std::collections::BTreeMap;
 use std::slice::from_ref;

@@ -81,10 +81,37 @@ pub struct Tee {
     /// Parcels that were sent, to be filled again.
     spent: Receiver<Parcel>,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    /// The last end that is dropped waits for it.
+    _thread: Arc<Thread>,
+}
+
+/// The thread that sends. It ends once no reader's end is left, and is waited for.
+#[derive(Debug)]
+struct Thread(Option<JoinHandle<()>>);
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if self.0.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread of a tee died");
+        }
+    }
 }
 
 impl Tee {
+    /// Another reader's end of the same tee.
+    fn again(&self) -> Self {
+        Self {
+            allow: self.allow.clone(),
+            exporters: self.exporters.clone(),
+            queue_bytes: self.queue_bytes,
+            parcel: Parcel::default(),
+            sender: self.sender.clone(),
+            spent: self.spent.clone(),
+            shared: Arc::clone(&self.shared),
+            _thread: Arc::clone(&self._thread),
+        }
+    }
+
     /// Takes a datagram in, if it is selected.
     pub fn add(&mut self, exporter: (Addr, u16), payload: &[u8]) {
         let within = |networks: &[Cidr]| {
@@ -123,20 +150,23 @@ impl Tee {
 impl Drop for Tee {
     fn drop(&mut self) {
         self.flush();
+        // Before the thread is let go of.
         drop(self.sender.take());
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread of a tee died");
-        }
     }
 }
 
-/// Starts `tees`, of datagrams from exporters in `allow` (empty: all). Returns the reader's ends,
-/// and what tells of them.
+/// Starts `tees`, of datagrams from exporters in `allow` (empty: all). Returns the ends of each of
+/// `readers`, and what tells of them.
 ///
 /// # Errors
 /// If a socket cannot be opened or a thread not be started.
-pub fn start(tees: &[config::Tee], allow: &[Cidr]) -> io::Result<(Vec<Tee>, Told)> {
-    let (mut started, mut told) = (Vec::new(), Told::default());
+pub fn start(
+    tees: &[config::Tee],
+    allow: &[Cidr],
+    readers: usize,
+) -> io::Result<(Vec<Vec<Tee>>, Told)> {
+    let mut told = Told::default();
+    let mut started: Vec<Vec<Tee>> = (0..readers).map(|_| Vec::new()).collect();
     for config in tees {
         let named = |error: io::Error| {
             io::Error::new(error.kind(), format!("tee `{}`: {error}", config.name))
@@ -144,7 +174,7 @@ pub fn start(tees: &[config::Tee], allow: &[Cidr]) -> io::Result<(Vec<Tee>, Told
         let way = Way::open(config).map_err(named)?;
         let tee = spawn(config, allow, way).map_err(named)?;
         told.0.push((config.name.clone(), Arc::clone(&tee.shared)));
-        started.push(tee);
+        started.iter_mut().for_each(|ends| ends.push(tee.again()));
     }
     Ok((started, told))
 }
@@ -183,7 +213,7 @@ fn spawn(config: &config::Tee, allow: &[Cidr], mut way: Way) -> io::Result<Tee> 
         sender: Some(sender),
         spent,
         shared,
-        thread: Some(thread),
+        _thread: Arc::new(Thread(Some(thread))),
     })
 }
 
@@ -238,7 +268,9 @@ mod tests {
         let exporters = exporters.iter().map(|text| text.parse().expect("a network")).collect();
         let config =
             config::Tee { address, exporters, keep_source: false, queue_bytes, ..<_>::default() };
-        let (tees, told) = start(&[config], &["10.0.0.0/8".parse().expect("one")]).expect("a tee");
+        let (tees, told) =
+            start(&[config], &["10.0.0.0/8".parse().expect("one")], 1).expect("a tee");
+        let tees = tees.into_iter().next().expect("of one reader");
         (collector, tees, told)
     }
 

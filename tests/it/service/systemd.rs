@@ -64,14 +64,31 @@ fn the_manager_hears_of_every_state() {
 /// A sensor that is started with `fd` passed as systemd does, by a shell that knows its own
 /// process id.
 fn spawn_with(fd: RawFd, bench: &Bench, ports: (u16, u16)) -> Sensor {
+    spawn_with_all(&[fd], bench, ports)
+}
+
+/// The same with several descriptors.
+pub(super) fn spawn_with_all(fds: &[RawFd], bench: &Bench, ports: (u16, u16)) -> Sensor {
     let mut shell = shell("");
+    shell.env("PASSED", fds.len().to_string());
+    let fds = fds.to_vec();
     let pass = move || {
-        // SAFETY: between fork and exec; both calls are async-signal-safe and take numbers.
-        let result = unsafe {
-            // A copy is open across exec; one that has the number already is no copy.
-            if fd == 3 { libc::fcntl(fd, libc::F_SETFD, 0) } else { libc::dup2(fd, 3) }
+        let check = |result| match result {
+            -1 => Err(std::io::Error::last_os_error()),
+            fd => Ok(fd),
         };
-        if result == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+        // First to where none of the numbers to come is, then each to its own: such a copy is
+        // open across exec.
+        let mut copies = [-1; 8];
+        for (copy, &fd) in copies.iter_mut().zip(&fds) {
+            // SAFETY: between fork and exec; the call is async-signal-safe and takes numbers.
+            *copy = check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 64) })?;
+        }
+        for (number, &copy) in (3..).zip(copies.iter().take(fds.len())) {
+            // SAFETY: as above.
+            check(unsafe { libc::dup2(copy, number) })?;
+        }
+        Ok(())
     };
     // SAFETY: `pass` neither allocates nor locks.
     unsafe { shell.pre_exec(pass) };
@@ -81,7 +98,8 @@ fn spawn_with(fd: RawFd, bench: &Bench, ports: (u16, u16)) -> Sensor {
 /// A shell that starts the sensor as its own process, with `redirections`.
 fn shell(redirections: &str) -> Command {
     let mut shell = Command::new("sh");
-    let script = format!("LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" {redirections}");
+    let script =
+        format!("LISTEN_PID=$$ LISTEN_FDS=${{PASSED:-1}} exec \"$0\" \"$@\" {redirections}");
     shell.args(["-c", &script]).arg(binary());
     shell.env("NO_COLOR", "1").env_remove("NOTIFY_SOCKET");
     shell
