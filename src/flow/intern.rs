@@ -67,6 +67,12 @@ impl<T: Clone + Default + Eq + Words> Interner<T> {
         }
     }
 
+    /// Asks the processor to fetch what [`Self::release`] reads of `number`.
+    #[inline]
+    pub(super) fn prefetch(&self, number: u32) {
+        mem::prefetch(&raw const self.values[number as usize]);
+    }
+
     /// The number of `value`, held once more.
     pub(super) fn hold(&mut self, value: &T) -> u32 {
         let hash = self.hash(value.words());

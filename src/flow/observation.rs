@@ -2,22 +2,60 @@
 
 use super::intern::Words;
 use super::record::{FlowRecord, Name, ObservationPoint};
+use crate::net::Addr;
 
-/// What the owner of a side told of where it saw the side: the same for many flows.
+/// What the owner of a side told of where it saw the side: the same for many flows. With its hash and
+/// its holders it is one cache line.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Observation {
-    pub(super) point: ObservationPoint,
+    exporter: [u64; 2],
+    domain: u32,
+    interface: u32,
     /// 0: unknown.
     pub(super) sampling_interval: u32,
-    pub(super) in_if: Option<u32>,
-    pub(super) out_if: Option<u32>,
-    pub(super) in_if_name: Option<Name>,
-    pub(super) out_if_name: Option<Name>,
+    /// Ingress and egress, 0 where unknown.
+    interfaces: [u32; 2],
+    known: [bool; 2],
+    direction: u8,
+    /// Of the interfaces; none where neither has one.
+    names: Option<Box<[Option<Name>; 2]>>,
+}
+
+const _: () = assert!(size_of::<Observation>() + 8 <= 64);
+
+impl Observation {
+    /// This sensor's capture, which is unsampled.
+    pub(super) fn capture() -> Self {
+        Self { sampling_interval: 1, ..Self::default() }
+    }
+
+    #[inline]
+    pub(super) fn exporter(&self) -> Addr {
+        let [high, low] = self.exporter.map(u128::from);
+        Addr(high << 64 | low)
+    }
+
+    #[inline]
+    pub(super) fn point(&self) -> ObservationPoint {
+        let Self { domain, interface, direction, .. } = *self;
+        ObservationPoint { exporter: self.exporter(), domain, interface, direction }
+    }
+
+    /// Ingress and egress interface.
+    #[inline]
+    pub(super) fn interfaces(&self) -> [Option<u32>; 2] {
+        [0, 1].map(|end| self.known[end].then_some(self.interfaces[end]))
+    }
+
+    /// Their names.
+    pub(super) fn names(&self) -> [Option<&Name>; 2] {
+        [0, 1].map(|end| self.names.as_ref().and_then(|names| names[end].as_ref()))
+    }
 }
 
 impl Words for Observation {
     fn words(&self) -> [u64; 3] {
-        words(&self.point, [self.in_if, self.out_if], self.sampling_interval)
+        words(&self.point(), self.interfaces(), self.sampling_interval)
     }
 }
 
@@ -53,9 +91,10 @@ impl Report<'_> {
         if self.forward { [in_if, out_if] } else { [out_if, in_if] }
     }
 
-    fn names(&self) -> [&Option<Name>; 2] {
+    fn names(&self) -> [Option<&Name>; 2] {
         let FlowRecord { in_if_name, out_if_name, .. } = self.record;
-        if self.forward { [in_if_name, out_if_name] } else { [out_if_name, in_if_name] }
+        let names = [in_if_name.as_ref(), out_if_name.as_ref()];
+        if self.forward { names } else { [names[1], names[0]] }
     }
 
     #[inline]
@@ -66,40 +105,46 @@ impl Report<'_> {
     /// Whether `held` is what a first report with this content makes.
     #[inline]
     pub(super) fn is(&self, held: &Observation) -> bool {
-        held.point == self.record.point
+        held.point() == self.record.point
             && held.sampling_interval == self.record.sampling_interval
-            && [held.in_if, held.out_if] == self.interfaces()
-            && [&held.in_if_name, &held.out_if_name] == self.names()
+            && held.interfaces() == self.interfaces()
+            && held.names() == self.names()
     }
 
     /// Whether it tells nothing that `known`, of the same point, does not have.
     #[inline]
     pub(super) fn adds_nothing_to(&self, known: &Observation) -> bool {
         let same = |known: Option<u32>, told: Option<u32>| told.is_none() || told == known;
-        let named = |known: &Option<Name>, told: &Option<Name>| told.is_none() || known.is_some();
+        let named = |known: Option<&Name>, told: Option<&Name>| told.is_none() || known.is_some();
         let (told, [into, out], names) =
             (self.record.sampling_interval, self.interfaces(), self.names());
+        let (interfaces, held) = (known.interfaces(), known.names());
         (told == 0 || told == known.sampling_interval)
-            && same(known.in_if, into)
-            && same(known.out_if, out)
-            && named(&known.in_if_name, names[0])
-            && named(&known.out_if_name, names[1])
+            && same(interfaces[0], into)
+            && same(interfaces[1], out)
+            && named(held[0], names[0])
+            && named(held[1], names[1])
     }
 
     /// What is known after it, if `known` was before. Of the same point the first that tells a name
     /// decides, and the last that tells a number.
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
     pub(super) fn after(&self, known: &Observation) -> Observation {
-        let ([into, out], names) = (self.interfaces(), self.names());
-        let told = self.record.sampling_interval;
-        let name =
-            |known: &Option<Name>, told: &Option<Name>| known.clone().or_else(|| told.clone());
+        let (told, before) = (self.interfaces(), known.interfaces());
+        let interfaces = [0, 1].map(|end| told[end].or(before[end]));
+        let (told, before) = (self.names(), known.names());
+        let names = [0, 1].map(|end| before[end].or(told[end]).cloned());
+        let ObservationPoint { exporter, domain, interface, direction } = self.record.point;
+        let interval = self.record.sampling_interval;
         Observation {
-            point: self.record.point,
-            sampling_interval: if told > 0 { told } else { known.sampling_interval },
-            in_if: into.or(known.in_if),
-            out_if: out.or(known.out_if),
-            in_if_name: name(&known.in_if_name, names[0]),
-            out_if_name: name(&known.out_if_name, names[1]),
+            exporter: [(exporter.0 >> 64) as u64, exporter.0 as u64],
+            domain,
+            interface,
+            sampling_interval: if interval > 0 { interval } else { known.sampling_interval },
+            interfaces: interfaces.map(Option::unwrap_or_default),
+            known: interfaces.map(|interface| interface.is_some()),
+            direction,
+            names: names.iter().any(Option::is_some).then(|| Box::new(names)),
         }
     }
 }

@@ -66,7 +66,7 @@ impl Store {
             entry.arrivals[side] = now;
             return true;
         }
-        let owns = held == owner && *self.point(i, side) == claimant.point();
+        let owns = held == owner && self.point(i, side) == claimant.point();
         if !owns {
             let takes_over = held == Owner::None
                 || params.dedup == Dedup::Owner && self.gives_way(i, side, claimant, now, params);
@@ -191,7 +191,7 @@ impl Store {
         let seen = &self.points[entry.points[side]];
         let report = Report { record: r, forward: true };
         let same = entry.is_plainly_exported(side)
-            && seen.point == r.point
+            && seen.point() == r.point
             && report.adds_nothing_to(seen)
             && entry.knows(side, r);
         if !same || !entry.add_both(side, r.fwd.octets, r.fwd.packets) {
@@ -232,7 +232,7 @@ impl Store {
     /// exporter of a flow that has no list of them.
     #[inline]
     pub(super) fn sole_exporter(&self, i: u32) -> Option<Addr> {
-        let told = [0, 1].map(|side| self.point(i, side).exporter);
+        let told = [0, 1].map(|side| self.observation(i, side).exporter());
         told.into_iter().find(|&exporter| exporter != Addr::UNSPECIFIED)
     }
 

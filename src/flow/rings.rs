@@ -48,6 +48,12 @@ impl Rings {
         self.entries.push(Links { prev: node, next: node });
     }
 
+    /// Asks the processor to fetch the links of `entry`.
+    #[inline]
+    pub(super) fn prefetch(&self, entry: u32) {
+        self.entries.prefetch(entry);
+    }
+
     /// Appends `entry`, which must be in no ring, to `ring`.
     pub(super) fn push_back(&mut self, ring: u32, entry: u32) {
         let node = entry + self.rings();

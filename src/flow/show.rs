@@ -103,12 +103,12 @@ impl Store {
         let turned = self.entries[i].owner(forward) == Owner::None;
         let known = if turned { 1 - forward } else { forward };
         let seen = self.observation(i, known);
-        let ends = [(seen.in_if, &seen.in_if_name), (seen.out_if, &seen.out_if_name)];
-        let [into, out] = if turned { [ends[1], ends[0]] } else { ends };
-        (view.in_if, view.out_if) = (into.0, out.0);
-        view.in_if_name.clone_from(into.1);
-        view.out_if_name.clone_from(out.1);
-        view.point = seen.point;
+        let (interfaces, names) = (seen.interfaces(), seen.names());
+        let (into, out) = if turned { (1, 0) } else { (0, 1) };
+        (view.in_if, view.out_if) = (interfaces[into], interfaces[out]);
+        view.in_if_name = names[into].cloned();
+        view.out_if_name = names[out].cloned();
+        view.point = seen.point();
         view.sampling_interval = Some(seen.sampling_interval).filter(|&interval| interval > 0);
         view.exporters.clear();
         match self.extra(i).and_then(|extra| extra.exporters.as_ref()) {

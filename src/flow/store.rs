@@ -49,8 +49,7 @@ impl Store {
     pub(super) fn new(params: &Params) -> Self {
         let (capacity, seed) = (params.capacity.max(1), params.hash_seed);
         let mut points = Interner::new(seed);
-        let capture = Observation { sampling_interval: 1, ..Observation::default() };
-        assert_eq!(points.hold(&capture), CAPTURE);
+        assert_eq!(points.hold(&Observation::capture()), CAPTURE);
         Self {
             capacity,
             seed,
@@ -98,6 +97,13 @@ impl Store {
             self.entries.prefetch(i);
         }
         likely
+    }
+
+    /// Asks the processor to fetch what the removal of entry `i` reads besides the entry itself.
+    #[inline]
+    pub(super) fn prefetch_parts(&self, i: u32) {
+        self.index.prefetch(key_hash(&self.key(i), self.seed));
+        self.entries[i].points.iter().for_each(|&number| self.points.prefetch(number));
     }
 
     /// The hash of where `record` was seen; asks the processor to fetch the slot that it leads to.
@@ -396,8 +402,8 @@ impl Store {
     }
 
     #[inline]
-    pub(super) fn point(&self, i: u32, side: CanonicalSide) -> &ObservationPoint {
-        &self.observation(i, side).point
+    pub(super) fn point(&self, i: u32, side: CanonicalSide) -> ObservationPoint {
+        self.observation(i, side).point()
     }
 
     /// The idle timeout of entry `i` as it is, in microseconds.

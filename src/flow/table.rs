@@ -38,6 +38,9 @@ use crate::time::Micros;
 /// IE 136: end of flow detected.
 pub(super) const END_OF_FLOW: u8 = 3;
 
+/// Entries between the fetch of what is due and its end.
+const DUE_AHEAD: usize = 6;
+
 /// One shard's flows. Nobody else can touch it, so it has no locks.
 #[derive(Clone, Debug)]
 pub struct FlowTable {
@@ -156,6 +159,9 @@ impl FlowTable {
     #[inline]
     pub fn fetch(&self, prepared: &mut Prepared) {
         prepared.likely = self.store.prefetch_entry(prepared.hash);
+        if let Some(likely) = prepared.likely {
+            self.wheel.prefetch(likely);
+        }
         if let Some(hash) = prepared.seen {
             self.store.points.prefetch_value(hash);
         }
@@ -260,6 +266,7 @@ impl FlowTable {
     fn expire(&mut self, ledgers: &mut Ledgers, sink: &mut impl FlowSink) {
         while self.wheel.is_due(self.clock) {
             while let Some(due) = self.wheel.pop(self.clock) {
+                self.fetch_due();
                 self.fire(due, ledgers, sink);
             }
             if self.is_empty() {
@@ -268,11 +275,30 @@ impl FlowTable {
             }
             let mut drained = std::mem::take(&mut self.drained);
             let moved = self.wheel.step(self.clock, &mut drained);
-            drained.drain(..).for_each(|i| self.schedule(i));
+            for at in 0..drained.len() {
+                if let Some(&next) = drained.get(at + DUE_AHEAD) {
+                    self.store.entries.prefetch(next);
+                }
+                self.schedule(drained[at]);
+            }
+            self.wheel.drained();
+            drained.clear();
             self.drained = drained;
             if !moved {
                 return;
             }
+        }
+    }
+
+    /// Asks the processor to fetch what the end of the entries that are due soon reads.
+    #[inline]
+    fn fetch_due(&self) {
+        if let Some(i) = self.wheel.ahead(2 * DUE_AHEAD) {
+            self.store.entries.prefetch(i);
+            self.wheel.prefetch(i);
+        }
+        if let Some(i) = self.wheel.ahead(DUE_AHEAD) {
+            self.store.prefetch_parts(i);
         }
     }
 
@@ -301,7 +327,7 @@ impl FlowTable {
         entry.side_has(side, side_flag::ENDED)
             && r.fwd.tcp_flags.is_some_and(|flags| flags & SYN != 0)
             && entry.owner(side) == Owner::Exporter
-            && *self.store.point(i, side) == r.point
+            && self.store.point(i, side) == r.point
             && r.first > self.store.span(i).1
     }
 
@@ -361,7 +387,7 @@ impl FlowTable {
         let exporter = r.point.exporter;
         let points = self.store.entries[i].points;
         // An exporter that owns a side was noted when it became the owner.
-        let owns = self.store.point(i, side).exporter == exporter;
+        let owns = self.store.observation(i, side).exporter() == exporter;
         let noted = owns && exporter != Addr::UNSPECIFIED;
         let before = if noted { Some(exporter) } else { self.store.sole_exporter(i) };
         let merged = self.merge_record(i, side, r);

@@ -1,9 +1,10 @@
 //! The timer wheel: who is due at or before an instant, in the order (deadline, flow number).
 //!
 //! Slots of 2^18 µs (about a quarter of a second), each a ring of entries. The slot that the clock
-//! stands in is drained into a heap, which gives exact order and microsecond resolution; timeouts
-//! are whole seconds, so nothing but drained entries ever enters the heap, and it stays small.
-//! Deadlines past the horizon (about nine minutes) wait in the last slot and are put off again.
+//! stands in is drained and sorted, which gives exact order and microsecond resolution, and tells
+//! who is due next, so that its memory can be fetched. Timeouts are whole seconds, so hardly
+//! anything falls due in the slot that is drained already; a heap takes what does. Deadlines past
+//! the horizon (about nine minutes) wait in the last slot and are put off again.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -24,13 +25,25 @@ pub(super) struct Due {
     pub(super) entry: u32,
 }
 
-/// The wheel. The heap may hold entries that have left or were put off since: who takes one out
-/// must compare it with the entry.
+impl Due {
+    /// No entry that is due at or before `now` is greater.
+    const fn last_of(now: Micros) -> Self {
+        Self { deadline: now, flow: u32::MAX, entry: u32::MAX }
+    }
+}
+
+/// The wheel. What was drained may have left or been put off since: who takes one out must compare
+/// it with the entry.
 #[derive(Clone, Debug)]
 pub(super) struct Wheel {
     rings: Rings,
+    /// The drained entries, the first that is due last.
+    drained: Vec<Due>,
+    /// Whether a slot is being drained: `drained` is not in order yet.
+    draining: bool,
+    /// What fell due in a slot that was drained before.
     heap: BinaryHeap<Reverse<Due>>,
-    /// The slot that was drained into the heap last.
+    /// The slot that was drained last.
     cursor: i64,
 }
 
@@ -47,7 +60,13 @@ impl Wheel {
     /// A wheel of entries with numbers below `limit`.
     pub(super) fn new(limit: usize) -> Self {
         let rings = Rings::new(ring_of(-1) + 1, limit);
-        Self { rings, heap: BinaryHeap::new(), cursor: slot_of(Micros::MIN) }
+        Self {
+            rings,
+            drained: Vec::new(),
+            draining: false,
+            heap: BinaryHeap::new(),
+            cursor: slot_of(Micros::MIN),
+        }
     }
 
     /// Takes the memory of as many entries as there will ever be. There must be none yet.
@@ -65,7 +84,11 @@ impl Wheel {
         self.rings.unlink(due.entry);
         let slot = slot_of(due.deadline);
         if slot <= self.cursor {
-            self.heap.push(Reverse(due));
+            if self.draining {
+                self.drained.push(due);
+            } else {
+                self.heap.push(Reverse(due));
+            }
         } else {
             self.rings.push_back(ring_of(slot.min(self.cursor + SLOTS - 1)), due.entry);
         }
@@ -86,29 +109,55 @@ impl Wheel {
     #[inline]
     pub(super) fn is_due(&self, now: Micros) -> bool {
         self.cursor < slot_of(now)
+            || self.drained.last().is_some_and(|due| due.deadline <= now)
             || self.heap.peek().is_some_and(|Reverse(due)| due.deadline <= now)
     }
 
     /// Takes out the first of the drained entries that is due at or before `now`.
     pub(super) fn pop(&mut self, now: Micros) -> Option<Due> {
-        let Reverse(due) = self.heap.peek()?;
-        if due.deadline > now { None } else { self.heap.pop().map(|Reverse(due)| due) }
+        let (drained, late) = (self.drained.last(), self.heap.peek().map(|Reverse(due)| due));
+        let from_heap = late.is_some_and(|late| drained.is_none_or(|drained| late < drained));
+        if *(if from_heap { late } else { drained })? > Due::last_of(now) {
+            return None;
+        }
+        if from_heap { self.heap.pop().map(|Reverse(due)| due) } else { self.drained.pop() }
+    }
+
+    /// The entry that is due `n` entries after the one that is due next, if so many were drained.
+    #[inline]
+    pub(super) fn ahead(&self, n: usize) -> Option<u32> {
+        let at = self.drained.len().checked_sub(n + 1)?;
+        Some(self.drained[at].entry)
+    }
+
+    /// Asks the processor to fetch what [`Wheel::schedule`] and [`Wheel::cancel`] read of `entry`.
+    #[inline]
+    pub(super) fn prefetch(&self, entry: u32) {
+        self.rings.prefetch(entry);
     }
 
     /// Moves to the next slot, if `now` lies past the current one, and takes its entries out into
-    /// `drained`: each must be scheduled again with its deadline as it is now. The heap must have
-    /// been emptied of what is due. Returns whether it moved.
-    pub(super) fn step(&mut self, now: Micros, drained: &mut Vec<u32>) -> bool {
+    /// `entries`: each must be scheduled again with its deadline as it is now, then
+    /// [`Wheel::drained`] be called. What is due must have been taken out. Returns whether it moved.
+    pub(super) fn step(&mut self, now: Micros, entries: &mut Vec<u32>) -> bool {
         if self.cursor >= slot_of(now) {
             return false;
         }
         self.cursor += 1;
-        self.rings.drain(ring_of(self.cursor), drained);
+        self.rings.drain(ring_of(self.cursor), entries);
+        self.draining = true;
         true
+    }
+
+    /// All entries that [`Wheel::step`] took out are scheduled again.
+    pub(super) fn drained(&mut self) {
+        self.draining = false;
+        self.drained.sort_unstable_by(|a, b| b.cmp(a));
     }
 
     /// Moves to the slot of `now` at once. No entry may be queued.
     pub(super) fn jump(&mut self, now: Micros) {
+        self.drained.clear();
         self.heap.clear();
         self.cursor = self.cursor.max(slot_of(now));
     }
@@ -132,6 +181,7 @@ mod tests {
             let mut drained = Vec::new();
             let moved = wheel.step(Micros(now), &mut drained);
             drained.into_iter().for_each(|entry| wheel.schedule(due(deadlines, entry)));
+            wheel.drained();
             if !moved {
                 return fired;
             }
