@@ -25,6 +25,8 @@ entries_max = {entries}
 reserve = true
 [rules]
 directories = [{rules}]
+[model]
+enabled = false
 [admin]
 listen = "127.0.0.1:{admin}"
 """

@@ -36,7 +36,7 @@ def mix(bench):
             raise Absent(f"captures to multiply (WEIR_VECTORS names their folder; {folder} has none)")
         (bench.work / "list").write_text("".join(f"{capture}\n" for capture in captures))
         part = path.with_suffix(".part")
-        run([bench.tool("mkbig"), bench.work / "list", part, "1600000000", "600", "20260102", packets])
+        run(list(map(str, [bench.tool("mkbig"), bench.work / "list", part, "1600000000", "600", "20260102", packets])))
         part.rename(path)
     return path
 
@@ -52,9 +52,15 @@ def synthetic(bench):
     return path
 
 
+CANONICAL = "timestamp,flow_dur,src_ip,dest_ip,src_port,dest_port,protocol,fwd_bytes,bwd_bytes,fwd_pkts,bwd_pkts"
+
+
 def weir(bench, path):
-    out = bench.folder("replay") / "flows.parquet"
-    return [bench.weir, "replay", path, "-o", out, "--format", "parquet", "--workers", "1", "--quiet"]
+    """Canonical columns as Parquet with zstd 1; rules and model off."""
+    folder = bench.folder("replay")
+    (folder / "weir.toml").write_text("[rules]\ndirectories = []\n[model]\nenabled = false\n")
+    return [bench.weir, "replay", "-c", folder / "weir.toml", path, "-o", folder / "flows.parquet", "--format", "parquet",
+            "--fields", CANONICAL, "--workers", "1", "--quiet"]
 
 
 def nfpcapd(bench, path):

@@ -148,6 +148,9 @@ pub(super) struct Replay {
     /// Which records go to the output.
     #[arg(long, value_name = "WHAT", default_value = "slices")]
     pub select: Select,
+    /// Fields that go to the output, with commas between them; by default all (docs/schema.md).
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "output")]
+    pub fields: Vec<String>,
     /// Write alerts, too, to FILE.
     #[arg(long, value_name = "FILE")]
     pub alerts: Option<PathBuf>,

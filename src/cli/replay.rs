@@ -14,6 +14,7 @@ use crate::config::{Config, Format, Select};
 use crate::decode::netflow::Collector;
 use crate::flow::params::Params;
 use crate::metrics::{Ledgers, ledger};
+use crate::output::schema::Stream;
 use crate::output::stdout::{Sorted, StreamSink};
 use crate::output::{self, Batch, Context, Sink};
 use crate::pipeline::replay::{Exports, FLUSH_EVERY, Replay};
@@ -42,10 +43,11 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
     let report = args.output.is_none().then(|| Arc::new(Report::default()));
     if let Some(path) = &args.output {
-        sinks.push(stream("output", path, args, args.select, &config, &ends)?);
+        let what = (args.select, &args.fields[..]);
+        sinks.push(stream("output", path, args, what, &config, &ends)?);
     }
     if let Some(path) = &args.alerts {
-        sinks.push(stream("alerts", path, args, Select::Alerts, &config, &ends)?);
+        sinks.push(stream("alerts", path, args, (Select::Alerts, &[]), &config, &ends)?);
     }
     if let Some(report) = &report {
         sinks.push(Arc::clone(report) as _);
@@ -308,7 +310,7 @@ fn stream(
     name: &'static str,
     path: &Path,
     args: &ReplayArgs,
-    select: Select,
+    (select, fields): (Select, &[String]),
     config: &Config,
     ends: &Ends,
 ) -> Result<Arc<dyn Sink>, Failure> {
@@ -321,6 +323,7 @@ fn stream(
     if cfg!(not(feature = "parquet")) && format == Format::Parquet {
         return Err(Failure::Invalid("--format: this build has no feature `parquet`".into()));
     }
+    check_fields(fields, select, format)?;
     let part = part_of(path);
     let writer: Box<dyn Write + Send> = match path.as_os_str() == "-" {
         true => Box::new(BufWriter::new(io::stdout())),
@@ -330,7 +333,7 @@ fn stream(
             Box::new(BufWriter::with_capacity(256 << 10, file))
         }
     };
-    let stream = StreamSink::new(format, select, Context::of(config), writer)?;
+    let stream = StreamSink::of(format, select, fields, Context::of(config), writer)?;
     let state = State {
         stream: Some(stream),
         sorted: args.sorted.then(Sorted::default),
@@ -340,6 +343,21 @@ fn stream(
     };
     let (path, state, ends) = (path.to_owned(), Mutex::new(state), ends.clone());
     Ok(Arc::new(Out { name, path, part, select, state, ends }))
+}
+
+/// Whether records of `select` have each of `fields`, and `format` lets them be chosen.
+fn check_fields(fields: &[String], select: Select, format: Format) -> Result<(), Failure> {
+    let stream = Stream::from(select);
+    let lacks = |name: &&String| stream.index_of(name).is_none() && !stream.has(name);
+    if let Some(name) = fields.iter().find(lacks) {
+        let message = format!("--fields: {name} is no field of these records (docs/schema.md)");
+        return Err(Failure::Invalid(message));
+    }
+    if !fields.is_empty() && !format.chooses() {
+        let message = format!("--fields has no meaning with --format {}", format.as_str());
+        return Err(Failure::Invalid(message));
+    }
+    Ok(())
 }
 
 /// Where a file that is to stand at `path` is written, and where it will stand: where a link leads.

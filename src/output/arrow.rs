@@ -1,5 +1,6 @@
 //! Arrow columns of the canonical schema: what Parquet files are made of.
 
+use std::iter::repeat_n;
 use std::sync::Arc;
 
 use arrow_array::builder::{
@@ -80,12 +81,13 @@ impl Columns {
         self.rows
     }
 
-    /// Appends `record`.
-    pub fn push<R: Record + ?Sized>(&mut self, record: &R) {
+    /// Appends `records`, a column after the other.
+    pub fn extend<R: Record>(&mut self, records: &[R]) {
         for (index, column) in &mut self.columns {
-            column.push(&record.value(*index), &mut self.text);
+            let values = records.iter().map(|record| record.value(*index));
+            column.extend(values, &mut self.text);
         }
-        self.rows += 1;
+        self.rows += records.len();
     }
 
     /// The rows gathered, as one batch.
@@ -97,7 +99,7 @@ impl Columns {
         let arrays = self.columns.iter_mut().map(|(_, column)| column.finish());
         let own = self.layout.own().iter().map(|(_, value)| {
             let mut column = Column::new(&constant_type(&value));
-            (0..rows).for_each(|_| column.push(&value, &mut self.text));
+            column.extend(repeat_n(value, rows), &mut self.text);
             column.finish()
         });
         let arrays = arrays.chain(own).collect();
@@ -119,36 +121,27 @@ impl Column {
         }
     }
 
-    /// Appends `value`; a value of another type than the column's is absent.
-    fn push(&mut self, value: &Value<'_>, text: &mut Vec<u8>) {
+    /// Appends `values`; a value of another type than the column's is absent.
+    fn extend<'v>(&mut self, values: impl Iterator<Item = Value<'v>>, text: &mut Vec<u8>) {
         match self {
-            Self::Int64(builder) => builder.append_option(whole(value)),
+            Self::Int64(builder) => {
+                values.for_each(|value| builder.append_option(whole(&value)));
+            }
             Self::Int32(builder) => {
-                builder.append_option(whole(value).and_then(|v| i32::try_from(v).ok()));
+                let narrow = |value| whole(&value).and_then(|v| i32::try_from(v).ok());
+                values.for_each(|value| builder.append_option(narrow(value)));
             }
-            Self::Float64(builder) => builder.append_option(real(value)),
-            Self::Bool(builder) => builder.append_option(match value {
-                Value::Bool(value) => Some(*value),
-                _ => None,
+            Self::Float64(builder) => {
+                values.for_each(|value| builder.append_option(real(&value)));
+            }
+            Self::Bool(builder) => values.for_each(|value| {
+                builder.append_option(match value {
+                    Value::Bool(value) => Some(value),
+                    _ => None,
+                });
             }),
-            Self::Text(builder) => {
-                text.clear();
-                match value {
-                    Value::Null => builder.append_null(),
-                    Value::Detections(_)
-                    | Value::Techniques(_)
-                    | Value::Evidence(_)
-                    | Value::Json(_) => {
-                        ndjson::write_value(text, value);
-                        builder.append_value(utf8(text));
-                    }
-                    _ => {
-                        ndjson::plain(text, value);
-                        builder.append_value(utf8(text));
-                    }
-                }
-            }
-            Self::List(builder) => push_list(builder, value, text),
+            Self::Text(builder) => values.for_each(|value| push_text(builder, &value, text)),
+            Self::List(builder) => values.for_each(|value| push_list(builder, &value, text)),
         }
     }
 
@@ -162,6 +155,20 @@ impl Column {
             Self::List(builder) => Arc::new(builder.finish()),
         }
     }
+}
+
+fn push_text(builder: &mut StringBuilder, value: &Value<'_>, text: &mut Vec<u8>) {
+    text.clear();
+    match value {
+        Value::Null => return builder.append_null(),
+        Value::Text(value) => return builder.append_value(value),
+        Value::Made(value) => return builder.append_value(value),
+        Value::Detections(_) | Value::Techniques(_) | Value::Evidence(_) | Value::Json(_) => {
+            ndjson::write_value(text, value);
+        }
+        _ => ndjson::plain(text, value),
+    }
+    builder.append_value(utf8(text));
 }
 
 fn push_list(builder: &mut ListBuilder<StringBuilder>, value: &Value<'_>, text: &mut Vec<u8>) {

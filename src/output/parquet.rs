@@ -8,19 +8,21 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use super::arrow::{Columns, schema};
-use super::schema::{Kind, Layout, Record, Stream, VERSION};
+use super::schema::{Field, Kind, Layout, Record, Stream, VERSION};
 
 /// Rows that are handed to the column writers at once.
 const BATCH_ROWS: usize = 4_096;
+/// Records that are turned into columns at once: few enough that the caches hold them all the while.
+const TURNED_ROWS: usize = 256;
 /// Rows of a row group, at most: what bounds the memory that an open file takes.
 const ROW_GROUP_ROWS: usize = 131_072;
 /// Octets that a row which was not handed over yet is taken for, when a file's size is estimated.
 const ROW_OCTETS: u64 = 128;
-const ZSTD_LEVEL: i32 = 2;
+const ZSTD_LEVEL: i32 = 1;
 
 /// Writes the records of one stream as one Parquet file.
 pub struct Writer<W: Write + Send> {
@@ -42,16 +44,21 @@ impl<W: Write + Send> Writer<W> {
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            // Bounds of each page are worth their cost where queries ask for a time only.
+            .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_created_by(concat!("weir ", env!("CARGO_PKG_VERSION")).to_owned())
             .set_key_value_metadata(Some(vec![
                 KeyValue::new("weir.stream".to_owned(), name.to_owned()),
                 KeyValue::new("weir.schema".to_owned(), VERSION.to_string()),
             ]));
-        // Hardly any value of these comes twice: a dictionary would only cost.
         for (_, field) in layout.fields() {
-            if field.kind == Kind::Hex128 || field.name == "community_id" {
-                let path = ColumnPath::from(vec![field.name.to_owned()]);
-                properties = properties.set_column_dictionary_enabled(path, false);
+            let path = || ColumnPath::from(vec![field.name.to_owned()]);
+            if is_mostly_new(field) {
+                properties = properties.set_column_dictionary_enabled(path(), false);
+            }
+            if field.kind == Kind::Timestamp {
+                let page = EnabledStatistics::Page;
+                properties = properties.set_column_statistics_enabled(path(), page);
             }
         }
         let properties = Some(properties.build());
@@ -64,14 +71,19 @@ impl<W: Write + Send> Writer<W> {
     ///
     /// # Errors
     /// Of the writer.
-    pub fn records<R: Record>(&mut self, records: impl Iterator<Item = R>) -> io::Result<()> {
-        for record in records {
-            self.columns.push(&record);
+    pub fn records<R: Record>(&mut self, mut records: impl Iterator<Item = R>) -> io::Result<()> {
+        let mut turned = Vec::with_capacity(TURNED_ROWS);
+        loop {
+            turned.extend(records.by_ref().take(TURNED_ROWS));
+            if turned.is_empty() {
+                return Ok(());
+            }
+            self.columns.extend(&turned);
+            turned.clear();
             if self.columns.rows() >= BATCH_ROWS {
                 self.hand_over()?;
             }
         }
-        Ok(())
     }
 
     /// Octets written and the estimate of those that are not.
@@ -107,6 +119,12 @@ impl<W: Write + Send> Writer<W> {
         let batch = self.columns.take().map_err(|error: ArrowError| io::Error::other(error))?;
         self.writer.write(&batch).map_err(io_error)
     }
+}
+
+/// Whether hardly any value of `field` comes twice: a dictionary would only cost.
+fn is_mostly_new(field: &Field) -> bool {
+    matches!(field.kind, Kind::Hex128 | Kind::Timestamp | Kind::Seconds)
+        || matches!(field.name, "community_id" | "fwd_bytes" | "bwd_bytes")
 }
 
 /// The writer's own error where there is one, so that its kind (broken pipe, disk full) survives.

@@ -23,7 +23,21 @@ impl<W: Write + Send> StreamSink<W> {
     /// # Errors
     /// As [`Encoder::new`].
     pub fn new(format: Format, select: Select, context: Context, writer: W) -> io::Result<Self> {
-        let layout = Layout::all(Stream::from(select)).with(&context.fields);
+        Self::of(format, select, &[], context, writer)
+    }
+
+    /// A sink of the fields `names` (none: all) to `writer`.
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub fn of(
+        format: Format,
+        select: Select,
+        names: &[String],
+        context: Context,
+        writer: W,
+    ) -> io::Result<Self> {
+        let layout = Layout::of(Stream::from(select), names).with(&context.fields);
         let encoder = Encoder::new(format, &layout, writer)?;
         Ok(Self { select, context, encoder })
     }

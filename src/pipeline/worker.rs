@@ -346,6 +346,9 @@ impl Worker {
         };
         self.outbox.wait();
         for (table, fold) in self.tables.iter_mut().zip(&mut self.folds) {
+            if tagger.ships {
+                tagger.batch.slices.reserve(table.len());
+            }
             table.flush(&mut self.ledgers, &mut tagger);
             fold.flush(&mut self.ledgers, &mut tagger);
             if tagger.messages.len() >= PARCEL_MESSAGES {
@@ -397,7 +400,8 @@ impl Worker {
                 self.talkers.add(flow.src, octets);
                 self.talkers.add(flow.dst, octets);
             }
-            self.shared.outputs.hand(mem::take(&mut self.batch));
+            let room = Batch { slices: Vec::with_capacity(BATCH_RECORDS), ..Batch::default() };
+            self.shared.outputs.hand(mem::replace(&mut self.batch, room));
             self.batch_since = now;
         }
     }

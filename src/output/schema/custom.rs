@@ -77,7 +77,8 @@ pub fn check(config: &Config) -> Vec<Problem> {
 
 impl Stream {
     /// Whether its records have a member `name` at the top.
-    fn has(self, name: &str) -> bool {
+    #[must_use]
+    pub fn has(self, name: &str) -> bool {
         let top = |field: &Field| field.name.split('.').next() == Some(name);
         self.table().iter().any(top)
     }

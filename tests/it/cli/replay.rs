@@ -89,6 +89,21 @@ fn without_an_output_a_report_is_printed() {
 }
 
 #[test]
+fn the_output_holds_the_fields_that_are_asked_for() {
+    let bench = bench();
+    let csv = bench.weir("replay a.pcap -o - --format csv --fields dest_port,src_ip", 0).out;
+    assert_eq!(csv.lines().next(), Some("src_ip,dest_port,schema"));
+    bench.weir("replay a.pcap -o out.parquet --fields src_ip,dest_port", 0);
+    for (args, says) in [
+        ("--format csv --fields src_ip,no_such", "no_such is no field"),
+        ("--format cef --fields src_ip", "has no meaning with --format cef"),
+    ] {
+        let failed = bench.weir(&format!("replay a.pcap -o - {args}"), 3);
+        assert!(failed.err.contains(says), "{}", failed.err);
+    }
+}
+
+#[test]
 fn alerts_end_with_1_only_if_that_is_wanted() {
     let bench = bench();
     bench.weir("replay a.pcap --rules rules", 0);
