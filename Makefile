@@ -12,7 +12,7 @@ TARGET      := $(or $(CARGO_TARGET_DIR),target)
 WEIR        := $(TARGET)/release/weir
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test test-delivery check fmt lint doc fuzz bench bench-kafka bench-quick bench-model bench-sigma install uninstall deb test-deb test-container sbom docs pcaps model model-deps model-check model-test eval
+.PHONY: help deps build demo test test-delivery check fmt lint doc fuzz bench bench-instructions bench-kafka bench-quick bench-model bench-sigma install uninstall deb test-deb test-container sbom docs pcaps model model-deps model-check model-test eval
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ bench: build ## The whole path beside its peers (ROWS="ipfix v5": some rows); se
 
 bench-quick: build ## The same in short runs, for development; nothing is kept.
 	@python3 benches/pipeline --quick --weir $(WEIR) $(ROWS)
+
+bench-instructions: deps ## Instructions a record of each stage under callgrind, held to benches/instructions.json.
+	@python3 benches/instructions.py
 
 bench-model: deps ## What the sequence model costs: a window, 500,000 records/s over 100,000 pairs, a pair's memory.
 	WEIR_BENCH_OUT=benches/runs/latest/model.json $(CARGO) bench --locked --bench model
