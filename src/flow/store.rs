@@ -12,6 +12,7 @@ use super::observation::{Observation, Report};
 use super::params::Params;
 use super::record::{Counters, FlowRecord, ObservationPoint, PacketRecord, TcpHeader};
 use super::slab::{Pool, Slab};
+use crate::metrics::ledger::Held;
 use crate::net::Addr;
 use crate::time::{MILLISECOND, Micros};
 
@@ -222,6 +223,16 @@ impl Store {
         let mut flows: Vec<(u32, u32)> = live.map(|(i, entry)| (entry.number, i)).collect();
         flows.sort_unstable();
         flows.into_iter().map(|(_, i)| i).collect()
+    }
+
+    /// Open slices, and the records in them.
+    pub(super) fn held(&self) -> Held {
+        let live = (0..).zip(self.entries.iter()).filter(|(_, entry)| entry.has(flag::LIVE));
+        let open = live.filter(|(_, entry)| entry.records > 0);
+        open.fold(Held::default(), |held, (i, _)| Held {
+            slices: held.slices + 1,
+            records: held.records + self.records(i),
+        })
     }
 
     /// The past of entry `i`, made if it has none.

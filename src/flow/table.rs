@@ -31,7 +31,7 @@ use super::store::Store;
 use super::view::{Biflow, DirectionBy, EndReason};
 use super::wheel::{Due, Wheel};
 use super::{Cut, FlowSink, LiveFlow, Memory, orient, tcp};
-use crate::metrics::ledger::Ledgers;
+use crate::metrics::ledger::{Held, Ledgers};
 use crate::net::Addr;
 use crate::time::Micros;
 
@@ -300,6 +300,12 @@ impl FlowTable {
         if let Some(i) = self.wheel.ahead(DUE_AHEAD) {
             self.store.prefetch_parts(i);
         }
+    }
+
+    /// What is open now. O(flows).
+    #[must_use]
+    pub fn held(&self) -> Held {
+        self.store.held()
     }
 
     /// Ends every flow, in the order of creation: with [`EndReason::EndOfFlow`] those that only

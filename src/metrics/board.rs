@@ -1,7 +1,7 @@
 //! Where threads publish what they count, and scrapes read it.
 
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::{Latency, Ledgers, Overload, Talker};
 use crate::time::Micros;
@@ -31,6 +31,8 @@ pub struct Activity {
     pub window_s: f64,
     /// Shards of the worker, each with its flows.
     pub shards: Vec<(usize, u64)>,
+    /// The same with the records of the window, by a sample.
+    pub loads: Vec<(usize, u64)>,
 }
 
 impl Slot {
@@ -137,6 +139,10 @@ impl Slot {
 #[derive(Debug, Default)]
 pub struct Board {
     slots: Vec<Slot>,
+    /// Written while what one thread counted becomes another's.
+    whole: RwLock<()>,
+    /// Shards that went from one worker to another.
+    moved: AtomicU64,
 }
 
 impl Board {
@@ -144,7 +150,7 @@ impl Board {
     #[must_use]
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
         let slot = |name| Slot { name, ..Slot::default() };
-        Self { slots: names.into_iter().map(slot).collect() }
+        Self { slots: names.into_iter().map(slot).collect(), ..Self::default() }
     }
 
     /// All slots, in the order of their names at the start.
@@ -153,9 +159,27 @@ impl Board {
         &self.slots
     }
 
+    /// Keeps sums from being made, as long as what is returned is kept: what one thread takes from its
+    /// ledgers another is to add to its own.
+    pub fn hold(&self) -> impl Drop + '_ {
+        self.whole.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts shards that went from one worker to another.
+    pub fn add_moved(&self, shards: u64) {
+        self.moved.fetch_add(shards, Ordering::Relaxed);
+    }
+
+    /// Shards that went from one worker to another.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
     /// The sum of what was published last. Each part balances, so the sum does.
     #[must_use]
     pub fn ledgers(&self) -> Ledgers {
+        let _whole = self.whole.read().unwrap_or_else(PoisonError::into_inner);
         let mut sum = Ledgers::default();
         for slot in &self.slots {
             sum.merge(&slot.ledgers.lock().unwrap_or_else(PoisonError::into_inner));

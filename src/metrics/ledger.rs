@@ -288,7 +288,36 @@ impl Detections {
     }
 }
 
+/// What is open in a flow table: slices, and the records in them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Held {
+    /// Open slices.
+    pub slices: u64,
+    /// Records that were merged into them.
+    pub records: u64,
+}
+
 impl Ledgers {
+    /// What a table holds is another thread's from now on, as if it had been from its start.
+    pub fn hand_over(&mut self, held: Held) {
+        let Held { slices, records } = held;
+        self.slices.opened -= slices;
+        self.slices.held -= slices;
+        self.slices.held_records -= records;
+        self.records.merged -= records;
+        self.records.decoded -= records;
+    }
+
+    /// What another thread handed over is this one's.
+    pub fn take_over(&mut self, held: Held) {
+        let Held { slices, records } = held;
+        self.slices.opened += slices;
+        self.slices.held += slices;
+        self.slices.held_records += records;
+        self.records.merged += records;
+        self.records.decoded += records;
+    }
+
     /// Adds `other`, line by line.
     pub fn merge(&mut self, other: &Self) {
         let (d, o) = (&mut self.datagrams, &other.datagrams);

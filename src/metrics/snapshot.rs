@@ -13,6 +13,8 @@ pub struct Snapshot {
     pub entries: u64,
     /// Per thread: name, heartbeats, microseconds of work.
     pub threads: Vec<(String, u64, u64)>,
+    /// Shards that went from one worker to another.
+    pub shards_moved: u64,
     /// Rules loaded and rejected.
     pub rules: (u64, u64),
     /// Filters and exclusions loaded.

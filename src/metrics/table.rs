@@ -358,6 +358,8 @@ metrics! {
         = |s| by_client(s, |client| client.round_trip_us);
     counter "weir_thread_heartbeats" ["thread"] "Turns of the thread's loop"
         = |s| s.threads.iter().map(|(name, beats, _)| (vec![name.clone()], *beats)).collect();
+    counter "weir_shards_moved" [] "Shards that went from one worker to another for an even load"
+        = |s| one(s.shards_moved);
     counter "weir_thread_busy_microseconds" ["thread"] "Time spent on work"
         = |s| s.threads.iter().map(|(name, _, busy)| (vec![name.clone()], *busy)).collect();
     counter "weir_stage_cpu_microseconds" ["stage"]

@@ -11,6 +11,7 @@
 //! reader and one worker there is no ring: the reader's thread works its loads off itself.
 
 pub mod affinity;
+pub mod balance;
 #[cfg(feature = "capture")]
 pub mod capture;
 pub mod clock;
@@ -48,6 +49,7 @@ use std::thread::JoinHandle;
 
 use crate::flow::params::Params;
 use crate::metrics::Board;
+use balance::Balance;
 use exchange::{Desk, Outbox};
 
 /// The workers of a pipeline, started, and a router for each reader.
@@ -57,6 +59,8 @@ pub struct Workers {
     pub routers: Vec<Router>,
     /// Threads that end when all routers are gone; none if the reader works itself.
     pub threads: Vec<JoinHandle<()>>,
+    /// Moves shards between them.
+    pub balance: Arc<Balance>,
 }
 
 /// The board of a pipeline: a slot for each worker, then one for each reader, then one for the
@@ -80,8 +84,11 @@ pub fn start(
     readers: usize,
 ) -> io::Result<Workers> {
     let workers = cores.len();
+    let balance = Arc::new(Balance::new(workers));
     let worker = |index, outbox| {
-        Worker::new(Arc::clone(shared), params, (index, workers), cores[index], outbox)
+        let core = cores[index];
+        let of = (index, Arc::clone(&balance), readers);
+        Worker::new(Arc::clone(shared), params, of, core, outbox)
     };
     let slot = workers + readers;
     if workers == 1 && readers == 1 {
@@ -89,6 +96,7 @@ pub fn start(
         return Ok(Workers {
             routers: vec![Router::inline(worker(0, outbox))],
             threads: Vec::new(),
+            balance,
         });
     }
     let (outboxes, exchange) = exchange::spawn(shared, slot, workers)?;
@@ -100,6 +108,7 @@ pub fn start(
         threads.push(thread);
     }
     threads.push(exchange);
-    let routers = (0..readers).map(|_| Router::rings(&seeds)).collect();
-    Ok(Workers { routers, threads })
+    let rings = |reader| Router::rings(&seeds, reader, Arc::clone(&balance));
+    let routers = (0..readers).map(rings).collect();
+    Ok(Workers { routers, threads, balance })
 }

@@ -1,19 +1,23 @@
 //! The reader's side: records to the workers that own their shards.
 
 use std::mem;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::balance::{Balance, Plan};
 use super::worker::Worker;
 use crate::flow::batch::Mergeable;
 use crate::flow::{FlowRecord, PacketRecord, Slice};
-use crate::net::{pair_hash, shard_of};
+use crate::net::{SHARDS, pair_hash, shard_of};
 use crate::time::Micros;
 
 /// Records in a load before it is sent off on its own: few enough that the second-level cache still
 /// holds them when they are merged.
 const LOAD_RECORDS: usize = 512;
+/// Of so many records one is looked at for the load of its shard.
+const SAMPLED: usize = 16;
 /// Loads that may wait for a worker; beyond, the reader waits, and the kernel's buffer holds and
 /// counts what does not fit.
 const LOADS_MAX: usize = 16;
@@ -31,12 +35,25 @@ pub struct Load {
     pub hunts: bool,
     /// The input clock after the last of them; all shards advance to it.
     pub now: Micros,
+    /// The reader that loaded it.
+    pub(super) reader: usize,
+    /// What is to be done once it is worked off.
+    pub(super) turn: Option<Turn>,
     /// On live input: from which record (or packet) on which arrival holds.
     arrivals: Vec<(usize, Micros)>,
     /// When what is loaded next arrived.
     arrived: Option<Micros>,
     /// How much of it has its arrival noted.
     marked: usize,
+}
+
+/// What comes after a load of one reader.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// The reader routes by this plan.
+    Plan(Arc<Plan>),
+    /// Nothing.
+    End,
 }
 
 /// When the records of a load arrived, asked in their order.
@@ -97,6 +114,13 @@ impl Load {
         }
     }
 
+    /// Adds how many records each shard has, by one in [`SAMPLED`].
+    pub(super) fn sample(&self, loads: &mut [u64; SHARDS]) {
+        let records = self.records.iter().map(Mergeable::shard).step_by(SAMPLED);
+        let packets = self.packets.iter().map(Mergeable::shard).step_by(SAMPLED);
+        records.chain(packets).for_each(|shard| loads[shard] += SAMPLED as u64);
+    }
+
     const fn len(&self) -> usize {
         self.records.len() + self.packets.len() + self.slices.len()
     }
@@ -110,6 +134,7 @@ const TICK_US: i64 = 50_000;
 pub struct Ring {
     loads: Sender<Load>,
     spent: Receiver<Load>,
+    reader: usize,
     told: Micros,
 }
 
@@ -118,9 +143,19 @@ pub struct Ring {
 pub enum Router {
     /// The reader's own thread is the worker.
     Inline(Box<Worker>, Load),
-    /// Worker `shard % N` owns the shard. Records are decoded into a batch, and from there go to
-    /// the loads of their workers.
-    Rings(Vec<(Ring, Load)>, Vec<FlowRecord>),
+    /// Workers in threads of their own.
+    Rings(Box<Rings>),
+}
+
+/// The rings to all workers.
+#[derive(Debug)]
+pub struct Rings {
+    rings: Vec<(Ring, Load)>,
+    /// Records are decoded into it, and from there go to the loads of their workers.
+    batch: Vec<FlowRecord>,
+    /// Who owns which shard, for what is loaded now.
+    plan: Arc<Plan>,
+    balance: Arc<Balance>,
 }
 
 /// Starts the thread of `worker`; it ends, flows flushed, when all routers to it are gone.
@@ -151,20 +186,25 @@ impl Router {
 
     /// Sends to the threads of several workers.
     #[must_use]
-    pub fn rings(seeds: &[RingSeed]) -> Self {
+    pub fn rings(seeds: &[RingSeed], reader: usize, balance: Arc<Balance>) -> Self {
         let ring = |seed: &RingSeed| {
             let (loads, spent) = (seed.loads.clone(), seed.spent.clone());
-            let ring = Ring { loads, spent, told: Micros::MIN };
+            let ring = Ring { loads, spent, reader, told: Micros::MIN };
             (ring, Load::default())
         };
-        Self::Rings(seeds.iter().map(ring).collect(), Vec::new())
+        // The first: readers that start while a plan comes into force would miss it.
+        let plan = balance.plan();
+        let rings = seeds.iter().map(ring).collect();
+        Self::Rings(Box::new(Rings { rings, batch: Vec::new(), plan, balance }))
     }
 
     /// Says when what comes next arrived, on live input: alerts on it are timed from then.
     pub fn arrived(&mut self, at: Micros) {
         match self {
             Self::Inline(_, load) => load.arrived = Some(at),
-            Self::Rings(rings, _) => rings.iter_mut().for_each(|(_, load)| load.arrived = Some(at)),
+            Self::Rings(all) => {
+                all.rings.iter_mut().for_each(|(_, load)| load.arrived = Some(at));
+            }
         }
     }
 
@@ -173,7 +213,7 @@ impl Router {
     pub fn batch(&mut self) -> &mut Vec<FlowRecord> {
         match self {
             Self::Inline(_, load) => &mut load.records,
-            Self::Rings(_, batch) => batch,
+            Self::Rings(all) => &mut all.batch,
         }
     }
 
@@ -185,8 +225,8 @@ impl Router {
                 load.mark();
                 load.len() >= LOAD_RECORDS
             }
-            Self::Rings(_, batch) => {
-                let mut batch = mem::take(batch);
+            Self::Rings(all) => {
+                let mut batch = mem::take(&mut all.batch);
                 batch.drain(..).for_each(|record| self.record(record));
                 *self.batch() = batch;
                 false
@@ -235,17 +275,17 @@ impl Router {
     fn hunt(&mut self) {
         match self {
             Self::Inline(_, load) => load.hunts = true,
-            Self::Rings(rings, _) if rings.iter().all(|(_, load)| load.hunts) => {}
-            Self::Rings(rings, _) => rings.iter_mut().for_each(|(_, load)| load.hunts = true),
+            Self::Rings(all) if all.rings.iter().all(|(_, load)| load.hunts) => {}
+            Self::Rings(all) => all.rings.iter_mut().for_each(|(_, load)| load.hunts = true),
         }
     }
 
     fn load(&mut self, shard: usize) -> &mut Load {
         match self {
             Self::Inline(_, load) => load,
-            Self::Rings(rings, _) => {
-                let owner = shard % rings.len();
-                &mut rings[owner].1
+            Self::Rings(all) => {
+                let owner = all.plan.owners[shard];
+                &mut all.rings[usize::from(owner)].1
             }
         }
     }
@@ -258,9 +298,9 @@ impl Router {
                     worker.work(load);
                 }
             }
-            Self::Rings(rings, _) => {
-                let owner = shard % rings.len();
-                let (ring, load) = &mut rings[owner];
+            Self::Rings(all) => {
+                let owner = all.plan.owners[shard];
+                let (ring, load) = &mut all.rings[usize::from(owner)];
                 if load.len() >= LOAD_RECORDS {
                     ring.send(load, now);
                 }
@@ -275,8 +315,16 @@ impl Router {
                 load.now = now;
                 worker.work(load);
             }
-            Self::Rings(rings, _) => {
-                for (ring, load) in rings {
+            Self::Rings(all) => {
+                if let Some(plan) = all.balance.news(&all.plan) {
+                    for (ring, load) in &mut all.rings {
+                        load.turn = Some(Turn::Plan(Arc::clone(&plan)));
+                        ring.send(load, now);
+                    }
+                    all.plan = plan;
+                    return;
+                }
+                for (ring, load) in &mut all.rings {
                     if !load.is_empty() || now.since(ring.told) >= TICK_US {
                         ring.send(load, now);
                     }
@@ -301,8 +349,9 @@ impl Router {
                 worker.work(&mut load);
                 worker.finish();
             }
-            Self::Rings(rings, _) => {
-                for (mut ring, mut load) in rings {
+            Self::Rings(all) => {
+                for (mut ring, mut load) in all.rings {
+                    load.turn = Some(Turn::End);
                     ring.send(&mut load, now);
                 }
             }
@@ -317,6 +366,7 @@ impl Ring {
         let mut full = mem::replace(load, spare);
         load.hunts = full.hunts;
         full.now = now;
+        full.reader = self.reader;
         load.arrived = full.arrived;
         // The worker outlives its rings: it ends only after the last sender is gone.
         if self.loads.send(full).is_err() {

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use crate::detect::sequence::{Allow, Settings, Shard, Verdict};
 use crate::detect::sequence::{Probabilities, Scorer, Windows};
 use crate::detect::volume::{Sent, VolumeLimits};
 use crate::flow::Slice;
+use crate::flow::batch::Places;
 use crate::flow::params::Params;
 use crate::metrics::ledger;
 use crate::metrics::stages::thread_cpu;
@@ -172,7 +174,9 @@ pub struct Sequences {
     book: Arc<Book>,
     scorer: Model,
     shards: Vec<Shard>,
-    workers: usize,
+    /// Which of them is a shard's.
+    places: Places,
+    limits: SequenceLimits,
     budget: Budget,
     /// Slices that were not made, for overload.
     missed: u64,
@@ -187,25 +191,45 @@ pub struct Sequences {
 }
 
 impl Sequences {
-    /// Of worker `index` of `workers`. `live` says that scoring has a budget.
+    /// Of a worker that owns `shards`. `live` says that scoring has a budget.
     #[must_use]
-    pub fn new(
-        book: Arc<Book>,
-        config: &SequenceLimits,
-        (index, workers): (usize, usize),
-        live: bool,
-    ) -> Self {
-        let each = |all: usize| (all / SHARDS).max(1);
-        let shard = |shard: usize| {
-            // Not all shards score at the same moment.
-            let phase_us = SECOND * shard as i64 / SHARDS as i64;
-            Shard::new(each(config.pairs_max), each(config.joins_max), config.silence_us, phase_us)
-        };
-        let shards = (index..SHARDS).step_by(workers).map(shard).collect();
+    pub fn new(book: Arc<Book>, limits: &SequenceLimits, shards: &[usize], live: bool) -> Self {
         let (scorer, budget) = (book.model.clone(), Budget::new(book.cpu_share, live));
-        let (alerts, sent, scored_for) = (Vec::new(), Vec::new(), Duration::ZERO);
-        let arrived = None;
-        Self { book, scorer, shards, workers, budget, missed: 0, arrived, alerts, sent, scored_for }
+        let mut sequences = Self {
+            book,
+            scorer,
+            shards: Vec::new(),
+            places: [u8::MAX; SHARDS],
+            limits: *limits,
+            budget,
+            missed: 0,
+            arrived: None,
+            alerts: Vec::new(),
+            sent: Vec::new(),
+            scored_for: Duration::ZERO,
+        };
+        shards.iter().for_each(|&shard| sequences.join(shard, None));
+        sequences
+    }
+
+    /// Takes `shard` in: with the windows that another worker had of it, or without any.
+    pub fn join(&mut self, shard: usize, windows: Option<Shard>) {
+        let each = |all: usize| (all / SHARDS).max(1);
+        let SequenceLimits { pairs_max, joins_max, silence_us, .. } = self.limits;
+        // Not all shards score at the same moment.
+        let phase_us = SECOND * shard as i64 / SHARDS as i64;
+        let empty = || Shard::new(each(pairs_max), each(joins_max), silence_us, phase_us);
+        self.places[shard] = self.shards.len() as u8;
+        self.shards.push(windows.unwrap_or_else(empty));
+    }
+
+    /// Takes `shard` out, which must be one of these.
+    pub fn part(&mut self, shard: usize) -> Shard {
+        let place = mem::replace(&mut self.places[shard], u8::MAX);
+        let last = self.shards.len() as u8 - 1;
+        let moved = self.places.iter_mut().find(|at| **at == last);
+        moved.into_iter().for_each(|at| *at = place);
+        self.shards.swap_remove(place.into())
     }
 
     /// Takes another model over; windows stay.
@@ -221,7 +245,7 @@ impl Sequences {
     pub fn slice(&mut self, slice: &Slice, now: Micros) -> Option<Verdict> {
         let flow = &slice.flow;
         let hash = pair_hash(flow.site, flow.src, flow.dst);
-        let at = shard_of(hash) / self.workers;
+        let at = usize::from(self.places[shard_of(hash)]);
         self.advance_one(at, now);
         let shard = &mut self.shards[at];
         shard.arrived = self.arrived;

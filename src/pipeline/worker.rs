@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::balance::{Balance, Gate, Moving, Plan};
 use super::clock::wall;
 use super::collect::PUBLISH;
 use super::exchange::{Message, Outbox, PARCEL_MESSAGES};
@@ -76,12 +77,13 @@ impl Shared {
     }
 }
 
-/// Owns the shards `index`, `index + N`, ... of `N` workers.
+/// Owns some of the shards: at first `index`, `index + N`, ... of `N` workers.
 #[derive(Debug)]
 pub struct Worker {
     shared: Arc<Shared>,
     slot: usize,
-    workers: usize,
+    balance: Arc<Balance>,
+    readers: usize,
     /// The core that it is pinned to.
     core: Option<usize>,
     /// The shards it owns, each with its table.
@@ -118,19 +120,24 @@ pub struct Worker {
     talkers: Talkers,
     /// When on the input clock the present window of talkers began.
     window: Micros,
+    /// Records of each shard in that window, by a sample.
+    loads: [u64; SHARDS],
 }
 
 impl Worker {
-    /// Worker `index` of `workers`; it publishes on the board's slot `index`.
+    /// Worker `index` of those of `balance`, fed by so many readers; it publishes on the board's slot
+    /// `index`.
     #[must_use]
     pub fn new(
         shared: Arc<Shared>,
         params: &Arc<Params>,
-        (index, workers): (usize, usize),
+        (index, balance, readers): (usize, Arc<Balance>, usize),
         core: Option<usize>,
         outbox: Outbox,
     ) -> Self {
-        let shards: Vec<usize> = (index..SHARDS).step_by(workers).collect();
+        let owners = balance.plan().owners;
+        let shards: Vec<usize> =
+            (0..SHARDS).filter(|&shard| usize::from(owners[shard]) == index).collect();
         let silence_us = params.silence_us();
         let folds = shards.iter().map(|_| Fold::new(params.capacity, silence_us)).collect();
         let tables = shards.iter().map(|_| FlowTable::new(Arc::clone(params))).collect();
@@ -141,7 +148,8 @@ impl Worker {
         Self {
             shared,
             slot: index,
-            workers,
+            balance,
+            readers,
             core,
             shards,
             tables,
@@ -169,18 +177,74 @@ impl Worker {
             laps: Laps::default(),
             talkers: Talkers::default(),
             window: Micros::MIN,
+            loads: [0; SHARDS],
         }
     }
 
     /// The loop of a worker in a thread of its own: until the last reader is gone.
     pub fn run(mut self, loads: &Receiver<Load>, spent: &Sender<Load>) {
         self.settle();
-        while let Ok(mut load) = loads.recv() {
-            self.work(&mut load);
-            // A spare that finds no room is dropped: the reader has enough.
-            drop(spent.try_send(load));
+        let mut gate = Gate::new(self.readers);
+        while let Ok(load) = loads.recv() {
+            gate.come(load);
+            while let Some(mut load) = gate.next() {
+                self.work(&mut load);
+                let plan = load.turn.take().and_then(|turn| gate.turned(load.reader, turn));
+                // A spare that finds no room is dropped: the reader has enough.
+                drop(spent.try_send(load));
+                if let Some(plan) = plan {
+                    self.change(&plan);
+                }
+            }
         }
         self.finish();
+    }
+
+    /// Hands over the shards that `plan` gives to others, and takes those that it gives to this
+    /// worker. All workers do so at once, at the same point of every reader's input.
+    fn change(&mut self, plan: &Plan) {
+        self.adopt_model();
+        let balance = Arc::clone(&self.balance);
+        let shared = Arc::clone(&self.shared);
+        let whole = balance.meet().then(|| shared.board.hold());
+        balance.meet();
+        let mine = |shard: usize| usize::from(plan.owners[shard]) == self.slot;
+        let leaving: Vec<usize> = self.shards.iter().copied().filter(|&s| !mine(s)).collect();
+        let leaving: Vec<Moving> = leaving.into_iter().map(|shard| self.part(shard)).collect();
+        shared.board.add_moved(leaving.len() as u64);
+        balance.give(leaving);
+        balance.meet();
+        balance.take(self.slot, &plan.owners).into_iter().for_each(|moving| self.join(moving));
+        self.publish(Instant::now());
+        balance.meet();
+        drop(whole);
+        balance.settle();
+    }
+
+    /// Takes `shard` out.
+    fn part(&mut self, shard: usize) -> Moving {
+        let place = usize::from(mem::replace(&mut self.places[shard], u8::MAX));
+        self.shards.swap_remove(place);
+        let (table, fold) = (self.tables.swap_remove(place), self.folds.swap_remove(place));
+        if let Some(&last) = self.shards.get(place) {
+            self.places[last] = place as u8;
+        }
+        self.ledgers.hand_over(table.held());
+        let windows = self.sequences.as_mut().map(|sequences| sequences.part(shard));
+        Moving { shard, table, fold, windows }
+    }
+
+    /// Takes a shard in.
+    fn join(&mut self, moving: Moving) {
+        let Moving { shard, table, fold, windows } = moving;
+        self.places[shard] = self.shards.len() as u8;
+        self.ledgers.take_over(table.held());
+        self.shards.push(shard);
+        self.tables.push(table);
+        self.folds.push(fold);
+        if let Some(sequences) = &mut self.sequences {
+            sequences.join(shard, windows);
+        }
     }
 
     /// To be called in the thread that works, before its first load: pins it as the configuration
@@ -214,9 +278,8 @@ impl Worker {
         match &mut self.sequences {
             Some(sequences) => sequences.adopt(&book),
             None => {
-                let (of, live) = ((self.slot, self.workers), !self.shared.outputs.waits());
-                let limits = &self.shared.models.limits;
-                self.sequences = Some(Sequences::new(book, limits, of, live));
+                let (limits, live) = (&self.shared.models.limits, !self.shared.outputs.waits());
+                self.sequences = Some(Sequences::new(book, limits, &self.shards, live));
             }
         }
     }
@@ -274,11 +337,12 @@ impl Worker {
             let fold = &mut self.folds[usize::from(self.places[usize::from(shard)])];
             fold.slice(slice, stamp, &mut self.ledgers, &mut tagger);
         }
-        if load.now.since(self.advanced) >= ADVANCE_US {
-            self.advanced = load.now;
+        // Before a turn all shards come to the same instant, whoever owns them.
+        if load.turn.is_some() || load.now.since(self.advanced) >= ADVANCE_US {
+            self.advanced = self.advanced.max(load.now);
             for (table, fold) in self.tables.iter_mut().zip(&mut self.folds) {
-                table.advance(load.now, &mut self.ledgers, &mut tagger);
-                fold.advance(load.now, &mut self.ledgers, &mut tagger);
+                table.advance(self.advanced, &mut self.ledgers, &mut tagger);
+                fold.advance(self.advanced, &mut self.ledgers, &mut tagger);
                 if tagger.messages.len() >= PARCEL_MESSAGES {
                     self.outbox.send(tagger.messages, &mut self.ledgers);
                 }
@@ -298,6 +362,7 @@ impl Worker {
             self.laps.lap(Stage::Table, ruled + modelled);
         }
         self.tell_latency(load);
+        load.sample(&mut self.loads);
         load.clear();
         if let Some(flows) = self.sampler.full() {
             self.shared.rules.sampled(self.slot, flows);
@@ -420,7 +485,9 @@ impl Worker {
         let shards = self.shards.iter().copied().zip(flows).collect();
         let talkers = self.talkers.take(TALKERS_TOLD);
         let window_s = passed as f64 / SECOND as f64;
-        self.slot().set_activity(Activity { talkers, window_s, shards });
+        let loads = mem::replace(&mut self.loads, [0; SHARDS]);
+        let loads = self.shards.iter().map(|&shard| (shard, loads[shard])).collect();
+        self.slot().set_activity(Activity { talkers, window_s, shards, loads });
     }
 
     fn publish(&mut self, now: Instant) {

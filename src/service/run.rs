@@ -27,6 +27,7 @@ use crate::input::udp::{Bound, Receiver};
 use crate::metrics::Ledgers;
 use crate::output::tee::{self, Tee};
 use crate::output::{Context, FilesSink, Sink};
+use crate::pipeline::balance::Balancer;
 use crate::pipeline::clock::wall;
 use crate::pipeline::collect::Collect;
 use crate::pipeline::exporters::ExporterBoard;
@@ -98,6 +99,7 @@ struct Sensor {
     server: Option<Server>,
     readers: Vec<JoinHandle<Result<(), RunError>>>,
     workers: Vec<JoinHandle<()>>,
+    balancer: Balancer,
     stop: Arc<AtomicBool>,
     /// Held while the state directory is ours.
     state_lock: Option<File>,
@@ -152,6 +154,7 @@ impl Sensor {
             server: None,
             readers: Vec::new(),
             workers: started.threads,
+            balancer: Balancer::new(started.balance),
             stop: Arc::default(),
             state_lock: None,
             state: None,
@@ -270,6 +273,7 @@ impl Sensor {
                     }
                 }
                 _ = tick.tick() => {
+                    self.balancer.look(&self.shared.board, Instant::now());
                     let stalled = self.status.stalled();
                     if stalled.is_empty() {
                         notifier.watchdog();

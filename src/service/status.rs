@@ -115,6 +115,7 @@ impl Status for SensorStatus {
             filters: (report.filters as u64, report.exclusions as u64),
             ledgers,
             entries: self.shared.board.entries(),
+            shards_moved: self.shared.board.moved(),
             threads: slots.map(|s| (s.name().to_owned(), s.beats(), s.busy_us())).collect(),
             rules: (book.set.rules().len() as u64, book.set.report().rejected.len() as u64),
             reloads: (

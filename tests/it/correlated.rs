@@ -23,7 +23,9 @@ fn root(path: &str) -> PathBuf {
 fn replay(rules: &Path, file: &str, workers: usize, flush_every: u64) -> Replayed {
     let mut config = Run::default().config;
     config.rules.directories = vec![rules.to_owned()];
-    Run { config, workers, flush_every, ..Run::default() }.whole(&root("pcaps").join(file))
+    // With many, shards move between them.
+    let moves = workers > 2;
+    Run { config, workers, flush_every, moves, ..Run::default() }.whole(&root("pcaps").join(file))
 }
 
 fn shipped(file: &str) -> Replayed {

@@ -47,7 +47,8 @@ fn replay(file: &str, limits: &[Suppress], workers: usize, flush_every: u64) -> 
     let mut config = Run::default().config;
     config.rules.directories = vec![rules.path().to_owned()];
     config.rules.suppress = limits.to_vec();
-    let run = Run { config, workers, flush_every, ..Run::default() };
+    // With many, shards move between them.
+    let run = Run { config, workers, flush_every, moves: workers > 2, ..Run::default() };
     run.whole(&root.join("pcaps").join(file))
 }
 

@@ -1,8 +1,9 @@
 //! The whole pipeline in memory: files in, slices, alerts and ledgers out.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use weir::config::{Config, Format, Select};
 use weir::decode::netflow::Collector;
@@ -13,6 +14,7 @@ use weir::input::pcap::{is_capture, open};
 use weir::metrics::{Ledgers, ledger};
 use weir::output::stdout::{Sorted, StreamSink};
 use weir::output::{self, Batch, Context, Sink};
+use weir::pipeline::balance::Balance;
 use weir::pipeline::replay::{Exports, FLUSH_EVERY, Replay, ReplayError};
 use weir::pipeline::sequences::Models;
 use weir::pipeline::worker::Shared;
@@ -52,13 +54,15 @@ pub(crate) struct Run {
     pub(crate) workers: usize,
     pub(crate) flush_every: u64,
     pub(crate) exports: Exports,
+    /// Whether shards move between workers all the time.
+    pub(crate) moves: bool,
 }
 
 impl Default for Run {
     fn default() -> Self {
         let mut config = Config::default();
         config.model.enabled = false;
-        Self { config, workers: 1, flush_every: FLUSH_EVERY, exports: Exports::No }
+        Self { config, workers: 1, flush_every: FLUSH_EVERY, exports: Exports::No, moves: false }
     }
 }
 
@@ -73,6 +77,8 @@ pub(crate) struct Replayed {
     pub(crate) ledgers: Ledgers,
     /// How the input ended.
     pub(crate) result: Result<(), ReplayError>,
+    /// Shards that went from one worker to another.
+    pub(crate) moved: u64,
 }
 
 /// Takes everything, in memory.
@@ -104,6 +110,40 @@ impl Sink for Memory {
 
     fn close(&self) -> output::Ledgers {
         self.ledgers()
+    }
+}
+
+/// Deals all shards out anew among the workers, again and again, for as long as it lives.
+struct Mover(Arc<AtomicBool>, Option<JoinHandle<()>>);
+
+impl Mover {
+    fn start(balance: &Arc<Balance>, shared: &Arc<Shared>, workers: usize) -> Self {
+        let (balance, shared) = (Arc::clone(balance), Arc::clone(shared));
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut seed = 1_u64;
+            while !stopped.load(Ordering::Relaxed) {
+                let owners = std::array::from_fn(|_| {
+                    seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                    ((seed >> 33) as usize % workers) as u8
+                });
+                if balance.propose(owners) {
+                    // Whoever looks meanwhile sees no record twice, and none missing.
+                    assert_eq!(shared.board.ledgers().imbalances(), Vec::<String>::new());
+                }
+                std::thread::yield_now();
+            }
+        });
+        Self(stop, Some(thread))
+    }
+}
+
+impl Drop for Mover {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        let ended = self.1.take().map(JoinHandle::join);
+        assert!(ended.is_none_or(|ended| ended.is_ok()), "the ledgers did not balance");
     }
 }
 
@@ -140,17 +180,19 @@ impl Run {
             progress: Arc::new(AtomicU64::new(0)),
             stop: Arc::new(AtomicBool::new(false)),
         };
+        let mover = self.moves.then(|| Mover::start(&started.balance, &shared, self.workers));
         let (_, result) = replay.run(files);
         for thread in started.threads {
             thread.join().expect("a worker that does not panic");
         }
+        drop(mover);
         let mut ledgers = shared.board.ledgers();
         ledgers.sinks = shared.outputs.close();
         assert_eq!(ledgers.imbalances(), Vec::<String>::new(), "{files:?}");
         assert_eq!(ledgers.slices.held, 0, "{files:?}: flows are left in the table");
         let sorted = std::mem::take(&mut sink.0.lock().expect("not poisoned").0);
         let Batch { slices, alerts } = sorted.finish();
-        Replayed { slices, alerts, ledgers, result }
+        Replayed { slices, alerts, ledgers, result, moved: shared.board.moved() }
     }
 
     /// As [`replay`](Self::replay), of a capture that can be read to its end.

@@ -9,9 +9,18 @@ use weir::pipeline::replay::{Exports, FLUSH_EVERY};
 use crate::harness::{Frame, Run, captures, files, frames};
 use crate::{support, truth};
 
-/// Workers and packets between two flushes; the first is what the others must equal.
-const WAYS: [(usize, u64); 7] =
-    [(1, FLUSH_EVERY), (2, FLUSH_EVERY), (4, FLUSH_EVERY), (1, 1), (2, 7), (3, 100), (4, u64::MAX)];
+/// Workers, packets between two flushes, and whether shards move between the workers all the while;
+/// the first is what the others must equal.
+const WAYS: [(usize, u64, bool); 8] = [
+    (1, FLUSH_EVERY, false),
+    (2, FLUSH_EVERY, false),
+    (4, FLUSH_EVERY, false),
+    (1, 1, false),
+    (2, 7, true),
+    (3, 100, false),
+    (4, 50, true),
+    (4, u64::MAX, false),
+];
 
 /// Rules shipped with the sensor, so that there are alerts to compare.
 fn settings() -> Config {
@@ -40,23 +49,24 @@ fn own_captures() -> Vec<PathBuf> {
     if folder.is_dir() { captures(&folder) } else { Vec::new() }
 }
 
-/// Replays `path` in all ways; returns how many slices and alerts there were.
-fn check_ways(path: &Path, name: &str, config: &Config, exports: Exports) -> (usize, usize) {
+/// Replays `path` in all ways; returns how many slices and alerts there were, and shards that moved.
+fn check_ways(path: &Path, name: &str, config: &Config, exports: Exports) -> (usize, usize, u64) {
     let files = [path.to_owned()];
     let mut want = None;
-    let mut counts = (0, 0);
-    for (workers, flush_every) in WAYS {
-        let run = Run { config: config.clone(), workers, flush_every, exports };
+    let mut counts = (0, 0, 0);
+    for (workers, flush_every, moves) in WAYS {
+        let run = Run { config: config.clone(), workers, flush_every, exports, moves };
         let replayed = run.replay(&files);
         let got = replayed.ndjson(config);
         let want = want.get_or_insert_with(|| got.clone());
         assert!(
             got == *want,
             "{}, {name} settings: {workers} workers, flushed every {flush_every} packets, \
-             give other records",
+             shards that move: {moves}: give other records",
             path.display()
         );
-        counts = (replayed.slices.len(), replayed.alerts.len());
+        let moved = counts.2 + replayed.moved;
+        counts = (replayed.slices.len(), replayed.alerts.len(), moved);
     }
     counts
 }
@@ -68,19 +78,20 @@ fn any_number_of_workers_gives_the_same_records() {
     let mut paths = [captures(&folder.join("ipfixprobe")), own_captures()].concat();
     paths.extend(captures(&folder.join("community-id")));
     paths.extend(synth.iter().map(|synth| synth.capture.clone()));
-    let (mut slices, mut alerts) = (0, 0);
+    let (mut slices, mut alerts, mut moved) = (0, 0, 0);
     for path in &paths {
         for (name, config) in &all_settings() {
             let counts = check_ways(path, name, config, Exports::No);
-            (slices, alerts) = (slices + counts.0, alerts + counts.1);
+            (slices, alerts, moved) = (slices + counts.0, alerts + counts.1, moved + counts.2);
         }
     }
     eprintln!(
-        "{} captures, 3 settings, {} ways: {slices} slices and {alerts} alerts the same",
+        "{} captures, 3 settings, {} ways: {slices} slices and {alerts} alerts the same; {moved} \
+         shards moved",
         paths.len(),
         WAYS.len()
     );
-    assert!(paths.len() > 20 && alerts > 0);
+    assert!(paths.len() > 20 && alerts > 0 && moved > 1_000);
 }
 
 /// Every file of export datagrams below `folder` as a datagram to port 2055, each from an address of
@@ -115,22 +126,22 @@ fn any_number_of_workers_gives_the_same_records_of_exports() {
     let made = temporary.path().join("datagrams.pcap");
     let frames = datagrams(&folder);
     std::fs::write(&made, nanosecond(&frames).expect("one link type")).expect("room");
-    let (mut slices, mut alerts) = (0, 0);
+    let (mut slices, mut alerts, mut moved) = (0, 0, 0);
     let paths = [captures(&folder), own_captures(), vec![made]].concat();
     for path in &paths {
         for (name, config) in &all_settings() {
             let counts = check_ways(path, name, config, Exports::Any);
-            (slices, alerts) = (slices + counts.0, alerts + counts.1);
+            (slices, alerts, moved) = (slices + counts.0, alerts + counts.1, moved + counts.2);
         }
     }
     eprintln!(
         "{} captures, one of {} datagrams, 3 settings, {} ways: {slices} slices and {alerts} \
-         alerts the same",
+         alerts the same; {moved} shards moved",
         paths.len(),
         frames.len(),
         WAYS.len()
     );
-    assert!(slices > 100);
+    assert!(slices > 100 && moved > 1_000);
 }
 
 /// A pcap file with nanoseconds, big-endian. `None` where the format cannot hold the packets: link

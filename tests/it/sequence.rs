@@ -233,7 +233,8 @@ fn any_number_of_workers_gives_the_same_scores() {
     let first = Run { workers: 1, ..with_model() }.replay(&[demo()]);
     assert!(first.slices.iter().filter(|slice| slice.verdict.is_some()).count() > 100);
     for (workers, flush_every) in [(1, 7), (2, 4_096), (4, 100)] {
-        let run = Run { workers, flush_every, ..with_model() };
+        // With four, shards move between them.
+        let run = Run { workers, flush_every, moves: workers > 2, ..with_model() };
         let replayed = run.replay(&[demo()]);
         assert!(replayed.slices == first.slices, "{workers} workers");
         assert!(replayed.alerts == first.alerts, "{workers} workers");
@@ -271,8 +272,8 @@ fn any_number_of_workers_finds_the_same_volumes() {
     let file = folder.path().join("volumes.csv");
     std::fs::write(&file, volumes()).expect("written");
     let of = |workers, flush_every| {
-        let replayed =
-            Run { workers, flush_every, ..with_model() }.replay(std::slice::from_ref(&file));
+        let replayed = Run { workers, flush_every, moves: workers > 2, ..with_model() }
+            .replay(std::slice::from_ref(&file));
         assert_eq!(replayed.ledgers.sequences.hosts, 3);
         let on_volume = |alert: &weir::detect::Alert| alert.rule.id == weir::detect::volume::RULE;
         replayed.alerts.into_iter().filter(on_volume).collect::<Vec<_>>()
