@@ -65,8 +65,8 @@ impl Fault {
 
 /// One run with `fault`: `None`, said so, where this machine cannot make it.
 fn run(fault: Fault, size: Size, receivers: &mut Receivers) -> Option<Vec<Row>> {
-    // Of a slice: a line of two fields in a file, and its part of a frame.
-    let room = u64::from(size.slices) * 300;
+    // Of a slice: a line in a file, and its part of a frame.
+    let room = u64::from(size.slices) * 400;
     let mut storage = match fault {
         Fault::DiskFull => Storage::small((192 << 20) + room)?,
         Fault::PowerLoss => Storage::that_loses_power((1 << 30) + 2 * room)?,

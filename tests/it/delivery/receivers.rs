@@ -214,18 +214,24 @@ impl Receiver {
         format!("flows-{}", self.round)
     }
 
-    /// The table of its sink, which is called `name`.
-    pub(crate) fn table(&self, name: &str) -> String {
+    /// The table of its sink, which is called `name` and writes `fields`; all of them if there are
+    /// none.
+    pub(crate) fn table(&self, name: &str, fields: &[&str]) -> String {
         let (address, place) = (self.proxy.address(), self.place());
-        let named =
-            |kind: &str, rest: &str| format!("[[output.{kind}]]\nname = \"{name}\"\n{rest}");
+        let named = |kind: &str, rest: &str| {
+            format!("[[output.{kind}]]\nname = \"{name}\"\nfields = {fields:?}\n{rest}")
+        };
         let url = format!("url = \"http://{address}\"\nhttp = {{ timeout_s = 5 }}\n");
         match &self.side {
             Side::Http { .. } if name == "hec" => {
                 named("hec", &(url + "token = { file = \"secret\" }\n"))
             }
             Side::Http { .. } => {
-                named("elasticsearch", &(url + "api_key = { file = \"secret\" }\n"))
+                // ECS has all fields.
+                let format = if fields.is_empty() { "ecs" } else { "ndjson" };
+                let rest =
+                    format!("{url}format = \"{format}\"\napi_key = {{ file = \"secret\" }}\n");
+                named("elasticsearch", &rest)
             }
             Side::Syslog { .. } => named(
                 "syslog",
@@ -241,10 +247,7 @@ impl Receiver {
             ),
             Side::Files(folder) => named(
                 "files",
-                &format!(
-                    "directory = \"{}\"\ndurability = \"disk\"\nfields = [\"flow_id\", \"slice\"]\n",
-                    folder.display()
-                ),
+                &format!("directory = \"{}\"\ndurability = \"disk\"\n", folder.display()),
             ),
             Side::S3(_) => named(
                 "s3",

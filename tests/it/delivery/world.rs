@@ -1,15 +1,16 @@
 //! A sensor with every sink, slices that flow through it, and what came of them.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use weir::config::Select;
 use weir::output::spool::operator;
 
 use super::receivers::{
@@ -23,6 +24,8 @@ const FLOWS: u32 = 30;
 /// Seconds until flows are idle, and their slices are cut.
 const IDLE_S: u64 = 1;
 const APPENDED: &str = "weir_spool_records_appended_total";
+/// Slices of a run from which on records have a few fields only.
+const BRIEF: u32 = 100_000;
 /// `spool.sync_interval_ms`.
 pub(crate) const SYNC_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -165,8 +168,11 @@ stop_s = 60
 "#,
             spool.display(),
         );
+        // A million records are as many records when they are short.
+        let brief = ["flow_id", "slice", "src_ip", "dest_ip", "src_port", "dest_port"];
+        let fields: &[&str] = if size.slices > BRIEF { &brief } else { &[] };
         for (name, receiver) in &*receivers {
-            config += &receiver.table(name);
+            config += &receiver.table(name, fields);
         }
         let ports = free_ports();
         Sensor::configure(&bench, &config, ports);
@@ -257,14 +263,16 @@ stop_s = 60
 
     /// What stands in the spool now: it keeps what is delivered, too.
     pub(crate) fn appended(&self) -> Tally {
-        let survey = operator::survey(&self.spool, false).expect("a spool");
+        let mut inspect = weir();
+        inspect.args(["spool", "inspect", "--records", "slices", "--directory"]).arg(&self.spool);
+        let mut inspect = inspect.stdout(Stdio::piped()).spawn().expect("spawned");
+        let lines = BufReader::new(inspect.stdout.take().expect("piped")).lines();
         let mut appended = Tally::default();
-        for segment in &survey.segments {
-            let (mut text, number) = (Vec::new(), segment.number);
-            operator::records(&self.spool, number, Select::Slices, &mut text).expect("readable");
-            let text = String::from_utf8(text).expect("JSON is UTF-8");
-            identities(&text).for_each(|identity| *appended.entry(identity).or_default() += 1);
+        for line in lines {
+            let line = line.expect("UTF-8");
+            identities(&line).for_each(|identity| *appended.entry(identity).or_default() += 1);
         }
+        assert!(inspect.wait().expect("a child").success());
         appended
     }
 
