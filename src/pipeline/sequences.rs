@@ -232,6 +232,34 @@ impl Sequences {
         self.shards.swap_remove(place.into())
     }
 
+    /// Of one partition of `count`, whose changes are told of: no budget holds it back.
+    #[must_use]
+    pub fn tracked(book: Arc<Book>, limits: &SequenceLimits, count: i32) -> Self {
+        let each = |all: usize| (all / usize::try_from(count).unwrap_or(1).max(1)).max(1);
+        let (pairs, joins) = (each(limits.pairs_max), each(limits.joins_max));
+        let mut one = Self::new(book, limits, &[], false);
+        one.shards = vec![Shard::new(pairs, joins, limits.silence_us, 0).tracked()];
+        // All pairs of the partition are its.
+        one.places = [0; SHARDS];
+        one
+    }
+
+    /// As [`Shard::take_changes`], of a partition.
+    pub fn take_changes(&mut self, each: impl FnMut(&[u8], Option<Vec<u8>>)) {
+        self.shards[0].take_changes(each);
+    }
+
+    /// As [`Shard::restore`], of a partition.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn restore<'a>(
+        &mut self,
+        state: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<(), &'static str> {
+        self.shards[0].restore(state)
+    }
+
     /// Takes another model over; windows stay.
     pub fn adopt(&mut self, book: &Arc<Book>) {
         if !Arc::ptr_eq(&self.book, book) {

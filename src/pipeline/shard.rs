@@ -194,7 +194,7 @@ impl Tagger<'_> {
 
     /// Shows the sequence model a slice that was cut at `now`. What is kept from detection is kept
     /// from the model too.
-    fn judge(&mut self, slice: &Slice, now: Micros, excluded: bool) -> Option<Verdict> {
+    pub(super) fn judge(&mut self, slice: &Slice, now: Micros, excluded: bool) -> Option<Verdict> {
         let sequences = self.sequences.as_deref_mut().filter(|_| !excluded)?;
         let began = self.modelled.map(|_| Instant::now());
         if self.arrived.is_some() {

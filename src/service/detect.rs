@@ -47,7 +47,7 @@ pub fn run(path: &Path) -> Result<Ledgers, RunError> {
     let raised = Arc::new(Raised::default());
     let shared = Arc::new(Shared {
         rules,
-        models: Arc::new(Models::new(&config)),
+        models: Arc::new(Models::load(&config).map_err(LoadError::Model)?),
         outputs: Outputs::waiting(vec![Arc::clone(&raised) as Arc<dyn Sink>]),
         board: Board::new(["detector".to_owned(), "exchange".to_owned()]),
     });

@@ -209,6 +209,36 @@ impl Event {
         }
     }
 
+    /// As octets, for a log of states.
+    #[must_use]
+    pub fn to_octets(self) -> [u8; 16] {
+        let mut octets = [0; 16];
+        octets[..4].copy_from_slice(&self.t_ms.to_le_bytes());
+        let counts = [self.fwd_octets, self.bwd_octets, self.duration, self.port];
+        for (place, count) in octets[4..12].chunks_exact_mut(2).zip(counts) {
+            place.copy_from_slice(&count.to_le_bytes());
+        }
+        octets[12..].copy_from_slice(&[self.fwd_packets, self.bwd_packets, self.flags, self.kind]);
+        octets
+    }
+
+    /// Back from [`Event::to_octets`].
+    #[must_use]
+    pub const fn from_octets(octets: [u8; 16]) -> Self {
+        let [t0, t1, t2, t3, f0, f1, b0, b1, d0, d1, p0, p1, fwd, bwd, flags, kind] = octets;
+        Self {
+            t_ms: u32::from_le_bytes([t0, t1, t2, t3]),
+            fwd_octets: u16::from_le_bytes([f0, f1]),
+            bwd_octets: u16::from_le_bytes([b0, b1]),
+            duration: u16::from_le_bytes([d0, d1]),
+            port: u16::from_le_bytes([p0, p1]),
+            fwd_packets: fwd,
+            bwd_packets: bwd,
+            flags,
+            kind,
+        }
+    }
+
     /// Start in milliseconds, modulo 2^32: differences only have a meaning.
     #[must_use]
     pub const fn t_ms(&self) -> u32 {

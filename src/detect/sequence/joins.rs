@@ -5,19 +5,20 @@ use std::collections::VecDeque;
 use hashbrown::HashTable;
 
 use super::event::Event;
-use super::record::{Connection, Joined, Record};
+pub(super) use super::record::Joined;
+use super::record::{Connection, Record};
 use crate::net::fold_u64;
 use crate::time::Micros;
 
 /// A pair's serial number, and which of its connections.
-type Key = (u32, Connection);
+pub(super) type Key = (u32, Connection);
 
 #[derive(Clone, Copy, Debug)]
-struct Open {
-    key: Key,
-    joined: Joined,
+pub(super) struct Open {
+    pub(super) key: Key,
+    pub(super) joined: Joined,
     /// When, by the input clock, no record can join it any more.
-    expires: Micros,
+    pub(super) expires: Micros,
 }
 
 /// Connections that were cut by the active timeout or fell silent without an end. Bounded: where
@@ -32,13 +33,29 @@ pub(super) struct Joins {
     silence_us: i64,
     /// Connections that made room while a record could still have joined them.
     pub(super) evicted: u64,
+    /// Which of them came, changed or went, if that is asked for.
+    pub(super) touched: Option<Vec<Key>>,
 }
 
 impl Joins {
     /// At most `limit` of them. `silence_us`: the longest from one cut of a flow to the next.
     pub(super) fn new(limit: usize, silence_us: i64) -> Self {
         let (open, order) = (HashTable::new(), VecDeque::new());
-        Self { open, order, limit, silence_us, evicted: 0 }
+        Self { open, order, limit, silence_us, evicted: 0, touched: None }
+    }
+
+    /// One of them; `None` if it is not there any more.
+    pub(super) fn get(&self, key: Key) -> Option<&Open> {
+        self.open.find(hash_of(key), |open| open.key == key)
+    }
+
+    /// Puts one back.
+    pub(super) fn put(&mut self, open: Open) {
+        self.insert(open);
+    }
+
+    fn touch(&mut self, key: Key) {
+        self.touched.iter_mut().for_each(|touched| touched.push(key));
     }
 
     /// How many there are.
@@ -60,6 +77,11 @@ impl Joins {
         let ends = record.last.plus(record.join_us());
         let stays = goes_on || !record.is_closed() && now < ends;
         let expires = now.plus(self.silence_us.saturating_add(record.join_us()));
+        self.touch(key);
+        // One that stands behind a longer one in the order has not been looked at.
+        if self.get(key).is_some_and(|open| open.expires <= now) {
+            self.remove(key);
+        }
         let Ok(mut entry) = self.open.find_entry(hash_of(key), |open| open.key == key) else {
             if stays {
                 self.insert(Open { key, joined: Joined::new(*record), expires });
@@ -96,11 +118,13 @@ impl Joins {
             let held = &self.open;
             self.order.retain(|&(_, key)| held.find(hash_of(key), |o| o.key == key).is_some());
         }
+        self.touch(open.key);
         self.order.push_back((open.expires, open.key));
         self.open.insert_unique(hash_of(open.key), open, |open| hash_of(open.key));
     }
 
     fn remove(&mut self, key: Key) -> bool {
+        self.touch(key);
         let entry = self.open.find_entry(hash_of(key), |open| open.key == key);
         entry.map(hashbrown::hash_table::OccupiedEntry::remove).is_ok()
     }

@@ -13,6 +13,7 @@
 //! The model is `model/weir.onnx`; `model/FEATURES.md` is the contract that [`features`] keeps.
 
 mod allow;
+pub mod checkpoint;
 mod event;
 mod evidence;
 pub mod features;

@@ -45,15 +45,18 @@ pub struct Pair {
     pub unsent: u32,
     /// Site of both.
     pub site: u16,
-    len: u8,
+    pub(super) len: u8,
     /// What the latest score came to.
     pub class: Class,
     /// What most of the window was when it was scored: a packed
     /// [`Prevailing`](super::Prevailing).
     pub prevailing: u8,
     /// Bits of [`flag`].
-    flags: u8,
+    pub(super) flags: u8,
 }
+
+/// Which pair: its site, its lower and its higher address.
+pub type Name = (u16, Addr, Addr);
 
 /// Bits of a pair's state.
 pub mod flag {
@@ -70,7 +73,7 @@ pub mod flag {
 }
 
 impl Pair {
-    fn new(site: u16, (low, high): (Addr, Addr), serial: u32) -> Self {
+    pub(super) fn new(site: u16, (low, high): (Addr, Addr), serial: u32) -> Self {
         Self {
             events: [Event::default(); WINDOW],
             low,
@@ -88,6 +91,18 @@ impl Pair {
             prevailing: 0,
             flags: 0,
         }
+    }
+
+    /// Which pair it is.
+    #[must_use]
+    pub const fn name(&self) -> Name {
+        (self.site, self.low, self.high)
+    }
+
+    /// Puts an event of a former window after the others; there is room.
+    pub(super) fn push(&mut self, event: Event) {
+        self.events[usize::from(self.len)] = event;
+        self.len += 1;
     }
 
     /// The window: the last events, in the order of their starts.
@@ -189,9 +204,12 @@ pub struct Pairs {
     limit: usize,
     /// Where the next look for one that makes room begins.
     hand: u32,
-    serial: u32,
+    /// That of the pair that came last.
+    pub(super) serial: u32,
     /// Pairs that made room for others.
     pub evicted: u64,
+    /// Which those were, if that is asked for.
+    pub(super) forgotten: Option<Vec<Name>>,
 }
 
 /// Pairs in a chunk.
@@ -209,6 +227,7 @@ impl Pairs {
             hand: 0,
             serial: 0,
             evicted: 0,
+            forgotten: None,
         }
     }
 
@@ -240,6 +259,13 @@ impl Pairs {
     /// The pair in place `at`.
     pub fn get_mut(&mut self, at: u32) -> &mut Pair {
         &mut self.chunks[at as usize / CHUNK][at as usize % CHUNK]
+    }
+
+    /// The place of a pair; `None` if it is not there.
+    #[must_use]
+    pub fn find(&self, name: Name) -> Option<u32> {
+        let hash = pair_hash(name.0, name.1, name.2);
+        self.index.find(hash, |&place| self.get(place).name() == name).copied()
     }
 
     /// The place of the pair of `a` and `b` in `site`, whose hash is `hash`: where there is none yet
@@ -291,6 +317,8 @@ impl Pairs {
         if let Ok(entry) = self.index.find_entry(hash, |&place| place == victim) {
             entry.remove();
         }
+        let name = self.get(victim).name();
+        self.forgotten.iter_mut().for_each(|names| names.push(name));
         self.evicted += 1;
         victim
     }

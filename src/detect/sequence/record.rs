@@ -108,9 +108,9 @@ pub struct Joined {
     /// All of them as one.
     pub whole: Record,
     /// The end of the latest.
-    end: Micros,
+    pub end: Micros,
     /// The flags of the latest.
-    flags: u8,
+    pub flags: u8,
 }
 
 impl Joined {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroI64;
 
+use super::checkpoint::Changes;
 use super::event::Event;
 use super::evidence;
 use super::features::Columns;
@@ -29,24 +30,26 @@ const TOLD_OCTETS: u64 = 64 << 10;
 /// A pair's turn: at which tick, and which pair.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
-    tick: i64,
-    place: u32,
-    serial: u32,
+    pub(super) tick: i64,
+    pub(super) place: u32,
+    pub(super) serial: u32,
 }
 
 /// The pairs of one shard, their windows, and whose turn it is.
 #[derive(Debug)]
 pub struct Shard {
-    pairs: Pairs,
-    joins: Joins,
+    pub(super) pairs: Pairs,
+    pub(super) joins: Joins,
     /// By how much its whole seconds are early, in microseconds.
     phase_us: i64,
     /// The last whole second of input time that was passed; none before the first slice.
-    tick: Option<i64>,
+    pub(super) tick: Option<i64>,
     /// Pairs whose turn is at the next tick.
-    ready: VecDeque<Turn>,
+    pub(super) ready: VecDeque<Turn>,
     /// Pairs that were scored within the last minute, in the order of their next turn.
-    resting: VecDeque<Turn>,
+    pub(super) resting: VecDeque<Turn>,
+    /// What is to be written of it, if it is.
+    pub(super) changes: Option<Changes>,
     counts: ledger::Sequences,
     /// On live input: when what it is told now arrived, by the kernel's clock.
     pub arrived: Option<Micros>,
@@ -68,6 +71,7 @@ impl Shard {
             tick: None,
             ready: VecDeque::new(),
             resting: VecDeque::new(),
+            changes: None,
             counts: ledger::Sequences::default(),
             arrived: None,
             phase_us,
@@ -126,6 +130,9 @@ impl Shard {
         let tick = self.tick.map_or(self.tick_of(now), |tick| tick.max(self.tick_of(now)));
         self.tick = Some(tick);
         let place = self.pairs.of(hash, flow.site, flow.src, flow.dst);
+        if let Some(changes) = &mut self.changes {
+            changes.pair(self.pairs.get(place));
+        }
         if slice.records == 0 {
             self.counts.passed_over.one("empty");
             return verdict(self.pairs.get(place), settings);
@@ -144,6 +151,10 @@ impl Shard {
                 let kept = pair.add(Event::of(&record), record.first);
                 self.counts.late += u64::from(!kept);
             }
+        }
+        if let Some(changes) = &mut self.changes {
+            let touched = self.joins.touched.iter_mut().flat_map(|keys| keys.drain(..));
+            changes.joins(pair, touched);
         }
         if pair.has(flag::RESTING) {
             pair.set(flag::CHANGED, true);
@@ -201,6 +212,7 @@ impl Shard {
                 continue;
             }
             let changed = pair.has(flag::CHANGED);
+            self.changes.iter_mut().for_each(|changes| changes.pair(pair));
             pair.set(flag::RESTING | flag::CHANGED, false);
             if changed && pair.is_worth_scoring() {
                 pair.set(flag::READY, true);
@@ -227,6 +239,7 @@ impl Shard {
                 continue;
             }
             *allowance -= 1;
+            self.changes.iter_mut().for_each(|changes| changes.pair(pair));
             pair.set(flag::READY, false);
             pair.set(flag::RESTING, true);
             self.resting.push_back(Turn { tick: tick + REST_TICKS, ..turn });

@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::decode::slices::{SliceError, decode};
 use crate::detect::sigma::correlate::Match;
 use crate::detect::sigma::{Record, RuleIndex};
+use crate::detect::volume::Sent;
 use crate::detect::{Alert, TaggedSlice};
 use crate::flow::stitch::{Source, Stitched};
 use crate::flow::{Biflow, FlowId, Memory, Slice};
+use crate::net::Addr;
 use crate::output::ndjson;
 use crate::output::schema::{Context, Row, Shown};
 use crate::pipeline::{Message, RuleBook};
@@ -37,6 +39,9 @@ pub enum CodecError {
     /// A number is not hexadecimal, or the flow is missing.
     #[error("{0} is missing or no number")]
     Number(&'static str),
+    /// A part of the sequence model's state.
+    #[error("the sequence model's state: {0} cannot be read")]
+    Sequence(&'static str),
 }
 
 /// Ids of rules to what the book has of them, and back.
@@ -79,6 +84,7 @@ struct State {
 enum Told {
     Match { v: u32, time: i64, rule: String, at_end: bool },
     Alert { v: u32, time: i64, rule: String, id: String },
+    Sent { v: u32, time: i64, site: String, host: String, peer: String, octets: u64 },
     Clock { v: u32, partition: i32, clock: i64 },
     Idle { v: u32, partition: i32 },
 }
@@ -208,8 +214,13 @@ impl Codec {
                 let head = Told::Alert { v: VERSION, time, rule, id };
                 self.line(&head, Some((alert.flow_id, &alert.flow)))
             }
-            // Of the sequence model, which a detector does not run.
-            Message::Sent(_) => return None,
+            Message::Sent(Sent { time, site, host, peer, octets }) => {
+                let name = self.context.sites.get(usize::from(*site)).cloned();
+                let (host, peer) = (format!("{:032x}", host.0), format!("{:032x}", peer.0));
+                let (v, time, octets) = (VERSION, time.0, *octets);
+                let site = name.unwrap_or_default();
+                self.line(&Told::Sent { v, time, site, host, peer, octets }, None)
+            }
         })
     }
 
@@ -240,6 +251,18 @@ impl Codec {
             Told::Idle { v, partition } => {
                 version(v)?;
                 Ok(Said::Idle(partition))
+            }
+            Told::Sent { v, time, site, host, peer, octets } => {
+                version(v)?;
+                let site = self.context.sites.iter().position(|name| *name == site);
+                let site = site.and_then(|site| u16::try_from(site).ok()).unwrap_or(0);
+                let address = |text: &str, what| {
+                    let address = u128::from_str_radix(text, 16);
+                    address.map(Addr).map_err(|_| CodecError::Number(what))
+                };
+                let (host, peer) = (address(&host, "host")?, address(&peer, "peer")?);
+                let sent = Sent { time: Micros(time), site, host, peer, octets };
+                Ok(Said::Message(Message::Sent(sent)))
             }
             Told::Match { v, time, rule, at_end } => {
                 version(v)?;

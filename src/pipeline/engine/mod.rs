@@ -23,10 +23,12 @@ use self::codec::{Codec, CodecError, RuleIds, Said};
 use super::exchange::{Desk, Message};
 use super::rules::RuleBook;
 use super::sampler::Sampler;
+use super::sequences::{Book, Sequences};
 use super::shard::{Tagger, Told};
 use super::worker::Shared;
 use crate::config::{Config, Select};
 use crate::decode::slices;
+use crate::detect::sequence::checkpoint;
 use crate::detect::sigma::{Costs, Phase, RuleIndex};
 use crate::detect::{Alert, TaggedSlice};
 use crate::flow::stitch::{Stitch, StitchParams, StitchSink, StitchedFlow};
@@ -70,6 +72,7 @@ pub struct Out {
 pub struct Engine {
     shared: Arc<Shared>,
     book: Arc<RuleBook>,
+    model: Option<Arc<Book>>,
     ids: RuleIds,
     codec: Codec,
     params: StitchParams,
@@ -90,6 +93,8 @@ pub struct Engine {
 #[derive(Debug)]
 struct Partition {
     stitch: Stitch,
+    /// The sequence model, where it is enabled.
+    sequences: Option<Sequences>,
     /// Whether it took slices since states were written last.
     moved: bool,
 }
@@ -210,7 +215,7 @@ impl Engine {
     /// `raised` is the only sink of `shared`; the input has `count` partitions.
     #[must_use]
     pub fn new(config: &Config, shared: Arc<Shared>, raised: Arc<Raised>, count: i32) -> Self {
-        let book = shared.rules.book();
+        let (book, model) = (shared.rules.book(), shared.models.book());
         let engine = config.detect.engine.clone().unwrap_or_default();
         let flow = Params::from_config(config);
         let params = StitchParams {
@@ -232,7 +237,9 @@ impl Engine {
             codec: Codec::new(&context),
             params,
             select: engine.select,
-            desks: book.set.rules().iter().any(needs),
+            // The model tells the desk what hosts send out.
+            desks: book.set.rules().iter().any(needs) || model.is_some(),
+            model,
             count,
             partitions: BTreeMap::new(),
             desk: None,
@@ -275,15 +282,25 @@ impl Engine {
         states: &HashMap<Vec<u8>, Vec<u8>>,
     ) -> Result<(), CodecError> {
         let mut stitch = Stitch::new(self.params);
+        let mut windows: Vec<(&[u8], &[u8])> = Vec::new();
         for (key, value) in states {
-            if key == CLOCK {
+            if checkpoint::is_key(key) {
+                windows.push((key, value));
+            } else if key == CLOCK {
                 let text = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
                 stitch.restore_clock(Micros(text.ok_or(CodecError::Number("clock"))?));
             } else {
                 stitch.restore(self.codec.stitched(value, &self.ids)?);
             }
         }
-        self.partitions.insert(partition, Partition { stitch, moved: false });
+        let limits = &self.shared.models.limits;
+        let model = self.model.as_ref();
+        let mut sequences =
+            model.map(|model| Sequences::tracked(Arc::clone(model), limits, self.count));
+        if let Some(sequences) = &mut sequences {
+            sequences.restore(windows.into_iter()).map_err(CodecError::Sequence)?;
+        }
+        self.partitions.insert(partition, Partition { stitch, sequences, moved: false });
         Ok(())
     }
 
@@ -328,7 +345,7 @@ impl Engine {
             alerts,
             costs,
             sampler,
-            sequences: None,
+            sequences: held.sequences.as_mut(),
             excluded,
             passed_over,
             hits,
@@ -345,7 +362,7 @@ impl Engine {
         held.stitch.slice(sensor, slice, &mut self.ledgers, &mut telling);
         let Telling { slices, alerts, .. } = telling;
         for (alert, sensor) in &alerts {
-            outs.push(self.writers.alert(alert, Some(sensor)));
+            outs.push(self.writers.alert(alert, sensor.as_ref()));
         }
         for (slice, sensor) in &slices {
             if self.select != Select::Tagged || !slice.rules.is_empty() {
@@ -407,6 +424,11 @@ impl Engine {
                 let value = flow.map(|flow| codec.state(flow, ids));
                 outs.push(self.writers.plain(To::States(partition), key.octets(), value));
             });
+            if let Some(sequences) = &mut held.sequences {
+                sequences.take_changes(|key, value| {
+                    outs.push(self.writers.plain(To::States(partition), key.to_vec(), value));
+                });
+            }
             let clock = held.stitch.clock();
             let text = clock.0.to_string().into_bytes();
             outs.push(self.writers.plain(To::States(partition), CLOCK.to_vec(), Some(text)));
@@ -426,6 +448,13 @@ impl Engine {
         self.ledgers.detections.alerts.clone_from(&self.scratch.alerts);
         self.ledgers.detections.excluded.clone_from(&self.scratch.excluded);
         self.ledgers.detections.passed_over = self.scratch.passed_over;
+        let mut sequences = ledger::Sequences::default();
+        for held in self.partitions.values().filter_map(|held| held.sequences.as_ref()) {
+            let mut one = ledger::Sequences::default();
+            held.tell(&mut one);
+            sequences.merge(&one);
+        }
+        self.ledgers.sequences = sequences;
         let flows: usize = self.partitions.values().map(|held| held.stitch.len()).sum();
         let slot = &self.shared.board.slots()[0];
         slot.publish(&self.ledgers);
@@ -492,14 +521,15 @@ impl Writers {
 struct Telling<'a> {
     tagger: Tagger<'a>,
     slices: Vec<(TaggedSlice, Arc<str>)>,
-    alerts: Vec<(Alert, Arc<str>)>,
+    /// Those of the model are of the group, as those of correlations.
+    alerts: Vec<(Alert, Option<Arc<str>>)>,
 }
 
 impl Telling<'_> {
     fn detect(&mut self, flow: &mut StitchedFlow<'_>, phase: Phase) {
         self.tagger.detect(flow, phase);
         let alerts = self.tagger.batch.alerts.drain(..);
-        self.alerts.extend(alerts.map(|alert| (alert, Arc::clone(flow.sensor))));
+        self.alerts.extend(alerts.map(|alert| (alert, Some(Arc::clone(flow.sensor)))));
     }
 }
 
@@ -542,7 +572,15 @@ impl StitchSink for Telling<'_> {
         let book = self.tagger.book;
         let excluded = flow.memory.excluded.and_then(|uid| book.exclusion(uid));
         let rules = book.metas(&slice.fired).collect();
-        self.slices
-            .push((TaggedSlice { slice, rules, excluded, verdict: None }, Arc::clone(sensor)));
+        let verdict = self.tagger.judge(&slice, flow.now, excluded.is_some());
+        // Nobody groups by what the model found: its rules are not among those that are loaded.
+        let suppressed = |message: &mut Message| matches!(message, Message::Alert(alert) if alert.verdict.is_some());
+        let found = self.tagger.messages.extract_if(.., suppressed).filter_map(|message| {
+            let Message::Alert(alert) = message else { return None };
+            Some(*alert)
+        });
+        let found = found.chain(self.tagger.batch.alerts.drain(..));
+        self.alerts.extend(found.map(|alert| (alert, None)));
+        self.slices.push((TaggedSlice { slice, rules, excluded, verdict }, Arc::clone(sensor)));
     }
 }

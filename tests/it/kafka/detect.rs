@@ -16,7 +16,7 @@ use weir::output::remote::kafka::key;
 
 use super::{copy, json, slices};
 use crate::servers::kafka::{Doors, Kafka};
-use crate::system::{Bench, free_ports, kill, wait_for, weir};
+use crate::system::{Bench, free_ports, kill, weir};
 
 const PARTITIONS: i32 = 6;
 /// Silence of a partition after which correlations wait for it no longer.
@@ -68,9 +68,11 @@ struct Group<'a> {
 }
 
 /// What a group wrote: slices by identity with their tags, and alerts, each as often as it came.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Debug, Default, Eq, PartialEq)]
 struct Written {
     slices: BTreeMap<(String, u64), Vec<String>>,
+    /// What the sequence model last said of the pair of each.
+    verdicts: BTreeMap<(String, u64), String>,
     alerts: BTreeMap<String, Vec<String>>,
 }
 
@@ -133,35 +135,67 @@ impl<'a> Group<'a> {
         ["one.log", "two.log", "three.log"].map(log).concat()
     }
 
-    /// What was written, once correlations wait for nothing any more. Offsets may be seen to be committed
-    /// before the slices are, so `slices` of them are waited for; what comes then is read, too.
-    fn written(&self, slices: usize) -> Written {
-        let alerts = || self.kafka.read(&format!("{}.alerts", self.name));
-        // Marks of silence come after a while, and what they set free a moment later.
-        std::thread::sleep(Duration::from_secs(IDLE_S + 2));
-        let mut read = alerts();
-        wait_for("alerts that stay as they are", || {
-            std::thread::sleep(Duration::from_secs(1));
-            let now = alerts();
-            let same = now.len() == read.len();
-            read = now;
-            same.then_some(())
-        });
-        let mut written = Written { slices: BTreeMap::new(), alerts: BTreeMap::new() };
-        let until = Instant::now() + Duration::from_secs(30);
-        let tagged = loop {
-            let read = self.kafka.read(&format!("{}.slices", self.name));
-            if read.len() >= slices || Instant::now() > until {
-                break read;
+    /// Waits until correlations wait for nothing any more, and what came of it can be read: every
+    /// partition of the input is said to be silent, that was read and committed, and no transaction is
+    /// open on what was written. Offsets are seen to be committed before the records are.
+    #[track_caller]
+    fn settled(&self) {
+        let matches = format!("{}.matches", self.name);
+        let until = Instant::now() + Duration::from_secs(300);
+        let wait = |what: &str, done: &dyn Fn() -> bool| {
+            while !done() {
+                assert!(Instant::now() < until, "{what}\n{}", self.logs());
+                std::thread::sleep(Duration::from_millis(100));
             }
-            std::thread::sleep(Duration::from_secs(1));
         };
-        for record in tagged {
+        wait("partitions are not told to be silent", &|| {
+            let mut silent = BTreeMap::new();
+            for record in self.kafka.read(&matches) {
+                let text = record.value.expect("a value");
+                let told: Value = serde_json::from_str(text.lines().next().unwrap_or_default())
+                    .expect("a line of JSON");
+                if let Some(partition) = told["partition"].as_i64() {
+                    silent.insert(partition, told["kind"] == "idle");
+                }
+            }
+            silent.len() == PARTITIONS as usize && silent.values().all(|&idle| idle)
+        });
+        wait("matches are not read", &|| {
+            let mut wanted = TopicPartitionList::new();
+            wanted.add_partition(&matches, 0);
+            let committed = self.asks.committed_offsets(wanted, Duration::from_secs(10));
+            let committed = committed.expect("an answer").elements()[0].offset();
+            // Behind the last one stand marks of transactions, which nobody reads.
+            let last = self.kafka.read(&matches).last().map(|record| record.offset + 1);
+            committed.to_raw() >= last
+        });
+        let out = ["slices", "alerts"].map(|what| format!("{}.{what}", self.name));
+        wait("a transaction stays open", &|| {
+            (0..PARTITIONS).all(|partition| {
+                let closed = |topic: &String| {
+                    let ends = [true, false].map(|any| self.kafka.end(topic, partition, any));
+                    ends[0].is_some() && ends[0] == ends[1]
+                };
+                out.iter().all(closed)
+            })
+        });
+    }
+
+    /// What was written, all of it.
+    fn written(&self) -> Written {
+        self.settled();
+        let read = self.kafka.read(&format!("{}.alerts", self.name));
+        let mut written = Written::default();
+        for record in self.kafka.read(&format!("{}.slices", self.name)) {
             let text = record.value.expect("a value");
             let slice: Value = serde_json::from_str(&text).expect("JSON");
             let identity = super::identity(&text);
             let tags = slice["sigma_rule_ids"].to_string();
             written.slices.entry(identity).or_default().push(tags);
+            // Rounding depends on what was scored with it.
+            let score = slice["model_score"].as_f64().map(|score| (score * 1e4).round());
+            let verdict = format!("{:?} {score:?} {}", slice["model_class"], slice["sequence_id"]);
+            written.verdicts.insert(super::identity(&text), verdict);
         }
         for record in read {
             let text = record.value.expect("a value");
@@ -218,7 +252,7 @@ fn a_killed_detector_leaves_no_gap_and_nothing_twice() {
         fed.join().expect("fed");
         produce(&kafka, "flows", 900, late());
         two.wait_committed(records);
-        let got = two.written(slices.len());
+        let got = two.written();
         for detector in [first, again, third] {
             detector.stop();
         }
@@ -228,7 +262,7 @@ fn a_killed_detector_leaves_no_gap_and_nothing_twice() {
     let one = Group::new(&kafka, "one-group");
     let detector = one.detector("one");
     one.wait_committed(records);
-    let want = one.written(slices.len());
+    let want = one.written();
     detector.stop();
 
     assert_eq!(want.slices.len(), slices.len(), "one of two accounts of each slice counts");
@@ -248,6 +282,11 @@ fn a_killed_detector_leaves_no_gap_and_nothing_twice() {
     let missing = want.slices.iter().filter(|(id, tags)| got.slices.get(*id) != Some(*tags));
     assert_eq!(missing.count(), 0, "slices with other tags\n{}", two.logs());
     assert_eq!(got.slices.len(), want.slices.len());
+    let scored = want.verdicts.values().filter(|verdict| !verdict.starts_with("Null")).count();
+    assert!(scored > 1_000, "the sequence model scored the pairs of {scored} slices");
+    let others =
+        want.verdicts.iter().filter(|(id, verdict)| got.verdicts.get(*id) != Some(*verdict));
+    assert_eq!(others.count(), 0, "slices of other verdicts\n{}", two.logs());
 }
 
 #[test]
@@ -259,12 +298,13 @@ fn tags_of_the_engine_are_those_of_a_sensor() {
     let group = Group::new(&kafka, "same");
     let detector = group.detector("one");
     group.wait_committed(slices.len());
-    let got = group.written(slices.len());
+    let got = group.written();
     detector.stop();
 
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut run = crate::harness::Run::default();
     run.config.rules.directories = vec![root.join("config/rules")];
+    run.config.model.enabled = true;
     let sensor = run.whole(&root.join("pcaps/mixed.pcap.zst"));
     let tags = |rules: &[std::sync::Arc<weir::detect::RuleMeta>]| {
         let ids: Vec<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();

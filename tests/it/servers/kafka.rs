@@ -232,6 +232,15 @@ impl Kafka {
         ends.into_iter().any(|marks| marks.is_ok_and(|(_, end)| end > 0))
     }
 
+    /// Where a partition ends: with what open transactions have written, or before that. `None` if
+    /// the broker does not say.
+    pub(crate) fn end(&self, topic: &str, partition: i32, uncommitted: bool) -> Option<i64> {
+        let level = if uncommitted { "read_uncommitted" } else { "read_committed" };
+        let client: BaseConsumer = self.client().set("isolation.level", level).create().ok()?;
+        let marks = client.fetch_watermarks(topic, partition, Duration::from_secs(10));
+        marks.ok().map(|(_, end)| end)
+    }
+
     /// All records of `topic` up to its present end, as a client in Python reads them: those of
     /// aborted transactions left out.
     #[track_caller]
