@@ -92,6 +92,7 @@ def main():
     parser.add_argument("--work", default=f"{target}/bench-pipeline", help="where tools and captures are made and kept")
     parser.add_argument("--out", default=str(ROOT / "benches/runs"))
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=60, help="of a run of the row `lossless`")
     parser.add_argument("--quick", action="store_true", help="short runs; nothing is written")
     options = parser.parse_args()
     unknown = set(options.rows) - set(rows.ROWS)

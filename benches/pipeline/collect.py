@@ -143,14 +143,21 @@ def agrees(cost):
 
 
 def highest_lossless(bench, command, version, seconds, repeats, rates):
-    """The highest of `rates` that is taken without loss in each of `repeats` runs; 0 if none is."""
-    best = 0
-    for rate in rates:
+    """The highest of `rates`, by halves, that is taken without loss in each of `repeats` runs; 0 if none is."""
+    def holds(rate):
         for _ in range(repeats):
             cost = measure(bench, command(), version, rate, seconds)
             if cost.dropped or cost.sent["records"] < 0.98 * rate * seconds:
-                return best
-        best = rate
+                return False
+        return True
+
+    best, low, high = 0, 0, len(rates)
+    while low < high:
+        middle = (low + high) // 2
+        if holds(rates[middle]):
+            best, low = rates[middle], middle + 1
+        else:
+            high = middle
     return best
 
 

@@ -29,6 +29,7 @@ class Bench:
 
     def __init__(self, options):
         self.weir, self.quick, self.runs = options.weir, options.quick, options.runs
+        self.seconds = options.seconds
         self.sources = pathlib.Path(options.sources).resolve()
         self.vectors = pathlib.Path(options.vectors).resolve()
         self.work = pathlib.Path(options.work).resolve()

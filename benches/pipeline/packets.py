@@ -124,6 +124,8 @@ def live(bench):
     run([bench.weir, "replay", path, "--workers", "1", "--quiet", "--summary", folder / "summary.json"])
     run(["ip", "netns", "add", namespace])
     try:
+        # Neighbour discovery would send packets that the capture does not hold.
+        run([*inside, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6"])
         run([*inside, "ip", "link", "set", "lo", "up"])
         run([*inside, "ip", "link", "add", "wb0", "type", "veth", "peer", "name", "wb1"])
         for end in ("wb0", "wb1"):

@@ -460,7 +460,9 @@ impl Worker {
         if waiting == 0 {
             self.batch_since = now;
         } else if waiting >= BATCH_RECORDS || now.duration_since(self.batch_since) >= BATCH_AGE {
-            for flow in self.batch.slices.iter().map(|tagged| &tagged.slice.flow) {
+            // Nobody watches a replay's.
+            let watched = if self.shared.outputs.waits() { &[] } else { &self.batch.slices[..] };
+            for flow in watched.iter().map(|tagged| &tagged.slice.flow) {
                 let octets = flow.fwd.octets.saturating_add(flow.bwd.octets);
                 self.talkers.add(flow.src, octets);
                 self.talkers.add(flow.dst, octets);
