@@ -341,15 +341,16 @@ pub(super) enum SpoolCommand {
     },
     /// Set a sink's cursor back: what follows is delivered again once the sensor starts. Not beside a
     /// running sensor.
+    #[command(group(clap::ArgGroup::new("from").required(true).args(["segment", "since"])))]
     Replay {
         /// The sink's name.
         #[arg(value_name = "SINK")]
         sink: String,
         /// Back to the start of this segment.
-        #[arg(long, value_name = "SEGMENT", required_unless_present = "since")]
+        #[arg(long, value_name = "SEGMENT")]
         segment: Option<u64>,
         /// Back to what was written since this time, as in 2026-11-25T14:00:00Z.
-        #[arg(long, value_name = "TIME", conflicts_with = "segment", value_parser = super::spool::time)]
+        #[arg(long, value_name = "TIME", value_parser = super::spool::time)]
         since: Option<Micros>,
         #[command(flatten)]
         place: SpoolPlace,
@@ -359,18 +360,19 @@ pub(super) enum SpoolCommand {
     },
     /// Move a sink's cursor forward: what it passes over is never delivered to this sink, and counted
     /// as shed once the sensor starts. Not beside a running sensor.
+    #[command(group(clap::ArgGroup::new("to").required(true).args(["segment", "until", "all"])))]
     Drop {
         /// The sink's name.
         #[arg(value_name = "SINK")]
         sink: String,
         /// Drop what stands before this segment.
-        #[arg(long, value_name = "SEGMENT", required_unless_present_any = ["until", "all"])]
+        #[arg(long, value_name = "SEGMENT")]
         segment: Option<u64>,
         /// Drop what was written before this time, as in 2026-11-25T14:00:00Z.
-        #[arg(long, value_name = "TIME", conflicts_with = "segment", value_parser = super::spool::time)]
+        #[arg(long, value_name = "TIME", value_parser = super::spool::time)]
         until: Option<Micros>,
         /// Drop everything that waits for the sink.
-        #[arg(long, conflicts_with_all = ["segment", "until"])]
+        #[arg(long)]
         all: bool,
         #[command(flatten)]
         place: SpoolPlace,

@@ -157,6 +157,10 @@ fn listed(survey: &Survey) -> String {
     text.push('\n');
     let head = ["sink", "takes", "cursor", "waiting", "oldest", "passes over"];
     text.push_str(&table(&head, &sinks));
+    for cursor in &survey.unreadable {
+        let what = "a cursor that cannot be read, so that everything is delivered again";
+        writeln!(text, "\n{what}: {cursor}").expect("a string takes all");
+    }
     for broken in &survey.broken {
         writeln!(text, "\nkept aside, cannot be read: {broken}").expect("a string takes all");
     }

@@ -149,6 +149,28 @@ pub fn all(directory: &Path) -> io::Result<Vec<Saved>> {
     Ok(found)
 }
 
+/// The files of cursors in `directory` that cannot be read, each with the reason.
+///
+/// # Errors
+/// If the directory cannot be read.
+pub fn unreadable(directory: &Path) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "cursor") {
+            let read = fs::read(&path).and_then(|text| parse(&text).map_err(io::Error::other));
+            match read {
+                // A running sensor forgot it in between.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => found.push(format!("{}: {error}", path.display())),
+                Ok(_) => {}
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// Forgets the cursor of `sink`.
 ///
 /// # Errors
@@ -195,6 +217,8 @@ mod tests {
         let back = br#"{"sink":"a","cursor":{"segment":1,"offset":2,"gaps":[[5,9],[7,8]]}}"#;
         assert!(parse(back).expect_err("gaps").to_string().contains("one after the other"));
         fs::write(path(place, "torn"), "{\"sink\":").expect("room");
+        let told = unreadable(place).expect("readable");
+        assert!(told.len() == 1 && told[0].contains("torn.cursor: EOF"), "{told:?}");
         let error = load(place, "torn").expect_err("no cursor");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         remove(place, "a/b").expect("it is there");

@@ -31,6 +31,9 @@ pub struct Survey {
     pub segments: Vec<SegmentReport>,
     /// The sinks that have a cursor.
     pub sinks: Vec<SinkReport>,
+    /// Files of cursors that cannot be read, each with the reason: the next start delivers everything
+    /// to their sinks again.
+    pub unreadable: Vec<String>,
     /// Files of segments that could not be read at a start, and were kept aside.
     pub broken: Vec<String>,
 }
@@ -140,7 +143,11 @@ fn no_spool(directory: &Path) -> io::Error {
 /// # Errors
 /// Of the file system; if there is no spool.
 pub fn survey(directory: &Path, verify: bool) -> io::Result<Survey> {
-    let id = fs::read_to_string(directory.join("id")).map_err(|_| no_spool(directory))?;
+    let id = directory.join("id");
+    let id = fs::read_to_string(&id).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => no_spool(directory),
+        kind => io::Error::new(kind, format!("{}: {error}", id.display())),
+    })?;
     let running = match take(directory) {
         Ok(lock) => {
             drop(lock);
@@ -151,6 +158,7 @@ pub fn survey(directory: &Path, verify: bool) -> io::Result<Survey> {
     };
     // The cursors first: what sinks read on meanwhile makes them lag less, never more.
     let saved = cursor::all(directory)?;
+    let unreadable = cursor::unreadable(directory)?;
     let place = directory.join("segments");
     let mut segments = Vec::new();
     for (number, sealed) in list(&place)? {
@@ -169,7 +177,7 @@ pub fn survey(directory: &Path, verify: bool) -> io::Result<Survey> {
     });
     let broken: BTreeSet<String> = broken.collect();
     let broken = broken.into_iter().collect();
-    Ok(Survey { id: id.trim().to_owned(), running, segments, sinks, broken })
+    Ok(Survey { id: id.trim().to_owned(), running, segments, sinks, unreadable, broken })
 }
 
 /// A running sensor may remove a segment at any time: then it is not there, which is no error.
@@ -215,11 +223,14 @@ fn segment_report(
 fn open(place: &Path, number: u64) -> io::Result<Option<Segment>> {
     match Segment::open(place, number, u64::MAX) {
         Ok(segment) => Ok(Some(segment)),
-        Err(error) => match error.kind() {
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Ok(None),
-            _ => Err(error),
-        },
+        Err(error) if is_headless(&error) => Ok(None),
+        Err(error) => Err(error),
     }
+}
+
+/// Whether a segment could not be opened since it has no head.
+fn is_headless(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 impl SegmentReport {
@@ -263,13 +274,13 @@ fn waiting(
     Ok((records, oldest))
 }
 
-/// Every frame of the segment `number` of the spool in `directory`, payloads checked.
+/// Every frame of the segment `number` of the spool in `directory`, payloads checked. One without a
+/// head, as a crash may leave it, is damage from its first octet on.
 ///
 /// # Errors
 /// Of the file system; if there is no such segment.
 pub fn frames(directory: &Path, number: u64) -> io::Result<Vec<FrameReport>> {
-    let segment = found(directory, number)?;
-    let end = segment.len()?;
+    let place = directory.join("segments");
     let mut frames = Vec::new();
     // The schemas stand before the first frame of records.
     let mut at = super::segment::HEAD as u64;
@@ -284,6 +295,15 @@ pub fn frames(directory: &Path, number: u64) -> io::Result<Vec<FrameReport>> {
         raw: 0,
         whole: false,
     };
+    let segment = match found(directory, number) {
+        Err(error) if is_headless(&error) => {
+            let report = segment_report(&place, number, false, false)?;
+            frames.push(gap(0, report.unfinished));
+            return Ok(frames);
+        }
+        segment => segment?,
+    };
+    let end = segment.len()?;
     while let Some(found) = segment.frame(at, end)? {
         if found.offset > at {
             frames.push(gap(at, found.offset));
@@ -312,7 +332,8 @@ pub fn frames(directory: &Path, number: u64) -> io::Result<Vec<FrameReport>> {
     Ok(frames)
 }
 
-/// Writes the records that `select` takes of the segment `number` as NDJSON, with every field.
+/// Writes the records that `select` takes of the segment `number` as NDJSON, with every field. One
+/// without a head has none, which is said.
 ///
 /// # Errors
 /// Of the file system and of `out`; if there is no such segment.
@@ -322,7 +343,13 @@ pub fn records(
     select: Select,
     out: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let segment = found(directory, number)?;
+    let segment = match found(directory, number) {
+        Err(error) if is_headless(&error) => {
+            tracing::warn!("no records: {error}");
+            return Ok(());
+        }
+        segment => segment?,
+    };
     let end = segment.len()?;
     let objects = unit::Objects::new(&segment, select, end);
     let writer = ndjson::Writer::new(&Layout::all(select.into()));
@@ -354,9 +381,10 @@ fn found(directory: &Path, number: u64) -> io::Result<Segment> {
 /// Takes the spool for this process, as a sensor does; makes nothing that a sensor under another
 /// user could not use.
 fn take(directory: &Path) -> io::Result<File> {
-    let lock = File::open(directory.join("lock")).map_err(|error| match error.kind() {
+    let path = directory.join("lock");
+    let lock = File::open(&path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => no_spool(directory),
-        _ => error,
+        kind => io::Error::new(kind, format!("{}: {error}", path.display())),
     })?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),

@@ -102,7 +102,8 @@ fn entry(segments: &Path, number: u64, sealed: bool, totals: &Totals) -> io::Res
         Err(error) => {
             let octets = fs::metadata(path)?.len();
             let kept = path.with_extension("broken");
-            if octets > 0 {
+            // A sealed one had records: a disk that lost them says so by its length.
+            if octets > 0 || sealed {
                 fs::rename(path, &kept)?;
                 tracing::error!(path = %kept.display(), octets, %error,
                     "a segment of the spool cannot be read; kept aside");

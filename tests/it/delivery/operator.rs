@@ -105,6 +105,69 @@ fn the_operator_sees_what_waits_and_moves_cursors() {
     assert_eq!(world.receivers["elastic"].tally().len(), 900);
 }
 
+/// What a disk that lost things left behind is told of, and nothing else goes missing for it.
+#[test]
+fn a_damaged_spool_is_told_of_as_it_is() {
+    let storage = Storage::folder();
+    let mut receivers = receivers::own();
+    receivers.values_mut().for_each(|receiver| receiver.renew(&storage.path(), true));
+    let mut world = World::new(SIZE, storage.path().join("spool"), &mut receivers);
+    world.start();
+    let feed = world.feed(false);
+    feed.ends();
+    world.appends(SIZE.slices);
+    drop(feed);
+    world.stop();
+    let spool = storage.path().join("spool");
+    let place = format!("--directory {}", spool.display());
+    let survey = json(&world.bench.weir(&format!("spool list {place} --format json"), 0));
+    let number = survey["segments"].as_array().expect("segments").len() as u64 + 7;
+    let empty = spool.join("segments").join(format!("{number:020}.sealed"));
+    let like = std::fs::read_dir(spool.join("segments")).expect("a folder").next();
+    let like = like.expect("a segment").expect("an entry").file_name();
+    assert_eq!(empty.file_name().map(std::ffi::OsStr::len), Some(like.len()), "{like:?}");
+    std::fs::write(&empty, "").expect("written");
+    std::fs::write(spool.join("hec.cursor"), "{\"sink\":").expect("written");
+
+    let list = world.bench.weir(&format!("spool list {place}"), 0).out;
+    assert!(list.contains("a cursor that cannot be read") && list.contains("hec.cursor"), "{list}");
+    let frames = json(&world.bench.weir(&format!("spool inspect {place} --format json"), 0));
+    let frames = frames.as_array().expect("frames");
+    let of = |number: u64| frames.iter().filter(move |frame| frame["segment"] == number);
+    assert_eq!(of(number).count(), 1, "{frames:?}");
+    assert!(of(number).all(|frame| frame["kind"] == "damaged" && frame["whole"] == false));
+    let records: u64 = frames.iter().filter_map(|frame| frame["records"].as_u64()).sum();
+    assert_eq!(records, 900, "the others are read");
+    let lines = world.bench.weir(&format!("spool inspect --records slices {place}"), 0).lines();
+    assert_eq!(lines.len(), 900);
+
+    // The next start keeps it aside, and delivers again what no cursor tells of.
+    world.start();
+    world.sensor().says("a segment of the spool cannot be read; kept aside");
+    world.sensor().says("a cursor cannot be read");
+    world.stop();
+    let survey = json(&world.bench.weir(&format!("spool list {place} --format json"), 0));
+    assert_eq!(survey["broken"].as_array().map(Vec::len), Some(1), "{survey}");
+    assert_eq!(survey["unreadable"].as_array().map(Vec::len), Some(0), "{survey}");
+
+    // What cannot be looked at is not what is not there.
+    std::fs::remove_file(spool.join("id")).expect("there");
+    std::fs::create_dir(spool.join("id")).expect("made");
+    let ended = world.bench.weir(&format!("spool list {place}"), 3);
+    assert!(
+        !ended.err.contains("no spool is here") && ended.err.contains("/id: "),
+        "{}",
+        ended.err
+    );
+    for (wrong, ways) in [
+        ("replay hec", "<--segment <SEGMENT>|--since <TIME>>"),
+        ("drop hec", "<--segment <SEGMENT>|--until <TIME>|--all>"),
+    ] {
+        let ended = world.bench.weir(&format!("spool {wrong} {place}"), 2);
+        assert!(ended.err.contains(ways), "{}", ended.err);
+    }
+}
+
 #[test]
 fn figures_of_delivery_are_on_metrics_and_readyz() {
     let storage = Storage::folder();

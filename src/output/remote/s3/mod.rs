@@ -4,7 +4,7 @@
 //! object that is put again is the same. Where the store offers it, it is put under the condition
 //! that there is none (If-None-Match): the answer that there is one means that it was delivered. A
 //! large object goes in parts while it is encoded, so neither it nor its segment has to fit into
-//! memory.
+//! memory; there a look comes before it (HEAD), as uploads are completed under no condition.
 
 mod body;
 mod open;

@@ -10,7 +10,7 @@ use std::path::Path as FilePath;
 
 use object_store::multipart::PartId;
 use object_store::path::Path;
-use object_store::{Error, PutPayload};
+use object_store::{Error, ObjectStoreExt as _, PutPayload};
 
 use super::{Store, told};
 use crate::output::spool::{Failure, Stop};
@@ -18,6 +18,8 @@ use crate::output::spool::{Failure, Stop};
 /// The parts of one object.
 pub(super) struct Upload<'a> {
     key: &'a Path,
+    /// The object is there already: parts are passed over.
+    there: bool,
     id: Option<String>,
     parts: Vec<PartId>,
     octets: u64,
@@ -25,7 +27,7 @@ pub(super) struct Upload<'a> {
 
 impl<'a> Upload<'a> {
     pub(super) const fn new(key: &'a Path) -> Self {
-        Self { key, id: None, parts: Vec::new(), octets: 0 }
+        Self { key, there: false, id: None, parts: Vec::new(), octets: 0 }
     }
 
     /// Octets of the parts so far.
@@ -33,14 +35,24 @@ impl<'a> Upload<'a> {
         self.octets
     }
 
-    /// Whether a part has gone.
+    /// Whether a part has gone, or was passed over.
     pub(super) const fn begun(&self) -> bool {
-        self.id.is_some()
+        self.id.is_some() || self.there
     }
 
-    /// Puts the next part: all but the last are of one size.
+    /// Puts the next part: all but the last are of one size. Before the first one looks whether the
+    /// object is there, as uploads cannot be completed under a condition.
     pub(super) fn part(&mut self, to: &Store, stop: &Stop, part: Vec<u8>) -> Result<(), Failure> {
         let (store, key) = (&to.place.store, self.key);
+        if !self.begun() {
+            // Those who may put and not look overwrite it with the same octets.
+            let found = to.run(stop, key.as_ref(), async { Ok(store.head(key).await) })?;
+            self.there = found.is_ok();
+        }
+        if self.there {
+            self.octets += part.len() as u64;
+            return Ok(());
+        }
         let id = match &self.id {
             Some(id) => id,
             None => {
@@ -62,6 +74,9 @@ impl<'a> Upload<'a> {
     /// Puts the last part and completes the object.
     pub(super) fn finish(mut self, to: &Store, stop: &Stop, last: Vec<u8>) -> Result<(), Failure> {
         self.part(to, stop, last)?;
+        if self.there {
+            return Ok(());
+        }
         let id = self.id.take();
         let (Self { key, parts, .. }, id) = (self, id.unwrap_or_default());
         let work = to.place.store.complete_multipart(key, &id, parts);
