@@ -312,11 +312,14 @@ impl Sequences {
         self.budget.spent(allowed - left, took);
     }
 
-    /// The end of the input: scores all that changed.
+    /// The end of the input: scores all that changed. Of live input as much as a second takes, as
+    /// whoever stops a sensor waits for it; the rest is counted as put off.
     pub fn finish(&mut self) {
         let began = thread_cpu();
+        let mut left = self.budget.last_windows();
         for shard in &mut self.shards {
-            shard.finish(&self.book.settings, &mut self.scorer, &mut self.alerts);
+            let settings = &self.book.settings;
+            shard.finish(settings, &mut self.scorer, &mut left, &mut self.alerts);
         }
         self.scored_for += thread_cpu().saturating_sub(began);
     }
@@ -402,6 +405,11 @@ impl Budget {
         (self.left_s / self.cost_s).max(0.0) as usize
     }
 
+    /// How many windows may be scored at the end.
+    fn last_windows(&self) -> usize {
+        if self.live { (1.0 / self.cost_s) as usize } else { usize::MAX }
+    }
+
     fn spent(&mut self, windows: usize, took: Duration) {
         let took = took.as_secs_f64();
         self.left_s -= took;
@@ -426,5 +434,7 @@ mod tests {
         let windows = budget.windows();
         assert!(windows > 0 && budget.left_s <= 0.1, "a second's worth, and no more");
         assert_eq!(Budget::new(0.1, false).windows(), usize::MAX, "a replay has none");
+        assert_eq!(Budget::new(0.1, false).last_windows(), usize::MAX);
+        assert!(budget.last_windows() <= 6_667, "a stop waits for a second");
     }
 }

@@ -192,16 +192,17 @@ impl Shard {
         self.tick = Some(tick.max(self.tick.unwrap_or(tick)));
     }
 
-    /// The end of the input: scores all that changed.
+    /// The end of the input: scores all that changed, `allowance` windows at most.
     pub fn finish(
         &mut self,
         settings: &Settings,
         scorer: &mut impl Scorer,
+        allowance: &mut usize,
         alerts: &mut Vec<Alert>,
     ) {
         let Some(tick) = self.tick else { return };
         self.wake(i64::MAX);
-        self.score(tick + 1, settings, scorer, &mut usize::MAX.clone(), alerts);
+        self.score(tick + 1, settings, scorer, allowance, alerts);
     }
 
     /// Those that have rested until `tick` are ready, if anything came meanwhile.
@@ -424,7 +425,7 @@ mod tests {
             for (n, &port) in (0..).zip(&ports) {
                 told(&mut shard, &slice(n, port), &settings);
             }
-            shard.finish(&settings, &mut Sure, &mut alerts);
+            shard.finish(&settings, &mut Sure, &mut 100, &mut alerts);
             let alert = &alerts[0];
             assert_eq!(alert.flow.dst_port, want, "{ports:?}");
             let shown = alert.evidence.iter().find(|evidence| evidence.field == "dest_port");
