@@ -20,6 +20,48 @@ fn metrics_page_is_fresh() {
     fresh("docs/metrics.md", &weir::metrics::table::markdown());
 }
 
+/// What stands in comments is as it would be written: names of keys, words, forms of values.
+#[test]
+fn what_the_shipped_configuration_shows_in_comments_is_valid() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/weir.toml");
+    let text = fs::read_to_string(path).expect("config/weir.toml");
+    let is_line = |line: &str| {
+        let key = line.split(" = ").next().filter(|key| *key != line).unwrap_or_default();
+        let name = |c: char| c.is_ascii_alphanumeric() || "_.\"".contains(c);
+        line.starts_with('[') || !key.is_empty() && key.chars().all(name)
+    };
+    let uncommented = |line: &str| match line.strip_prefix("# ") {
+        Some(rest) if is_line(rest) => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    let mut text: String = text.lines().map(uncommented).collect::<Vec<_>>().join("\n");
+    let problems = loop {
+        let Err(problems) = config::parse("weir.toml", &text) else { break Vec::new() };
+        // A key that is shown twice, in two tables of one kind or with another value.
+        let twice = problems.iter().find_map(|problem| {
+            let line = problem.to_string();
+            let (_, line) = line.split_once("weir.toml:")?;
+            let number: usize = line.split(':').next()?.parse().ok()?;
+            line.contains("duplicate key").then_some(number)
+        });
+        let Some(number) = twice else { break problems };
+        text = (1..).zip(text.lines()).filter(|(at, _)| *at != number).fold(
+            String::new(),
+            |mut text, (_, line)| {
+                text += line;
+                text.push('\n');
+                text
+            },
+        );
+    };
+    // Of some keys one is written in the place of another, and here are both.
+    let both = ["instead of", "go together", "needs a user and a password"];
+    let problems = problems.iter().map(ToString::to_string);
+    let problems: Vec<String> =
+        problems.filter(|problem| !both.iter().any(|words| problem.contains(words))).collect();
+    assert_eq!(problems, Vec::<String>::new());
+}
+
 #[test]
 fn the_shipped_configuration_shows_every_key_with_its_default() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/weir.toml");

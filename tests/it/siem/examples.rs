@@ -167,6 +167,27 @@ fn tee() {
 }
 
 #[test]
+fn files_behind_the_spool() {
+    let bench = Bench::new();
+    // A machine of tests may have less than that.
+    let sensor =
+        run(&bench, &example("files.toml", &[("free_bytes = 10737418240", "free_bytes = 0")]));
+    for (folder, extension) in [("flows", "parquet"), ("alerts", "ndjson")] {
+        wait_for(folder, || (!files(&bench.path(folder), extension).is_empty()).then_some(()));
+    }
+    sensor.reaches("weir_output_records_acknowledged_total{sink=\"flows\"}", 1.0);
+    sensor.reaches("weir_output_files_total{sink=\"alerts\"}", 1.0);
+    sensor.stop();
+    for folder in ["flows", "alerts"] {
+        assert!(
+            files(&bench.path(folder), "next").is_empty(),
+            "{folder}: nothing is left unfinished"
+        );
+    }
+    assert_eq!(crate::system::records(&bench.path("alerts")).len(), 1);
+}
+
+#[test]
 fn formats() {
     let bench = Bench::new();
     let sensor = run(&bench, &example("formats.toml", &[]));
