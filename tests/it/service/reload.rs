@@ -78,3 +78,60 @@ fn a_reload_takes_everything_or_nothing() {
     let (ledgers, _) = sensor.stop();
     assert_eq!(ledgers["detections"]["alerts"]["high"], 3);
 }
+
+/// The model is reloaded as rules are: another takes over while windows stay, and one of other shapes
+/// changes nothing and is told what is expected.
+#[cfg(feature = "model")]
+#[test]
+fn a_model_is_reloaded_in_place_or_refused() {
+    use std::path::Path;
+
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("model");
+    let read = |name: &str| std::fs::read(folder.join(name)).expect("the shipped model");
+    let (onnx, labels) = (read("weir.onnx"), read("weir.json"));
+    let bench = Bench::new();
+    let put =
+        |name: &str, octets: &[u8]| std::fs::write(bench.path(name), octets).expect("written");
+    put("own.onnx", &onnx);
+    put("own.json", &labels);
+    let budget = |alerts: f64| {
+        format!("{QUICK}[model]\nfile = \"own.onnx\"\nalerts_per_1000_hosts_day = {alerts:.1}\n")
+    };
+    let sensor = Sensor::start(&bench, &budget(10.0));
+    let loaded = "INFO sequence model loaded";
+    let last = |text: &str| {
+        let log = sensor.log();
+        log.lines().rfind(|line| line.contains(text)).unwrap_or_default().to_owned()
+    };
+    let first = last(loaded);
+    assert!(first.contains("alerts_per_1000_hosts_day=10"), "{first}");
+
+    // 26 columns a step become 27, where the file's protocol buffers say so.
+    let (dims, others) = ([0x0a, 2, 8, 32, 0x0a, 2, 8, 26], [0x0a, 2, 8, 32, 0x0a, 2, 8, 27]);
+    let mut wider = onnx.clone();
+    for at in (0..onnx.len() - dims.len()).filter(|&at| onnx[at..].starts_with(&dims)) {
+        wider[at..at + dims.len()].copy_from_slice(&others);
+    }
+    let fewer =
+        String::from_utf8(labels.clone()).expect("text").replace("\"window\": 32", "\"window\": 8");
+    for (name, file, octets, says) in [
+        ("a step of 27", "own.onnx", &wider[..], "expected the inputs `steps` [batch, 32, 26]"),
+        ("not ONNX", "own.onnx", b"nonsense", "own.onnx: not a model that can be run"),
+        ("a window of 8", "own.json", fewer.as_bytes(), "`window` is 8, expected 32"),
+    ] {
+        put(file, octets);
+        reload(&sensor, "reload failed, nothing is changed");
+        let refused = last("reload failed");
+        assert!(refused.contains(says), "{name}: {refused}");
+        assert_eq!(last(loaded), first, "{name}: the model in force stays");
+        put("own.onnx", &onnx);
+        put("own.json", &labels);
+    }
+
+    bench.write("weir.toml", bench.read("weir.toml").replace("= 10.0", "= 3.0"));
+    reload(&sensor, loaded);
+    let second = last(loaded);
+    assert!(second.contains("alerts_per_1000_hosts_day=3"), "{second}");
+    assert!(!fires(&bench, &sensor, 1_001), "it goes on");
+    sensor.stop();
+}
