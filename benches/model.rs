@@ -5,8 +5,9 @@
 //!
 //! The load is that of a busy collector: 100,000 live pairs, 500,000 records a second. Each
 //! conversation comes as two records, one a direction, which the flow table makes one slice of; so
-//! 250,000 slices a second reach the model. Every pair passes the gate, so each is scored once a
-//! minute: what scoring would cost if its budget did not thin it.
+//! 250,000 slices a second reach the model, a fifth of them of UDP; of TCP nine in ten end with FIN.
+//! Every pair passes the gate, so each is scored once a minute: what scoring would cost if its budget
+//! did not thin it.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
@@ -63,15 +64,21 @@ const fn mixed(seed: u64) -> u64 {
 fn flow(pair: u32, number: u64, now: Micros) -> Biflow {
     let drawn = mixed(number << 20 ^ u64::from(pair));
     let octets = 200 + drawn % 9_000;
-    let side = |octets: u64| Side { octets, packets: 1 + octets / 900, ..Side::default() };
+    let udp = pair % 5 == 2;
+    let closed = !udp && !(drawn >> 8).is_multiple_of(10);
+    let tcp_flags = (!udp).then_some(if closed { 0x1b } else { 0x1a });
+    let side =
+        |octets: u64| Side { octets, packets: 1 + octets / 900, tcp_flags, ..Side::default() };
+    // Cut when the table's timeouts say so: what closed lingers, all else falls silent.
+    let last = now.plus(if closed { -5 } else { -120 } * SECOND);
     Biflow {
         src: Addr::v4(0x0a00_0000 + pair),
         dst: Addr::v4(0xc633_6400 + pair % 4_001),
         src_port: 1_024 + (number % 60_000) as u16,
         dst_port: [443, 443, 53, 80, 8_080][pair as usize % 5],
-        protocol: if pair % 5 == 2 { 17 } else { 6 },
-        first: now.plus(-40_000 - (drawn >> 40) as i64 % 3_000_000),
-        last: now,
+        protocol: if udp { 17 } else { 6 },
+        first: last.plus(-40_000 - (drawn >> 40) as i64 % 3_000_000),
+        last,
         fwd: side(octets),
         bwd: side(octets * 3),
         sampling_interval: Some(1),

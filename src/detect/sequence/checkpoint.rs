@@ -186,7 +186,8 @@ fn connection_key(name: Name, (protocol, low, high): Connection) -> Vec<u8> {
 }
 
 fn pair_value(pair: &Pair, tick: i64) -> Vec<u8> {
-    let window = pair.window();
+    let mut room = [Event::default(); WINDOW];
+    let window = pair.window(&mut room);
     let mut value = Vec::with_capacity(64 + 16 * window.len());
     value.push(VERSION);
     value.extend(pair.serial.to_le_bytes());

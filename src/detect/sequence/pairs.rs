@@ -20,10 +20,11 @@ const LONG_MS: f64 = 60_000.0;
 /// And every window of so many flows.
 const FLOWS_MIN: usize = 4;
 
-/// What is known of one pair of addresses.
+/// What is known of one pair of addresses. What every slice reads and writes stands in front, in one
+/// or two cache lines; of the events a slice touches but the newest.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Pair {
-    events: [Event; WINDOW],
     /// The lower address.
     pub low: Addr,
     /// The higher address.
@@ -46,6 +47,8 @@ pub struct Pair {
     /// Site of both.
     pub site: u16,
     pub(super) len: u8,
+    /// Where the oldest event stands.
+    head: u8,
     /// What the latest score came to.
     pub class: Class,
     /// What most of the window was when it was scored: a packed
@@ -53,6 +56,8 @@ pub struct Pair {
     pub prevailing: u8,
     /// Bits of [`flag`].
     pub(super) flags: u8,
+    /// A ring.
+    events: [Event; WINDOW],
 }
 
 /// Which pair: its site, its lower and its higher address.
@@ -75,7 +80,6 @@ pub mod flag {
 impl Pair {
     pub(super) fn new(site: u16, (low, high): (Addr, Addr), serial: u32) -> Self {
         Self {
-            events: [Event::default(); WINDOW],
             low,
             high,
             chunk_start_ms: 0,
@@ -87,9 +91,11 @@ impl Pair {
             unsent: 0,
             site,
             len: 0,
+            head: 0,
             class: Class::Benign,
             prevailing: 0,
             flags: 0,
+            events: [Event::default(); WINDOW],
         }
     }
 
@@ -101,14 +107,37 @@ impl Pair {
 
     /// Puts an event of a former window after the others; there is room.
     pub(super) fn push(&mut self, event: Event) {
-        self.events[usize::from(self.len)] = event;
+        let place = self.slot(self.len.into());
+        self.events[place] = event;
         self.len += 1;
     }
 
-    /// The window: the last events, in the order of their starts.
+    /// The window: the last events, in the order of their starts, written into `room`.
     #[must_use]
-    pub fn window(&self) -> &[Event] {
-        &self.events[..usize::from(self.len)]
+    pub fn window<'a>(&self, room: &'a mut [Event; WINDOW]) -> &'a [Event] {
+        let len = usize::from(self.len);
+        for (at, place) in room[..len].iter_mut().enumerate() {
+            *place = *self.event(at);
+        }
+        &room[..len]
+    }
+
+    /// Where event `at` stands, the oldest being 0.
+    fn slot(&self, at: usize) -> usize {
+        (usize::from(self.head) + at) % WINDOW
+    }
+
+    fn event(&self, at: usize) -> &Event {
+        &self.events[self.slot(at)]
+    }
+
+    fn events(&self) -> impl DoubleEndedIterator<Item = &Event> + Clone {
+        (0..usize::from(self.len)).map(|at| self.event(at))
+    }
+
+    /// Copies event `from` into the place of event `to`.
+    fn shift(&mut self, from: usize, to: usize) {
+        self.events[self.slot(to)] = *self.event(from);
     }
 
     /// The number of the present chunk of [`WINDOW`] events among the pair's, from 0.
@@ -140,29 +169,36 @@ impl Pair {
 
     fn insert(&mut self, event: Event) -> bool {
         let len = usize::from(self.len);
-        let later = self.window().iter().rev().take_while(|other| event.is_before(other)).count();
-        let at = len - later;
+        let later = self.events().rev().take_while(|other| event.is_before(other)).count();
         if len < WINDOW {
-            self.events.copy_within(at..len, at + 1);
-            self.events[at] = event;
             self.len += 1;
-            return true;
+        } else if later == len {
+            return false;
+        } else {
+            // The oldest makes room, which is the place after the newest.
+            self.head = self.slot(1) as u8;
         }
-        let Some(at) = at.checked_sub(1) else { return false };
-        self.events.copy_within(1..=at, 0);
-        self.events[at] = event;
+        let newest = usize::from(self.len) - 1;
+        for at in (newest - later..newest).rev() {
+            self.shift(at, at + 1);
+        }
+        let place = self.slot(newest - later);
+        self.events[place] = event;
         true
     }
 
     /// Puts `new` in the place of `old`, if that is still in the window.
     pub fn replace(&mut self, old: &Event, new: Event) {
         let len = usize::from(self.len);
-        let Some(at) = self.window().iter().rposition(|event| event == old) else { return };
+        let Some(at) = (0..len).rev().find(|&at| self.event(at) == old) else { return };
         if old.t_ms() == new.t_ms() {
-            self.events[at] = new;
+            let place = self.slot(at);
+            self.events[place] = new;
             return;
         }
-        self.events.copy_within(at + 1..len, at);
+        for at in at + 1..len {
+            self.shift(at, at - 1);
+        }
         self.len -= 1;
         self.insert(new);
     }
@@ -170,20 +206,20 @@ impl Pair {
     /// The cheap gate: whether the window is worth scoring. FEATURES.md, section 8.
     #[must_use]
     pub fn is_worth_scoring(&self) -> bool {
-        let window = self.window();
-        let enough = window.len() >= FLOWS_MIN || {
-            let lows = window.iter().filter(|event| event.initiator_low()).count();
-            let newest_low = window.last().is_some_and(Event::initiator_low);
-            let client_low = 2 * lows > window.len() || 2 * lows == window.len() && newest_low;
+        let enough = usize::from(self.len) >= FLOWS_MIN || {
+            let lows = self.events().filter(|event| event.initiator_low()).count();
+            let newest_low = self.events().next_back().is_some_and(Event::initiator_low);
+            let (len, lows) = (usize::from(self.len), 2 * lows);
+            let client_low = lows > len || lows == len && newest_low;
             let up = |event: &Event| {
                 let (fwd, bwd) = event.octets();
                 if event.initiator_low() == client_low { fwd } else { bwd }
             };
-            window.iter().map(up).sum::<f64>() >= HEAVY_OCTETS
-                || window.iter().any(|event| event.duration_ms() >= LONG_MS)
+            self.events().map(up).sum::<f64>() >= HEAVY_OCTETS
+                || self.events().any(|event| event.duration_ms() >= LONG_MS)
         };
         let speaks = |event: &Event| event.answered() || event.transport() == Transport::Tcp;
-        enough && window.iter().any(speaks)
+        enough && self.events().rev().any(speaks)
     }
 
     /// The order in which pairs make room: the least suspicious, then the longest idle.
@@ -354,6 +390,7 @@ mod tests {
         let resting = 2 * size_of::<super::super::shard::Turn>();
         assert!(each + resting <= 640, "{each} octets and {resting}");
         assert!(size_of::<Pair>() <= 592, "{}", size_of::<Pair>());
+        assert!(std::mem::offset_of!(Pair, events) <= 80, "what each slice touches");
     }
 
     #[test]
@@ -387,7 +424,7 @@ mod tests {
             replaced in prop::collection::vec((any::<prop::sample::Index>(), 0..200_i64), 0..20),
         ) {
             let mut pair = Pair::new(0, (Addr::v4(1), Addr::v4(2)), 1);
-            let mut plain: Vec<Event> = Vec::new();
+            let (mut plain, mut room) = (Vec::new(), [Event::default(); WINDOW]);
             let insert = |plain: &mut Vec<Event>, event: Event| {
                 let at = plain.partition_point(|other| !event.is_before(other));
                 plain.insert(at, event);
@@ -398,7 +435,7 @@ mod tests {
                 let (event, first) = event(t, octets);
                 pair.add(event, first);
                 insert(&mut plain, event);
-                prop_assert_eq!(pair.window(), &plain[..]);
+                prop_assert_eq!(pair.window(&mut room), &plain[..]);
             }
             for (index, t) in replaced.iter().filter(|_| !events.is_empty()) {
                 let old = plain[index.index(plain.len())];
@@ -411,7 +448,7 @@ mod tests {
                     plain.remove(at);
                     insert(&mut plain, new);
                 }
-                prop_assert_eq!(pair.window(), &plain[..]);
+                prop_assert_eq!(pair.window(&mut room), &plain[..]);
             }
             prop_assert_eq!(pair.count as usize, events.len());
         }
@@ -440,12 +477,13 @@ mod tests {
                 };
                 pair.add(Event::of(&record), first);
             }
-            let stats = Columns::of(pair.window()).stats();
+            let mut room = [Event::default(); WINDOW];
+            let stats = Columns::of(pair.window(&mut room)).stats();
             let stat = |name| {
                 let at = STAT_NAMES.iter().position(|known| *known == name).expect(name);
                 f64::from(stats[at])
             };
-            let enough = pair.window().len() >= 4
+            let enough = usize::from(pair.len) >= 4
                 || stat("log_up_total") >= f64::from(HEAVY_OCTETS.ln_1p() as f32)
                 || stat("log_duration_max") >= f64::from(LONG_MS.ln_1p() as f32);
             let speaks = stat("answered_share") + stat("tcp_share") > 0.0;

@@ -6,7 +6,7 @@ use std::num::NonZeroI64;
 use super::checkpoint::Changes;
 use super::event::Event;
 use super::evidence;
-use super::features::Columns;
+use super::features::{Columns, WINDOW};
 use super::joins::Joins;
 use super::labels::{Class, Probabilities};
 use super::pairs::{Pair, Pairs, flag};
@@ -232,6 +232,7 @@ impl Shard {
         allowance: &mut usize,
         alerts: &mut Vec<Alert>,
     ) {
+        let mut room = [Event::default(); WINDOW];
         while *allowance > 0
             && let Some(turn) = self.ready.pop_front()
         {
@@ -244,7 +245,7 @@ impl Shard {
             pair.set(flag::READY, false);
             pair.set(flag::RESTING, true);
             self.resting.push_back(Turn { tick: tick + REST_TICKS, ..turn });
-            let columns = Columns::of(pair.window());
+            let columns = Columns::of(pair.window(&mut room));
             self.windows.push(&columns, &columns.stats());
             self.turns.push((turn.place, columns));
         }
