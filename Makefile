@@ -12,7 +12,7 @@ TARGET      := $(or $(CARGO_TARGET_DIR),target)
 WEIR        := $(TARGET)/release/weir
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test test-delivery check fmt lint doc fuzz bench bench-instructions bench-kafka bench-quick bench-model bench-sigma install uninstall deb test-deb test-container sbom docs pcaps model model-deps model-check model-test eval
+.PHONY: help deps build demo test test-delivery check fmt lint doc fuzz bench bench-instructions bench-kafka bench-quick bench-model bench-sigma install uninstall deb test-deb test-container sbom docs pcaps model model-deps model-check model-test model-nested model-captures eval
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -85,6 +85,13 @@ model-check: model-deps ## Train again and compare with the shipped file.
 
 eval: model-deps ## The tables of model/MODEL_CARD.md, after `make model` or `make model-check`.
 	$(MODEL) model/report.py
+
+model-nested: model-deps ## Nested validation of what was chosen by hand; writes its table into the card (a quarter of an hour).
+	$(MODEL) model/nested.py --card
+
+model-captures: model-deps build ## Record model/captures/flows-*.parquet again: real clients and servers between namespaces (root; 22 minutes).
+	model/.venv/bin/pip install --quiet --requirement model/captures/requirements.txt
+	for seed in 1 2; do $(MODEL) model/captures/record.py --seed $$seed -o model/captures/flows-$$seed.parquet; done
 
 model-test: model-deps ## Quick tests of the model's features, generators, labels and file.
 	$(MODEL) -m pytest -q model/tests

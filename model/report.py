@@ -22,7 +22,7 @@ import pandas as pd
 from weir_model import augment, baselines, chunks, data, evaluate, folds, malicious
 from weir_model.export import fuse
 from weir_model.features import STAT_NAMES, features, scoring_windows
-from weir_model.flows import Flows, stitch
+from weir_model.flows import CLASSES, Flows, stitch
 from weir_model.generate import to_flows
 from weir_model.shipped import Model
 from weir_model.trees import fit as fit_trees
@@ -34,6 +34,16 @@ def table(rows: list[dict]) -> str:
     show = lambda v: f"{v:.3f}" if isinstance(v, float) else str(v)
     lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
     return "\n".join(lines + ["| " + " | ".join(show(v) for v in row) + " |" for row in frame.itertuples(index=False)])
+
+
+def write(tables: dict[str, str]) -> None:
+    """Puts each text into its place in the card."""
+    card = (HERE / "MODEL_CARD.md").read_text()
+    for name, text in tables.items():
+        place = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+        assert re.search(place, card, flags=re.S), f"MODEL_CARD.md has no place for {name}"
+        card = re.sub(place, lambda m: m[1] + text + "\n" + m[2], card, flags=re.S)
+    (HERE / "MODEL_CARD.md").write_text(card)
 
 
 def load():
@@ -210,6 +220,44 @@ def held_out(corpus, s, model: Model, meta: dict) -> str:
     )
 
 
+def captured(model: Model, limits: dict[str, float]) -> str:
+    """The recorded captures of real clients and servers, which no model was trained or chosen on."""
+    corpus = data.captured()
+    pairs, score = corpus.pairs, model.pairs(corpus.flows)
+    hostile = pairs.label.isin(evaluate.POSITIVE).to_numpy()
+    rows = []
+    for (label, kind), members in pairs.groupby(["label", "kind"]).groups.items():
+        mine = score[members]
+        of = {"class": CLASSES[label], "kind": kind.replace("_", " "), "pairs": len(mine)}
+        of |= {name: float(v) for name, v in zip(("lowest", "median", "highest"), np.quantile(mine, [0, 0.5, 1]))}
+        rows.append(of | {f"above: {name}": float((mine > limit).mean()) for name, limit in limits.items()})
+    positive, negative = score[hostile], score[~hostile]
+    low, high = bounds(positive, negative)
+    share = ", ".join(
+        f"{(positive > limit).mean():.2f} of the hostile and {(negative > limit).mean():.2f} of the benign pairs score above "
+        f"the threshold of {name}"
+        for name, limit in limits.items()
+    )
+    auc = evaluate.ranks_below(positive, negative).mean()
+    found = evaluate.detected(positive, negative, 1e-2).mean()
+    rita = baselines.rita_pairs(corpus.flows, pairs)
+    beside = evaluate.ranks_below(rita[hostile], rita[~hostile]).mean()
+    rita_found = evaluate.detected(rita[hostile], rita[~hostile], 1e-2).mean()
+    return (
+        f"{hostile.sum()} hostile and {(~hostile).sum()} benign pairs: AUC {auc:.3f} [{low:.3f}, {high:.3f}], recall "
+        f"{found:.2f} with one benign pair in a hundred above (RITA's score, exact: {beside:.3f} and {rita_found:.2f}); "
+        f"{share}.\n\n{table(rows)}"
+    )
+
+
+def bounds(positive: np.ndarray, negative: np.ndarray, rounds: int = 200) -> tuple[float, float]:
+    """95 % of the AUCs of a bootstrap over pairs."""
+    rng = np.random.default_rng(6)
+    draw = lambda x: rng.choice(x, len(x))
+    low, high = np.percentile([evaluate.ranks_below(draw(positive), draw(negative)).mean() for _ in range(rounds)], [2.5, 97.5])
+    return float(low), float(high)
+
+
 def _sequences(make, count: int, seed: int) -> Flows:
     rng = np.random.default_rng(seed)
     parts = [to_flows(make(rng), i, 1, 1_700_000_000_000_000, bool(i % 2)) for i in range(count)]
@@ -322,6 +370,7 @@ def main() -> None:
         + table(budget)
         + f"\n\nExpected calibration error, out of fold, at a prior of {f['prior']}: {meta['calibration_error']:.4f}.",
         "gate": gate_table(corpus, s),
+        "captured": captured(model, limits),
         "curves": "\n\n".join(
             table([{name: f"{v:g}", **{k: r[i] for k, r in recalls.items()}} for i, v in enumerate(values)])
             for name, (values, recalls) in lines.items()
@@ -331,12 +380,7 @@ def main() -> None:
     for name, text in tables.items():
         print(f"\n## {name}\n\n{text}")
     if arguments.card:
-        card = (HERE / "MODEL_CARD.md").read_text()
-        for name, text in tables.items():
-            card = re.sub(
-                rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m: m[1] + text + "\n" + m[2], card, flags=re.S
-            )
-        (HERE / "MODEL_CARD.md").write_text(card)
+        write(tables)
         draw(lines, HERE / "curves.png")
 
 

@@ -12,7 +12,7 @@ sys.path.insert(0, str(HERE))
 import numpy as np
 import pytest
 
-from weir_model import augment, baselines, benign, data, evaluate, export, generate, malicious
+from weir_model import augment, baselines, benign, data, evaluate, export, generate, malicious, nested, trees
 from weir_model.events import dequantise, quantise
 from weir_model.features import STAT_NAMES, STEP_NAMES, features, rita_stat, scoring_windows
 from weir_model.flows import CLASSES, Flows, stitch
@@ -249,3 +249,50 @@ def test_the_network_and_trees_survive_the_export():
     want = export.fuse(forest.raw(x), net.softmax(net.logits(network, steps)), fusion)
     np.testing.assert_allclose(got, want, atol=1e-5)
     np.testing.assert_allclose(got.sum(1), 1, atol=1e-5)
+
+
+def test_the_recorded_pairs_have_one_label_each_and_are_no_training_data():
+    corpus = data.captured()
+    pairs = corpus.pairs
+    assert set(pairs.source) == {"namespaces"} and pairs.scenario.nunique() == 2
+    assert (pairs.label >= 0).all() and pairs.unicast.all()
+    count = pairs.groupby("label").kind.agg(["size", "nunique"])
+    assert count.loc[0].tolist() == [126, 21] and count.loc[[1, 2]].sum().tolist() == [112, 16]
+    known = {name for groups in (data.POSITIVE_GROUPS, data.BENIGN_GROUPS) for group in groups for name in group}
+    assert "namespaces" not in known, "they are held out"
+
+
+def test_inner_folds_know_neither_the_outer_group_nor_their_own():
+    if not (data.data_dir() / "flows" / "flows.parquet").is_file():
+        pytest.skip("the labelled flows are not here")
+    pairs = data.load().pairs
+    five = nested.groups(pairs)
+    for fold, outer in zip(five, evaluate.folds(pairs)):
+        for name in ("train", "positive", "negative"):
+            assert (getattr(fold, name) == getattr(outer, name)).all(), "the outer folds are the protocol's"
+    for i, outer in enumerate(five):
+        for j, inner in enumerate(five):
+            train = outer.train & inner.train
+            tested = outer.positive | outer.negative | inner.positive | inner.negative
+            assert i == j or (train.any() and not (train & tested).any())
+            assert not set(pairs.family[train & pairs.label.isin((1, 2))]) & set(pairs.family[outer.positive | inner.positive])
+
+
+def test_a_choice_is_made_by_inner_folds_alone():
+    """With scores that are right where one setting is inner and wrong where it is outer, the inner ones decide."""
+    rng = np.random.default_rng(3)
+    seq, number = np.arange(4000), np.ones(4000)
+    label = (seq % 20 == 0).astype(int)
+    group = rng.integers(0, 5, 4000)
+    sources = np.where(label > 0, [data.POSITIVE_GROUPS[g][0] for g in group], [data.BENIGN_GROUPS[g][0] for g in group])
+    pairs = data.pd.DataFrame({"source": sources, "family": np.where(label > 0, sources, ""), "label": label})
+    pairs["held_out"], pairs["unicast"] = False, True
+    right, noise = label * 5.0 + rng.normal(size=4000), rng.normal(size=4000)
+    found = {}
+    for left in [(i,) for i in range(5)] + [(i, j) for i in range(5) for j in range(i)]:
+        good = ("twenty", 0.3) if len(left) == 2 else ("forty", 0.1)
+        each = [(kind, share) for kind in trees.KINDS for share in nested.GENERATED_BENIGN]
+        found[tuple(sorted(left))] = {s: nested.Scored(*[right if s == good else noise] * 2) for s in each}
+    rows, _, best = nested.nested(data.Corpus(None, pairs), found, seq, number)
+    assert (best.trees, best.generated_benign) == ("twenty", 0.3)
+    assert all(row["inner sum"] > 2.5 and row["auc"] < 0.8 for row in rows), "outer figures are those of the choice"

@@ -87,6 +87,18 @@ def load(directory: Path | None = None) -> Corpus:
     return build(frame)
 
 
+CAPTURES = Path(__file__).resolve().parents[1] / "captures"
+
+
+def captured() -> Corpus:
+    """The flows that `captures/record.py` recorded; `kind` of a pair is the routine of its actor."""
+    frame = pd.concat([pd.read_parquet(path) for path in sorted(CAPTURES.glob("flows-*.parquet"))], ignore_index=True)
+    corpus = build(frame)
+    kinds = dict(zip(zip(frame.scenario, frame.src_ip), frame.family))
+    corpus.pairs["kind"] = [kinds[key] for key in zip(corpus.pairs.scenario, corpus.pairs.host)]
+    return corpus
+
+
 def build(frame: pd.DataFrame) -> Corpus:
     """`Corpus` of rows in the schema of `data/flows/README.md`."""
     for name in ("label", "source", "scenario", "family"):
