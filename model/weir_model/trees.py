@@ -8,12 +8,16 @@ import lightgbm
 import numpy as np
 
 LEAVES = 15
-SETTINGS = dict(
+# What nested validation chooses among: the share of columns that a tree sees, and the windows that a leaf holds at least.
+KINDS = {
+    "forty": dict(colsample_bytree=0.4, min_child_samples=40),
+    "twenty": dict(colsample_bytree=0.2, min_child_samples=100),
+}
+KIND = "forty"
+SETTINGS = KINDS[KIND] | dict(
     num_leaves=LEAVES,
     learning_rate=0.06,
     n_estimators=200,
-    min_child_samples=40,
-    colsample_bytree=0.4,
     subsample=0.7,
     subsample_freq=1,
     reg_lambda=5.0,
