@@ -200,7 +200,7 @@ fn power_lost(world: &mut World<'_>, storage: &mut Storage) {
     world.due = due;
     world.known = all;
     world.start();
-    world.appends(world.size.slices / 4);
+    world.appends(world.size.slices / 4 * 3);
 }
 
 fn check(rows: &[Row], fault: Fault, size: Size) {
@@ -273,6 +273,7 @@ fn the_table_of_faults() {
     for fault in Fault::ALL.into_iter().filter(wanted) {
         let Some(rows) = run(fault, size, &mut receivers) else { continue };
         print(&rows);
+        receivers.values_mut().for_each(Receiver::forget);
         if let Some(out) = &out {
             keep(out, &rows);
         }

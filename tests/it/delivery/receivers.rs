@@ -181,21 +181,31 @@ impl Receiver {
     /// Empty, for the next run, which has a disk at `disk`. Without `index` what records are put into
     /// is not there yet.
     pub(crate) fn renew(&mut self, disk: &Path, index: bool) {
-        let former = self.place();
         self.round += 1;
         match &mut self.side {
             Side::Http { tally, .. } | Side::Syslog { tally } => {
                 tally.lock().expect("no panic").clear();
             }
-            Side::Kafka(kafka) if self.round > 1 => kafka.forget(&former),
-            Side::Kafka(_) => {}
-            Side::S3(s3) => s3.forget(&former),
+            Side::Kafka(_) | Side::S3(_) => {}
             Side::Files(folder) => *folder = disk.join("files"),
         }
         if index {
             self.make_index();
         } else if let Side::Http { mood, .. } = &self.side {
             mood.lock().expect("no panic").index = false;
+        }
+    }
+
+    /// Gives the room back that this run took on the other side.
+    pub(crate) fn forget(&mut self) {
+        let place = self.place();
+        match &mut self.side {
+            Side::Http { tally, .. } | Side::Syslog { tally } => {
+                *tally.lock().expect("no panic") = Tally::default();
+            }
+            Side::Kafka(kafka) => kafka.forget(&place),
+            Side::S3(s3) => s3.forget(&place),
+            Side::Files(_) => {}
         }
     }
 
