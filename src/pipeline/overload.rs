@@ -30,9 +30,11 @@ impl Filling {
         }
         self.looked = Some(now);
         let (filled, room) = ask();
-        // A reader that slept had nothing to do meanwhile.
-        let turns = (passed.as_micros() / EVERY.as_micros()).clamp(1, 64);
         let share = (filled * WHOLE).checked_div(room).unwrap_or(0).min(WHOLE);
+        // A reader that slept had nothing to do meanwhile, so what is less full than the average was so
+        // all along. One that stood still beside a full buffer tells of this moment only.
+        let is_less = share * LOOKS < self.sum;
+        let turns = if is_less { (passed.as_micros() / EVERY.as_micros()).clamp(1, 64) } else { 1 };
         for _ in 0..turns {
             self.sum = self.sum - self.sum / LOOKS + share;
         }
@@ -64,5 +66,26 @@ mod tests {
         assert!(first(Overload::Scoring) < first(Overload::Untagged));
         assert!((60..200).contains(&first(Overload::Untagged)), "{}", first(Overload::Untagged));
         assert_eq!(look(4_000, 0), Overload::None, "after a sleep it is forgotten");
+    }
+
+    /// What waited when a reader goes on after a pause, of 5 ms to a second, is no more than one look.
+    #[test]
+    fn a_pause_beside_a_full_buffer_is_one_look() {
+        for pause in [5, 80, 300, 1_000] {
+            let board = Board::new(["reader".to_owned()]);
+            let mut filling = Filling::default();
+            let start = Instant::now();
+            let mut look = |ms: u64, filled: u64| {
+                let now = start + Duration::from_millis(ms);
+                filling.look(now, &board.slots()[0], || (filled, 100));
+                board.overload()
+            };
+            (0..1_000).step_by(5).for_each(|ms| assert_eq!(look(ms, 0), Overload::None));
+            assert_eq!(look(1_000 + pause, 100), Overload::None, "after {pause} ms");
+            // The buffer is empty again before it lasted.
+            assert_eq!(look(1_030 + pause, 0), Overload::None, "after {pause} ms");
+            let lasting = (1..60).map(|n| look(1_030 + pause + n * 5, 100));
+            assert_eq!(lasting.max(), Some(Overload::Untagged), "what lasts does count");
+        }
     }
 }
