@@ -2,11 +2,13 @@
 //!
 //! A flow is complete when its last slice and all before it were read, when it was silent for as
 //! long as a flow may be between two slices, or when the input ends. Until then its slices are
-//! held. What comes out is a function of the slices alone, in the order of the input.
+//! held. A slice that comes again is a duplicate, also once its flow is complete. What comes out is a
+//! function of the slices alone, in the order of the input.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::Memory;
+use super::finished::Finished;
 use super::record::TcpFlags;
 use super::view::{Biflow, FlowId, Side, Slice};
 use crate::metrics::ledger::Ledgers;
@@ -34,12 +36,16 @@ pub trait FoldSink {
     fn completed(&mut self, flow: &mut FoldedFlow<'_>, slices: Vec<Slice>);
 }
 
-/// The flows of one shard that are not complete.
+/// Completed flows whose slices are known again, for each slice that may be held.
+const REMEMBERED: usize = 4;
+
+/// The flows of one shard that are not complete, and what is remembered of those that are.
 #[derive(Clone, Debug)]
 pub struct Fold {
     slices_max: usize,
     silence_us: i64,
     flows: HashMap<FlowId, Folded>,
+    finished: Finished,
     /// Flows by their last slice.
     order: BTreeMap<u64, FlowId>,
     reads: u64,
@@ -62,7 +68,7 @@ struct Folded {
 }
 
 impl Fold {
-    /// Holds at most `slices_max` slices (at least one); a flow without a new slice for
+    /// Holds at most `slices_max` slices (at least one), and remembers four times as many flows; a flow without a new slice for
     /// `silence_us` is complete.
     #[must_use]
     pub fn new(slices_max: usize, silence_us: i64) -> Self {
@@ -70,6 +76,7 @@ impl Fold {
             slices_max: slices_max.max(1),
             silence_us,
             flows: HashMap::new(),
+            finished: Finished::default(),
             order: BTreeMap::new(),
             reads: 0,
             held: 0,
@@ -100,7 +107,8 @@ impl Fold {
         self.advance(stamp, ledgers, sink);
         ledgers.records.decoded += 1;
         let id = slice.flow_id;
-        if self.flows.get(&id).is_some_and(|flow| flow.has(slice.number)) {
+        let held = self.flows.get(&id).is_some_and(|flow| flow.has(slice.number));
+        if held || self.finished.has(id, slice.number) {
             ledgers.records.duplicate += 1;
             return;
         }
@@ -155,6 +163,8 @@ impl Fold {
         let Some(mut flow) = self.flows.remove(&id) else { return };
         flow.slices.sort_by_key(|slice| slice.number);
         let count = flow.slices.len();
+        let numbers = flow.slices.iter().map(|slice| slice.number);
+        self.finished.add(id, numbers, self.slices_max.saturating_mul(REMEMBERED));
         self.held -= count;
         ledgers.slices.held -= count as u64;
         ledgers.slices.shipped += count as u64;

@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod community;
 mod entry;
+mod finished;
 pub mod fold;
 mod fragments;
 mod index;
