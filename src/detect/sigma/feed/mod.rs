@@ -43,6 +43,8 @@ pub struct Feed {
     pub tally: Tally,
     /// The first bad lines.
     pub bad: Vec<BadLine>,
+    /// The first lines with a level that is none, and that level.
+    pub unknown_levels: Vec<(u64, String)>,
 }
 
 /// Counts over a feed's file.
@@ -62,6 +64,8 @@ pub struct Tally {
     pub bad: u64,
     /// Rows that joined the feed's own rule, as there were too many titles.
     pub ungrouped: u64,
+    /// Rows whose level is none: they have the feed's.
+    pub unknown_levels: u64,
 }
 
 /// A line that is no indicator.
@@ -87,11 +91,30 @@ pub enum FeedError {
         first: Option<BadLine>,
     },
     /// No header names the columns.
-    #[error("no header names the column(s) {0}")]
-    Column(String),
+    #[error(
+        "no column is called {}: {}",
+        quoted(wanted, "or"),
+        if header.is_empty() { "the file has no row".to_owned() } else { format!("the first row has {}", quoted(header, "and")) }
+    )]
+    Column {
+        /// Columns that the configuration names and the header has not.
+        wanted: Vec<String>,
+        /// The first row.
+        header: Vec<String>,
+    },
     /// Over the limit.
     #[error("over the limit of {0} indicators")]
     TooLarge(u64),
+}
+
+/// A list as a person writes it: `a`, `b` and `c`.
+fn quoted(names: &[String], and: &str) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match names.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} {and} {last}", rest.join(", ")),
+        None => String::new(),
+    }
 }
 
 fn said(bad: &BadLine) -> String {
@@ -227,13 +250,25 @@ impl Feed {
             title: self.title(),
             text,
         };
-        let line = |bad: &BadLine| u32::try_from(bad.line).unwrap_or(u32::MAX);
-        let named = self
-            .bad
-            .iter()
-            .map(|bad| note(line(bad), format!("skipped: `{}` is {}", bad.text, bad.fault)));
-        let mut notes: Vec<Note> = named.collect();
-        let Tally { lines, bad, ungrouped, .. } = self.tally;
+        let line = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let skipped = |bad: &BadLine| {
+            note(line(bad.line), format!("skipped: `{}` is {}", bad.text, bad.fault))
+        };
+        let mut notes: Vec<Note> = self.bad.iter().map(skipped).collect();
+        let own = level(self.spec.level).as_str();
+        let levels = self.unknown_levels.iter().map(|(number, text)| {
+            let known = "informational, low, medium, high or critical";
+            note(
+                line(*number),
+                format!("level `{text}` is none of {known}: it has the feed's, {own}"),
+            )
+        });
+        notes.extend(levels);
+        let Tally { lines, bad, ungrouped, unknown_levels, .. } = self.tally;
+        if unknown_levels > self.unknown_levels.len() as u64 {
+            let text = format!("{unknown_levels} of {lines} lines have a level that is none");
+            notes.push(note(1, text));
+        }
         if bad > 0 {
             notes
                 .push(note(1, format!("{bad} of {lines} lines are no indicators and are skipped")));

@@ -10,8 +10,10 @@ use crate::detect::sigma::interval::IntervalSet;
 
 /// Octets of a line, at most.
 const LINE_MAX: usize = 64 << 10;
-/// Bad lines that are named.
+/// Bad lines that are named, and columns of a header.
 const NAMED_MAX: usize = 10;
+/// Characters of a text that a message shows.
+const CHARS_SHOWN: usize = 80;
 /// Indicators of a feed, at most.
 const INDICATORS_MAX: u64 = 1 << 24;
 /// Names of a feed, at most: they are searched as text.
@@ -29,6 +31,7 @@ pub struct Reader {
     skips: bool,
     tally: Tally,
     bad: Vec<BadLine>,
+    unknown_levels: Vec<(u64, String)>,
     groups: Vec<Pending>,
     by_key: HashMap<String, usize>,
     /// Scratch: the key of a row's group.
@@ -60,6 +63,8 @@ struct Rows {
     columns: Option<[Option<usize>; 4]>,
     /// Whether no row was taken yet: the first may be a header.
     fresh: bool,
+    /// The first row, as long as no row named the columns.
+    first: Vec<String>,
 }
 
 impl Reader {
@@ -73,6 +78,7 @@ impl Reader {
             count: 0,
             columns: columns(&spec, None),
             fresh: true,
+            first: Vec::new(),
         });
         Self {
             spec,
@@ -80,6 +86,7 @@ impl Reader {
             skips: false,
             tally: Tally::default(),
             bad: Vec::new(),
+            unknown_levels: Vec::new(),
             groups: vec![Pending::default()],
             by_key: HashMap::new(),
             key: String::new(),
@@ -138,8 +145,9 @@ impl Reader {
         if !self.open.is_empty() || self.skips {
             self.close();
         }
-        if self.rows.as_ref().is_some_and(|rows| rows.columns.is_none()) {
-            return Err(FeedError::Column(missing(&self.spec)));
+        if let Some(rows) = self.rows.as_mut().filter(|rows| rows.columns.is_none()) {
+            let header = std::mem::take(&mut rows.first);
+            return Err(FeedError::Column { wanted: missing(&self.spec, &header), header });
         }
         let Tally { addresses, networks, ports, names, .. } = self.tally;
         if addresses + networks + ports + names == 0 {
@@ -147,7 +155,8 @@ impl Reader {
             return Err(FeedError::Empty { lines, first });
         }
         let groups = self.groups.into_iter().filter_map(Pending::close).collect();
-        Ok(Feed { spec: self.spec, groups, tally: self.tally, bad: self.bad })
+        let Self { spec, tally, bad, unknown_levels, .. } = self;
+        Ok(Feed { spec, groups, tally, bad, unknown_levels })
     }
 
     fn line(&mut self, line: &[u8]) {
@@ -189,6 +198,9 @@ impl Reader {
             self.fields(&rows, columns.map(|at| at.and_then(|at| rows.field(at))), fresh);
         } else {
             rows.columns = columns(&self.spec, Some(&rows));
+            if fresh {
+                rows.first = rows.named();
+            }
         }
         self.rows = Some(rows);
     }
@@ -214,6 +226,13 @@ impl Reader {
             octets.and_then(|octets| std::str::from_utf8(octets).ok()).unwrap_or_default()
         };
         let (title, level, tags) = (text(0), level_of(text(1)), text(2));
+        if level.is_none() && !text(1).is_empty() {
+            self.tally.unknown_levels += 1;
+            if self.unknown_levels.len() < NAMED_MAX {
+                let level = text(1).chars().take(CHARS_SHOWN).collect();
+                self.unknown_levels.push((self.tally.lines, level));
+            }
+        }
         if title.is_empty() && level.is_none() && tags.is_empty() {
             return 0;
         }
@@ -281,7 +300,7 @@ impl Reader {
         self.tally.bad += 1;
         if self.bad.len() < NAMED_MAX {
             let text = String::from_utf8_lossy(text.as_ref());
-            let text = text.chars().take(80).collect();
+            let text = text.chars().take(CHARS_SHOWN).collect();
             self.bad.push(BadLine { line: self.tally.lines, text, fault });
         }
     }
@@ -319,6 +338,14 @@ impl Rows {
         self.count > 0
     }
 
+    /// The first fields as texts, for messages.
+    fn named(&self) -> Vec<String> {
+        let fields = (0..self.count.min(NAMED_MAX)).filter_map(|at| self.field(at));
+        let shown =
+            |field: &[u8]| String::from_utf8_lossy(field).chars().take(CHARS_SHOWN).collect();
+        fields.map(shown).collect()
+    }
+
     fn field(&self, at: usize) -> Option<&[u8]> {
         let end = *self.ends[..self.count].get(at)?;
         let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
@@ -349,10 +376,12 @@ fn columns(spec: &config::Feed, header: Option<&Rows>) -> Option<[Option<usize>;
     Some(found)
 }
 
-fn missing(spec: &config::Feed) -> String {
+/// The columns that `spec` names and `header` has not.
+fn missing(spec: &config::Feed, header: &[String]) -> Vec<String> {
     let columns = [&spec.column, &spec.title_column, &spec.level_column, &spec.tags_column];
     let named = columns.into_iter().filter(|c| !c.is_empty() && c.parse::<usize>().is_err());
-    named.map(|column| format!("`{column}`")).collect::<Vec<_>>().join(", ")
+    let has = |column: &String| header.iter().any(|name| name.eq_ignore_ascii_case(column));
+    named.filter(|column| !has(column)).cloned().collect()
 }
 
 /// What stands before a comment at the end of a line.

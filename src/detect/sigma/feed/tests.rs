@@ -143,7 +143,13 @@ fn rows_of_csv_are_found_by_name_and_by_number() {
         assert_eq!((tally.addresses, tally.bad), (2, 0), "{name}");
     }
     let error = read(&csv("dst", "", "", ""), &format!("first_seen,ip,note\n{rows}"));
-    assert_eq!(error, Err(FeedError::Column("`dst`".into())));
+    let error = error.expect_err("no such column").to_string();
+    assert_eq!(error, "no column is called `dst`: the first row has `first_seen`, `ip` and `note`");
+    let error = read(&csv("ip", "name", "severity", ""), "# none\n").expect_err("no row");
+    assert_eq!(
+        error.to_string(),
+        "no column is called `ip`, `name` or `severity`: the file has no row"
+    );
     let short = read(&csv("2", "", "", ""), "a,192.0.2.1\nb\n\"open,192.0.2.2\n").expect("a feed");
     assert_eq!((short.tally.addresses, short.tally.bad), (1, 2));
 }
@@ -163,6 +169,46 @@ fn rows_of_one_title_level_and_tags_make_one_rule() {
     assert_eq!(set.rules()[1].meta.techniques.len(), 2);
     let found = set.full_scan(&Record::of(&flow("192.0.2.2", "10.0.0.1", 1)));
     assert_eq!(set.rule(found[0]).meta.title, "C2: Emotet");
+}
+
+#[test]
+fn a_level_that_is_none_is_named_and_counted() {
+    let mut text = "ip,level\n192.0.2.1,severe\n192.0.2.2,HIGH\n192.0.2.3,\n".to_owned();
+    (4..=15).for_each(|n| text.push_str(&format!("192.0.2.{n},8\n")));
+    let feed = read(&csv("ip", "", "level", ""), &text).expect("a feed");
+    assert_eq!(feed.tally.unknown_levels, 13);
+    let notes: Vec<String> = feed.notes().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        notes[0],
+        "feeds/list.txt:2: C2: warning: level `severe` is none of informational, low, medium, high or \
+         critical: it has the feed's, medium"
+    );
+    assert!(notes[1].starts_with("feeds/list.txt:5: C2: warning: level `8` is none"), "{notes:?}");
+    assert_eq!(notes.len(), 11);
+    assert!(notes[10].ends_with("13 of 16 lines have a level that is none"), "{notes:?}");
+}
+
+#[test]
+fn faults_read_as_sentences() {
+    for (text, want) in [
+        (
+            "0.0.0.0/0",
+            "`0.0.0.0/0` is a network that holds every IPv4 address, and so would match every flow",
+        ),
+        (
+            "192.0.2.9-192.0.2.1",
+            "`192.0.2.9-192.0.2.1` is a range that ends before it begins, or mixes IPv4 and IPv6",
+        ),
+        ("192.0.2.1 x", "`192.0.2.1 x` is an indicator with more behind it: expected one a line"),
+        (
+            "evil.example",
+            "`evil.example` is a domain name, or a URL with one: flows carry no domain names",
+        ),
+    ] {
+        let feed = read(&spec("F"), &format!("192.0.2.1\n{text}\n")).expect("a feed");
+        let said = feed.notes()[0].to_string();
+        assert_eq!(said, format!("feeds/list.txt:2: F: warning: skipped: {want}"));
+    }
 }
 
 #[test]

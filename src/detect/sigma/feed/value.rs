@@ -26,10 +26,10 @@ pub enum Fault {
     #[error("not an address, network, range, port or name")]
     Unknown,
     /// `/0` and the like.
-    #[error("a network that holds every IPv4 address would match every flow")]
+    #[error("a network that holds every IPv4 address, and so would match every flow")]
     Everything,
     /// Out of order.
-    #[error("the range ends before it begins, or mixes IPv4 and IPv6")]
+    #[error("a range that ends before it begins, or mixes IPv4 and IPv6")]
     Range,
     /// A number over 65,535, or 0.
     #[error("a number that is no port (1 to 65535)")]
@@ -44,19 +44,19 @@ pub enum Fault {
     #[error("a hash of a file: flows carry none")]
     Hash,
     /// More than one word.
-    #[error("something follows the indicator: expected one a line")]
+    #[error("an indicator with more behind it: expected one a line")]
     Trailing,
     /// Not what `kind` asks for.
     #[error("an indicator of another kind than the feed's")]
     Kind,
     /// No UTF-8, or over 64 KiB.
-    #[error("the line is no text, or over 65536 octets")]
+    #[error("no text in UTF-8, or over 65536 octets long")]
     Line,
     /// A row without the column.
-    #[error("the row has no such column, or an open quote")]
+    #[error("in a row that lacks the column, or has an open quote")]
     Row,
     /// Over the limit of names.
-    #[error("over the limit of 10000 names of a feed")]
+    #[error("one name more than the 10000 that a feed may have")]
     NamesMax,
 }
 
