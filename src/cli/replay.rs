@@ -81,13 +81,28 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
         let text = format!("ledgers do not balance: {}", imbalances.join("; "));
         return Err(io::Error::other(text).into());
     }
-    if args.netflow.is_some() && ledgers.datagrams.received == 0 && ledgers.packets.read > 0 {
-        tracing::warn!("no packet is an export datagram: is --netflow meant, and the port right?");
+    if let Some(why) = unusable(args, &ledgers) {
+        return Err(Failure::Invalid(why));
     }
     match args.fail_on_alert && ledgers.detections.alerts.total() > 0 {
         true => Err(Failure::Findings),
         false => Ok(()),
     }
+}
+
+/// Why nothing of what was read could be used, if so. A capture without a packet, or without one that
+/// is metered, is an ordinary one.
+fn unusable(args: &ReplayArgs, ledgers: &Ledgers) -> Option<String> {
+    let (records, packets) = (&ledgers.records, &ledgers.packets);
+    let received = ledgers.datagrams.received;
+    if args.netflow.is_some() && received == 0 && packets.read > 0 {
+        let hint = "is --netflow meant, and the port right?";
+        return Some(format!("none of {} packets is an export datagram: {hint}", packets.read));
+    }
+    let of_rows = packets.read == 0 && received == 0;
+    let used = records.merged + records.duplicate;
+    (of_rows && records.decoded > 0 && used == 0)
+        .then(|| format!("none of {} rows tells of a flow", records.decoded))
 }
 
 fn read_any(ledgers: &Ledgers) -> bool {

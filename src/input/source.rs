@@ -64,7 +64,10 @@ impl Source {
     /// # Errors
     /// If nothing can be read.
     pub fn kind(&mut self) -> io::Result<Kind> {
-        let first = self.reader.fill_buf().map_err(|error| named(&self.path, &error))?;
+        if let Err(error) = self.reader.fill_buf() {
+            return Err(self.named(&error));
+        }
+        let first = self.reader.buffer();
         let text = |octet: &u8| *octet >= 0x20 || [b'\t', b'\r', b'\n'].contains(octet);
         Ok(if is_capture(first) {
             Kind::Capture
@@ -77,6 +80,18 @@ impl Source {
         } else {
             Kind::Unknown
         })
+    }
+}
+
+impl Source {
+    /// An error of reading it, with its path. An archive that ends early is input that is not usable.
+    #[must_use]
+    pub fn named(&self, error: &io::Error) -> io::Error {
+        let named = named(&self.path, error);
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => io::Error::new(io::ErrorKind::InvalidData, named),
+            _ => named,
+        }
     }
 }
 

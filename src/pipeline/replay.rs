@@ -88,6 +88,9 @@ pub enum ReplayError {
     },
 }
 
+/// Packets of a capture that are looked at for export datagrams, before a hint is given.
+const LOOKED_AT_MAX: u32 = 1_000;
+
 /// Which packets of a capture are export datagrams.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Exports {
@@ -239,6 +242,7 @@ impl Replay {
     fn capture(&mut self, path: &Path, source: Source, run: &mut Run) -> Result<(), ReplayError> {
         let broken = |error| ReplayError::Capture { path: path.to_owned(), error };
         let mut reader = Reader::new(source).map_err(broken)?;
+        let mut looks = Looks::default();
         while !self.stopped() {
             let Some(packet) = reader.next().map_err(broken)? else { break };
             if !self.takes(path, &packet)? {
@@ -249,12 +253,14 @@ impl Replay {
             let stamp = run.clock.stamp(packet.time);
             self.pace(stamp, run);
             if self.exports == Exports::No {
+                looks.look(&packet);
                 meter(&packet, stamp, &self.options, &mut self.router, &mut run.ledgers);
             } else {
                 self.export(&packet, stamp, &mut run.ledgers);
             }
             self.count_and_flush(stamp, run);
         }
+        looks.hint(path);
         Ok(())
     }
 
@@ -315,7 +321,7 @@ impl Replay {
     ) -> Result<(), ReplayError> {
         let mut chunk = vec![0; CHUNK_OCTETS];
         loop {
-            let octets = source.read(&mut chunk)?;
+            let octets = source.read(&mut chunk).map_err(|error| source.named(&error))?;
             if octets == 0 || self.stopped() {
                 return Ok(());
             }
@@ -364,6 +370,39 @@ impl Replay {
             let slot = &self.shared.board.slots()[self.slot];
             slot.publish(&run.ledgers);
             slot.beat();
+        }
+    }
+}
+
+/// Whether a capture whose packets are metered is one of export datagrams, by its first packets.
+#[derive(Debug, Default)]
+struct Looks {
+    packets: u32,
+    exports: u32,
+    port: u16,
+}
+
+impl Looks {
+    fn look(&mut self, packet: &Packet<'_>) {
+        if self.packets == LOOKED_AT_MAX {
+            return;
+        }
+        self.packets += 1;
+        if let Some(datagram) = udp_payload(packet.link, packet.data)
+            && wire::header(datagram.payload).is_ok()
+        {
+            self.exports += 1;
+            self.port = datagram.dst_port;
+        }
+    }
+
+    fn hint(&self, path: &Path) {
+        if self.exports * 2 > self.packets {
+            let (path, Self { packets, exports, port }) = (path.display(), self);
+            tracing::warn!(
+                "{path}: {exports} of the first {packets} packets look like NetFlow or IPFIX datagrams (the \
+                 last to port {port}), and were metered as packets: --netflow decodes them instead"
+            );
         }
     }
 }

@@ -193,6 +193,50 @@ fn rows_in_the_columns_of_deepmitre_are_flows() {
     );
 }
 
+/// Archives that end early, by name; and input of which nothing could be used.
+#[test]
+fn what_cannot_be_used_is_named_and_no_success() {
+    let bench = bench();
+    let slices = bench.weir("replay a.pcap -o -", 0).out;
+    let rows = bench.weir("replay a.pcap -o - --format csv", 0).out;
+    let zstd = |octets: &[u8]| zstd::encode_all(octets, 1).expect("in memory");
+    for (name, whole) in [
+        ("a.ndjson.gz", gzip(slices.as_bytes())),
+        ("a.ndjson.zst", zstd(slices.as_bytes())),
+        ("a.csv.gz", gzip(rows.as_bytes())),
+        ("a.csv.zst", zstd(rows.as_bytes())),
+        ("a.pcap.gz", gzip(&pcap(&conversations()))),
+        ("a.pcap.zst", zstd(&pcap(&conversations()))),
+    ] {
+        bench.write(name, &whole[..whole.len() - 9]);
+        let ended = bench.weir(&format!("replay {name} -o -"), 3);
+        let last = ended.err.lines().last().unwrap_or_default();
+        assert!(last.starts_with(&format!("weir: {name}: ")), "{name}: {}", ended.err);
+        assert_eq!(last.matches(name).count(), 1, "{name}: {last}");
+    }
+    bench.write("none.ndjson", "{\"a\": 1}\n{\"b\": 2}\n");
+    let ended = bench.weir("replay none.ndjson -o -", 3);
+    assert!(ended.err.contains("weir: none of 2 rows tells of a flow"), "{}", ended.err);
+    bench.write("empty.pcap", pcap(&[]));
+    bench.weir("replay empty.pcap -o -", 0);
+}
+
+#[test]
+fn a_capture_of_exports_is_hinted_at() {
+    let bench = Bench::new();
+    let payloads: Vec<_> = (0..4).map(|n| fixed(5, 1, n, 0, &[fixed_record()])).collect();
+    bench.write("e.pcap", pcap(&exports(&payloads, 9_995)));
+    let hint =
+        "4 of the first 4 packets look like NetFlow or IPFIX datagrams (the last to port 9995)";
+    let ended = bench.weir("replay e.pcap -o -", 0);
+    assert!(ended.err.contains(hint) && ended.err.contains("--netflow"), "{}", ended.err);
+    let ended = bench.weir("replay e.pcap -o - --netflow", 0);
+    assert!(!ended.err.contains("look like"), "{}", ended.err);
+    bench.write("mixed.pcap", pcap(&[exports(&payloads[..1], 9_995), conversations()].concat()));
+    let ended = bench.weir("replay mixed.pcap -o -", 0);
+    assert!(!ended.err.contains("look like"), "{}", ended.err);
+}
+
 #[test]
 fn exports_in_a_capture_are_decoded() {
     // Another flow than that of the v5 record: the source port differs.
@@ -217,7 +261,12 @@ fn exports_in_a_capture_are_decoded() {
     assert_eq!(octets("--netflow 9995 e.pcap"), 700);
     assert_eq!(octets("--netflow ./2055"), 1_700, "a file, as it is no number");
     assert_eq!(octets("--netflow -- 2055"), 1_700, "a file, as options ended");
-    assert_eq!(octets("e.pcap --netflow 1"), 0);
+    let ended = bench.weir("replay -o - e.pcap --netflow 1", 3);
+    assert!(
+        ended.err.contains("packets is an export datagram: is --netflow meant"),
+        "{}",
+        ended.err
+    );
 
     bench.weir("replay e.pcap --netflow -o x.ndjson --summary s.json", 0);
     let summary: Value = serde_json::from_str(&bench.read("s.json")).expect("JSON");
