@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 """Measures how long after its datagram the alert on the first record of a known-bad address leaves.
 
-    NFSEND=/path/to/sender benches/compare/latency.py [--rate 500000] [--warm 25] [--seconds 25] [--many 10000] [--json FILE]
+    NFSEND=/path/to/sender benches/compare/latency.py [--rate 500000] [--warm 25] [--seconds 25] [--many 10000] [--spool] [--json FILE]
 
 The sender named by NFSEND sends IPFIX over loopback, pinned to the first core: 4 exporters, a million live flows of
 which one record in ten opens a new one. The sensor has a feed of `--feed` addresses, and some of the servers are among
 them. Times are those of weir_alert_latency_seconds, from the kernel's stamp of the datagram to where alerts are handed
 on: over the first seconds, while the table fills, and after `--warm` seconds, in a steady state in which as many flows
 end as begin. With `--many` there are as many rules more; after the steady state all of them change while the load goes
-on, and the time from SIGHUP until the new set is active is taken.
+on, and the time from SIGHUP until the new set is active is taken. With `--spool` alerts go to an event collector (a
+process of this script, on the first core) instead of a file: then they are handed on, and their time is taken, once they
+are appended to the spool.
 """
 import argparse
 import json
+import multiprocessing
 import os
 import pathlib
 import random
@@ -23,7 +26,9 @@ import tempfile
 import time
 import urllib.request
 
-PORT, ADMIN = 20_998, 20_997
+import sink_down
+
+PORT, ADMIN, SINK = 20_998, 20_997, 20_994
 FIRST_S = 5
 RELOAD_S = 5
 SERVERS = 1 << 17            # of the sender, from 198.18.0.0
@@ -47,14 +52,26 @@ watch_s = 0
 [[rules.feed]]
 path = "{folder}/feed.txt"
 {extra}
+{alerts}
+{slices}
+[admin]
+listen = "127.0.0.1:{admin}"
+"""
+FILE = """
 [[output.files]]
 name = "alerts"
 directory = "{folder}/alerts"
 select = "alerts"
 format = "ndjson"
-{slices}
-[admin]
-listen = "127.0.0.1:{admin}"
+"""
+SPOOL = """
+[spool]
+directory = "{folder}/spool"
+[[output.hec]]
+name = "alerts"
+url = "http://127.0.0.1:{sink}"
+token = {{ file = "{folder}/token" }}
+select = "alerts"
 """
 SLICES = """
 [[output.files]]
@@ -104,6 +121,12 @@ def reload(sensor, folder, count):
     return round(time.monotonic() - asked, 3)
 
 
+def collect():
+    """Takes whatever comes, on the first core."""
+    os.sched_setaffinity(0, {0})
+    sink_down.Server(("127.0.0.1", SINK), sink_down.Collector).serve_forever()
+
+
 def scrape():
     with urllib.request.urlopen(f"http://127.0.0.1:{ADMIN}/metrics", timeout=5) as page:
         return page.read().decode()
@@ -139,6 +162,7 @@ def main():
     parser.add_argument("--bad", type=float, default=0.02, help="share of the servers that are in the feed")
     parser.add_argument("--feed", type=int, default=1_000_000, help="addresses of the feed")
     parser.add_argument("--slices", action="store_true", help="ship flows as Parquet, too")
+    parser.add_argument("--spool", action="store_true", help="alerts to an event collector, by way of the spool")
     parser.add_argument("--extra", default="", help="more lines of configuration")
     parser.add_argument("--many", type=int, default=0, help="rules more, in hundreds, that change in the end")
     parser.add_argument("--json", help="write the figures there, too")
@@ -148,9 +172,13 @@ def main():
         folder = pathlib.Path(name)
         write_feed(folder / "feed.txt", args.feed, args.bad)
         write_many(folder / "many", args.many, 0)
+        (folder / "token").write_text("token")
         slices = SLICES.format(folder=folder) if args.slices else ""
+        alerts = (SPOOL if args.spool else FILE).format(folder=folder, sink=SINK)
+        if args.spool:
+            multiprocessing.Process(target=collect, daemon=True).start()
         (folder / "weir.toml").write_text(CONFIG.format(
-            folder=folder, port=PORT, admin=ADMIN, idle=IDLE_S, workers=args.workers, slices=slices,
+            folder=folder, port=PORT, admin=ADMIN, idle=IDLE_S, workers=args.workers, slices=slices, alerts=alerts,
             rules=pathlib.Path(args.rules).resolve(), extra=args.extra.replace("\\n", "\n")))
         with open(folder / "log", "w") as log:
             sensor = subprocess.Popen([args.weir, "run", "-c", folder / "weir.toml"], stdout=log, stderr=log)
@@ -186,7 +214,7 @@ def main():
     decoded = value(last, "weir_flow_records_total")
     busy = lambda page: value(page, "weir_thread_busy_microseconds_total")
     result = {
-        "rate": args.rate, "sent": sent["records"], "decoded": int(decoded),
+        "rate": args.rate, "ends": "spool" if args.spool else "outputs", "sent": sent["records"], "decoded": int(decoded),
         "kernel_drops": int(value(last, "weir_input_kernel_drops_total")),
         "cpu_s_per_million": round((usage.ru_utime + usage.ru_stime) / decoded * 1e6, 3),
         "busy": round((busy(end) - busy(warm)) / args.seconds / 1e6, 3),
