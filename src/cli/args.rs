@@ -100,6 +100,9 @@ pub(super) enum Command {
         /// The configuration.
         #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
         config: PathBuf,
+        /// Exit with 3 if any rule is rejected, not only if one is no Sigma rule.
+        #[arg(long)]
+        strict: bool,
     },
     /// Check and try Sigma rules.
     #[command(subcommand)]
@@ -287,7 +290,7 @@ pub(super) enum RulesCommand {
         config: Option<PathBuf>,
     },
     /// For each event, print a JSON array of the ids of the rules that match, and of the
-    /// correlations that it completes.
+    /// correlations that it completes; null for a line that is no event. Exit code 3 if there is one.
     Test {
         /// Files, or directories that are searched.
         #[arg(required = true, value_name = "DIR")]

@@ -5,35 +5,18 @@ use std::path::Path;
 
 use super::{Failure, load};
 use crate::config::Config;
-use crate::detect::sigma::{Interner, RuleSet};
+use crate::detect::sigma::{Interner, LoadReport, Rejected, RuleSet};
 use crate::pipeline::feeds::Feeds;
 use crate::pipeline::rules;
 use crate::service;
 
-pub(super) fn run(path: &Path) -> Result<(), Failure> {
+pub(super) fn run(path: &Path, strict: bool) -> Result<(), Failure> {
     let config = load(path)?;
     let mut problems = Vec::new();
     let rules = match service::load::rules(&config, &mut Feeds::default()) {
         Ok((sources, options)) => {
             let set = RuleSet::compile(&sources, &options, &mut Interner::default());
-            let report = set.report();
-            problems.extend(rules::invalid(report).map(ToString::to_string));
-            for rejected in &report.rejected {
-                tracing::warn!("{rejected}");
-            }
-            for warning in &report.warnings {
-                tracing::warn!("{warning}");
-            }
-            let mut sums = format!("{} rules", report.loaded);
-            let others = [
-                (report.filters, "filters"),
-                (report.exclusions, "exclusions"),
-                (report.placeholders, "placeholders"),
-            ];
-            for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
-                sums += &format!(", {count} {what}");
-            }
-            sums
+            tell(set.report(), strict, &mut problems)
         }
         Err(error) => {
             problems.push(error.to_string());
@@ -50,8 +33,56 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     if !problems.is_empty() {
         return Err(Failure::Invalid(problems.join("\nweir: ")));
     }
-    let outputs = config.output.files.len();
-    super::print(format!("{}: valid; {rules}, {outputs} outputs\n", path.display()).as_bytes())
+    let outputs = outputs(&config);
+    super::print(format!("{}: valid; {rules}, {outputs}\n", path.display()).as_bytes())
+}
+
+/// Names what is rejected, and what to know of the rest; what makes the configuration invalid becomes a
+/// problem. The sums. Rejected rules are what was asked for, so `--quiet` does not hide them.
+fn tell(report: &LoadReport, strict: bool, problems: &mut Vec<String>) -> String {
+    let invalid: Vec<&Rejected> = rules::invalid(report).collect();
+    for rejected in &report.rejected {
+        if strict || invalid.contains(&rejected) {
+            problems.push(rejected.to_string());
+        } else {
+            tracing::error!("{rejected}");
+        }
+    }
+    for warning in &report.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut sums = format!("{} rules", report.loaded);
+    let others = [
+        (report.correlations, "correlations"),
+        (report.filters, "filters"),
+        (report.exclusions, "exclusions"),
+        (report.placeholders, "placeholders"),
+        (report.rejected.len(), "rejected"),
+        (report.disabled, "disabled"),
+    ];
+    for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+        sums += &format!(", {count} {what}");
+    }
+    sums
+}
+
+/// How many outputs there are, and of which kinds.
+fn outputs(config: &Config) -> String {
+    let mut kinds: Vec<(&str, usize)> = Vec::new();
+    let tables: Vec<_> = config.output.tables().map(|(_, table)| table.kind()).collect();
+    let tees = config.output.tee.iter().map(|_| "tee");
+    for kind in tables.into_iter().chain(tees) {
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((kind, 1)),
+        }
+    }
+    let all: usize = kinds.iter().map(|(_, count)| count).sum();
+    let named: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    match named.is_empty() {
+        true => format!("{all} outputs"),
+        false => format!("{all} outputs ({})", named.join(", ")),
+    }
 }
 
 /// Directories that the sensor writes to: each must exist or have a parent that takes it, and

@@ -105,7 +105,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Exporters(exporters) => exporters::run(&exporters),
         Command::Health(health) => health::run(&health),
         Command::Top(top) => top::run(&top),
-        Command::Check { config } => check::run(&config),
+        Command::Check { config, strict } => check::run(&config, strict),
         Command::Rules(RulesCommand::Check { directories, config }) => {
             rules::check(&directories, config.as_deref())
         }

@@ -10,10 +10,18 @@ use crate::detect::sigma::correlate::Rehearsal;
 use crate::detect::sigma::{Event, Interner, RuleSet};
 use crate::pipeline::{feeds, rules};
 
+/// Lines that are no events and are named, at most.
+const NAMED_MAX: usize = 10;
+
 fn compile(directories: &[PathBuf], config: Option<&Path>) -> Result<(RuleSet, Config), Failure> {
     let mut config = config.map(load).transpose()?.unwrap_or_default();
     config.rules.directories = directories.to_vec();
     let (sources, mut options) = rules::gather(&config)?;
+    if sources.is_empty() && options.unreadable.is_empty() {
+        let names: Vec<String> = directories.iter().map(|d| d.display().to_string()).collect();
+        let message = format!("{}: no rule files (*.yml, *.yaml)", names.join(", "));
+        return Err(Failure::Invalid(message));
+    }
     let feeds = feeds::read(&config.rules.feed);
     options.feeds = feeds.map_err(|error| Failure::Invalid(error.to_string()))?;
     let set = RuleSet::compile(&sources, &options, &mut Interner::default());
@@ -41,7 +49,7 @@ pub(super) fn test(
 ) -> Result<(), Failure> {
     let (set, config) = compile(directories, config)?;
     for rejected in &set.report().rejected {
-        tracing::warn!("{rejected}");
+        tracing::error!("{rejected}");
     }
     let source: Box<dyn io::Read> = match events.as_os_str() == "-" {
         true => Box::new(io::stdin()),
@@ -51,14 +59,24 @@ pub(super) fn test(
     };
     let mut out = BufWriter::new(io::stdout().lock());
     let mut rehearsal = Rehearsal::new(&set);
-    for (number, line) in BufReader::new(source).lines().enumerate() {
+    let mut bad = 0;
+    for (number, line) in BufReader::new(source).split(b'\n').enumerate() {
         let line = line?;
+        let line = String::from_utf8_lossy(&line);
         if line.trim().is_empty() {
             continue;
         }
-        let event = Event::parse(&line, &config.networks.home).map_err(|error| {
-            Failure::Invalid(format!("{}:{}: {error}", events.display(), number + 1))
-        })?;
+        let event = match Event::parse(&line, &config.networks.home) {
+            Ok(event) => event,
+            Err(error) => {
+                bad += 1;
+                if bad <= NAMED_MAX {
+                    tracing::error!("{}:{}: {error}", events.display(), number + 1);
+                }
+                out.write_all(b"null\n")?;
+                continue;
+            }
+        };
         let (hits, alerts) = rehearsal.event(&event);
         let rules = hits.into_iter().map(|hit| set.rule(hit).meta.id.as_str());
         let ids: Vec<&str> = rules.chain(alerts.iter().map(|alert| &*alert.rule.id)).collect();
@@ -66,5 +84,9 @@ pub(super) fn test(
         out.write_all(b"\n")?;
     }
     out.flush()?;
-    verdict(rules::invalid(set.report()).count())
+    match bad {
+        0 => verdict(rules::invalid(set.report()).count()),
+        1 => Err(Failure::Invalid(format!("{}: 1 line is no event", events.display()))),
+        more => Err(Failure::Invalid(format!("{}: {more} lines are no events", events.display()))),
+    }
 }

@@ -356,6 +356,9 @@ pub struct Rules {
     pub enable: Vec<String>,
     /// Ids of rules that are not loaded.
     pub disable: Vec<String>,
+    /// Where the ids of rules in this table are written.
+    #[serde(skip)]
+    pub written: Written,
     /// `[[rules.feed]]`: lists of indicators.
     pub feed: Vec<Feed>,
     /// Matches and alerts that wait for their turn before correlations and suppression, at most:
@@ -382,6 +385,7 @@ impl Default for Rules {
             logsource: Vec::new(),
             enable: Vec::new(),
             disable: Vec::new(),
+            written: Written::default(),
             feed: Vec::new(),
             waiting_max: 262_144,
             correlation_bytes_max: 512 << 20,
@@ -407,9 +411,41 @@ pub struct Suppress {
     pub window_s: u32,
 }
 
+impl Rules {
+    /// The ids of rules that the table names, each with its key.
+    pub fn named(&self) -> impl Iterator<Item = (String, &str)> {
+        fn each<'a>(key: &str, ids: &'a [String]) -> impl Iterator<Item = (String, &'a str)> {
+            ids.iter().enumerate().map(move |(at, id)| (format!("rules.{key}[{at}]"), &**id))
+        }
+        let suppress = self.suppress.iter().enumerate();
+        let suppress = suppress.filter(|(_, suppress)| suppress.rule != "*");
+        let suppress =
+            suppress.map(|(at, suppress)| (format!("rules.suppress[{at}].rule"), &*suppress.rule));
+        each("enable", &self.enable).chain(each("disable", &self.disable)).chain(suppress)
+    }
+}
+
 impl Default for Suppress {
     fn default() -> Self {
         Self { rule: String::new(), by: Vec::new(), alerts: 5, window_s: 3_600 }
+    }
+}
+
+/// Where keys are written, for what is known to be wrong of them only later.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Written {
+    /// The file; empty if the configuration did not come from one.
+    pub file: String,
+    /// Keys, each with its line.
+    pub lines: Vec<(String, u32)>,
+}
+
+impl Written {
+    /// File and line of a key.
+    #[must_use]
+    pub fn place(&self, key: &str) -> Option<(&str, u32)> {
+        let (_, line) = self.lines.iter().find(|(known, _)| known == key)?;
+        Some((&self.file, *line))
     }
 }
 

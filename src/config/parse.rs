@@ -3,7 +3,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Problem};
+use super::{Config, Problem, Written};
 
 /// Parses and checks a configuration. `file` names it in the problems.
 ///
@@ -34,7 +34,7 @@ pub fn parse_with(
     })?;
     let deserializer = toml::Deserializer::from(table.clone());
     let config: Result<Config, _> = serde_path_to_error::deserialize(deserializer);
-    let config = config.map_err(|error| {
+    let mut config = config.map_err(|error| {
         let key = error.path().to_string();
         let inner = error.inner();
         let span = inner.span().map(|span| at(span.start));
@@ -47,7 +47,17 @@ pub fn parse_with(
         file.clone_into(&mut problem.file);
         problem.line = line_of_key(table.get_ref(), &problem.key).map(at);
     }
-    if problems.is_empty() { Ok(config) } else { Err(problems) }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let line = |key: &str| line_of_key(table.get_ref(), key).map(at);
+    let line = |key: String| Some((line(&key).and_then(|line| line.try_into().ok())?, key));
+    let lines = config.rules.named().filter_map(|(key, _)| line(key));
+    let lines: Vec<(String, u32)> = lines.map(|(line, key)| (key, line)).collect();
+    // Without one, nothing tells the configuration from one that was made otherwise.
+    let file = if lines.is_empty() { String::new() } else { file.to_owned() };
+    config.rules.written = Written { file, lines };
+    Ok(config)
 }
 
 /// The deserializer's message without the names of Rust's types.

@@ -1,6 +1,7 @@
 //! The rule set in force, swapped by pointer.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use crate::detect::RuleMeta;
 use crate::detect::sigma::correlate::Taps;
 use crate::detect::sigma::{
     Costs, ExclusionMeta, Interner, LoadReport, Options, Placeholders, Reason, Rejected, RuleIndex,
-    RuleSet, Source, Traffic,
+    RuleSet, Source, Traffic, changes,
 };
 use crate::detect::suppress::Limits;
 use crate::flow::Biflow;
@@ -57,6 +58,22 @@ pub struct RuleCost {
     pub verified: u64,
     /// How often it matched.
     pub matched: u64,
+}
+
+/// Why a set does not take the place of the one in force.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refused {
+    /// What it does not load.
+    pub rejected: Rejected,
+    /// Whether the set in force has it.
+    pub in_force: bool,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.rejected)?;
+        if self.in_force { write!(f, "; its version in force stays") } else { Ok(()) }
+    }
 }
 
 /// What is known of a rule that ever loaded.
@@ -187,20 +204,27 @@ impl Rules {
         self.swap(set, options, &mut loader)
     }
 
-    /// As [`Rules::load`], but a set with files that hold no rules changes nothing.
+    /// As [`Rules::load`], but a set with files that hold no rules changes nothing, and neither does
+    /// one that rejects what is in force.
     ///
     /// # Errors
-    /// What is invalid; not what has merely no meaning on flows.
+    /// What is invalid or would be lost; not what has merely no meaning on flows.
     pub fn reload(
         &self,
         sources: &[Source],
         options: &Options,
-    ) -> Result<Arc<RuleBook>, Vec<Rejected>> {
+    ) -> Result<Arc<RuleBook>, Vec<Refused>> {
         let mut loader = self.loader();
         let options = &Options { traffic: self.traffic(), ..options.clone() };
         let set = RuleSet::compile(sources, options, &mut loader.interner);
-        let invalid: Vec<Rejected> = invalid(set.report()).cloned().collect();
-        if invalid.is_empty() { Ok(self.swap(set, options, &mut loader)) } else { Err(invalid) }
+        let in_force = self.book.load();
+        let lost = changes::lost(&in_force.set, &set);
+        let also = invalid(set.report()).filter(|rejected| !lost.contains(rejected));
+        let also = also.map(|rejected| Refused { rejected: rejected.clone(), in_force: false });
+        let lost = lost.iter().map(|&r| Refused { rejected: r.clone(), in_force: true });
+        let refused: Vec<Refused> = lost.chain(also).collect();
+        drop(in_force);
+        if refused.is_empty() { Ok(self.swap(set, options, &mut loader)) } else { Err(refused) }
     }
 
     fn loader(&self) -> std::sync::MutexGuard<'_, Loader> {
@@ -266,6 +290,8 @@ pub fn options(config: &Config) -> Options {
         logsources: rules.logsource.clone(),
         enable: rules.enable.clone(),
         disable: rules.disable.clone(),
+        named: rules.named().map(|(key, id)| (key, id.to_owned())).collect(),
+        written: rules.written.clone(),
         sites: std::iter::once("default".to_owned()).chain(sites).collect(),
         feeds: Vec::new(),
         limits: Limits::of(rules),
@@ -285,8 +311,12 @@ pub fn gather(config: &Config) -> io::Result<(Vec<Source>, Options)> {
     let rules = &config.rules;
     let mut options = options(config);
     let unreadable = &mut options.unreadable;
-    let sources = read(&rules.directories, unreadable)?;
-    let exclusions = read(&rules.exclusions, unreadable);
+    let excluding = files(&rules.exclusions).map_err(|error| under("rules.exclusions", error))?;
+    // A folder of exclusions may lie among rules: what is one is not the other.
+    let mut ruling = files(&rules.directories)?;
+    ruling.retain(|file| excluding.binary_search(file).is_err());
+    let sources = read_files(ruling, unreadable)?;
+    let exclusions = read_files(excluding, unreadable);
     options.exclusions = exclusions.map_err(|error| under("rules.exclusions", error))?;
     if let Some(path) = &rules.placeholders {
         let found = placeholders(path);
@@ -308,7 +338,10 @@ fn placeholders(path: &Path) -> io::Result<Placeholders> {
 /// # Errors
 /// The first directory or file that cannot be read, by name.
 pub fn read(directories: &[PathBuf], unreadable: &mut Vec<Rejected>) -> io::Result<Vec<Source>> {
-    let files = files(directories)?;
+    read_files(files(directories)?, unreadable)
+}
+
+fn read_files(files: Vec<PathBuf>, unreadable: &mut Vec<Rejected>) -> io::Result<Vec<Source>> {
     let mut sources = Vec::with_capacity(files.len());
     for path in files {
         let octets = octets_of(&path).map_err(|error| named(&path, &error))?;

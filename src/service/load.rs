@@ -5,11 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config, Problem};
-use crate::detect::sigma::{Options, Rejected, Source};
+use crate::detect::sigma::{Options, Source};
 use crate::detect::suppress;
 use crate::output::schema;
 use crate::pipeline::feeds::{FeedFileError, Feeds};
-use crate::pipeline::rules;
+use crate::pipeline::rules::{self, Refused};
 use crate::pipeline::sequences::LoadModelError;
 
 /// Why a configuration cannot be used.
@@ -35,9 +35,9 @@ pub enum LoadError {
     /// The sequence model cannot be used.
     #[error(transparent)]
     Model(#[from] LoadModelError),
-    /// Rules that are none.
+    /// Rules that are none, or whose versions in force would be lost.
     #[error("{}", lines(.0))]
-    Invalid(Vec<Rejected>),
+    Invalid(Vec<Refused>),
     /// A key that only a restart changes.
     #[error("{0}: only a restart changes these keys; the configuration in force stays")]
     Restart(String),

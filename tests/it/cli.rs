@@ -146,8 +146,59 @@ fn a_configuration_that_is_valid_is_said_to_be() {
     let bench = Bench::new();
     bench.write("weir.toml", CONFIG).write("rules/one.yml", rules::TELNET);
     let ended = bench.weir("check -c weir.toml", 0);
-    assert_eq!(ended.out, "weir.toml: valid; 1 rules, 1 outputs\n");
+    assert_eq!(ended.out, "weir.toml: valid; 1 rules, 1 outputs (1 files)\n");
     assert!(!bench.path("flows").exists(), "a check leaves nothing behind");
+}
+
+#[test]
+fn a_check_names_rejected_rules_and_all_outputs() {
+    let bench = Bench::new();
+    let more = "[[output.syslog]]\nname = \"s\"\naddress = \"127.0.0.1:514\"\n[[output.tee]]\nname = \
+                \"t\"\naddress = \"127.0.0.1:2056\"\n";
+    let named = "[[rules.suppress]]\nrule = \"nosuch\"\n";
+    let config = CONFIG.replace(
+        "[\"rules\"]",
+        "[\"rules\"]\nexclusions = [\"rules/exclusions\"]\nenable = [\n\"slip\"]",
+    );
+    bench.write("weir.toml", config + named + more);
+    bench.write("rules/one.yml", rules::TELNET).write("rules/two.yml", rules::PROCESS);
+    let exclusion = "title: E\nid: e\ndetection:\n  s:\n    dst_port: 1\n  condition: s\n";
+    bench.write("rules/exclusions/e.yml", exclusion);
+    let ended = bench.weir("-q check -c weir.toml", 0);
+    assert_eq!(
+        ended.out,
+        "weir.toml: valid; 1 rules, 1 exclusions, 1 rejected, 3 outputs (1 files, 1 syslog, 1 tee)\n"
+    );
+    assert_eq!(ended.err.matches("rules/two.yml:1: Process (process): rejected").count(), 1);
+    assert_eq!(ended.err.lines().count(), 1, "{}", ended.err);
+    let ended = bench.weir("check -c weir.toml", 0);
+    for says in [
+        "weir.toml:8: warning: rules.enable[0]: `slip` is the id of no rule",
+        "warning: rules.suppress[0].rule: `nosuch` is the id of no rule",
+    ] {
+        assert!(ended.err.contains(says), "{says}: {}", ended.err);
+    }
+    let ended = bench.weir("check --strict -c weir.toml", 3);
+    assert!(
+        ended.err.contains("weir: rules/two.yml:1: Process (process): rejected"),
+        "{}",
+        ended.err
+    );
+}
+
+#[test]
+fn the_examples_of_configurations_are_valid_where_they_lie() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("the examples") {
+        let path = entry.expect("an entry").path();
+        let config = weir::service::load::config(&path);
+        let config = config.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        weir::pipeline::rules::gather(&config)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        count += 1;
+    }
+    assert!(count >= 10, "{count} examples");
 }
 
 #[test]

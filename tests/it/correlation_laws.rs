@@ -27,6 +27,7 @@ struct Group {
 #[derive(Debug)]
 struct Twin {
     kind: &'static str,
+    /// Operators with twice their numbers.
     predicates: Vec<(&'static str, u64)>,
     rules: Vec<&'static str>,
     window: &'static str,
@@ -38,7 +39,7 @@ struct Twin {
 impl Twin {
     fn compares(&self, over: u128, under: u128) -> bool {
         self.predicates.iter().all(|&(operator, number)| {
-            let number = u128::from(number) * under;
+            let (over, number) = (over * 2, u128::from(number) * under);
             match operator {
                 "gt" => over > number,
                 "gte" => over >= number,
@@ -72,7 +73,7 @@ impl Twin {
                 let rank = (values.len() * 75).div_ceil(100).max(1);
                 self.compares(values[rank - 1].into(), 1)
             }
-            "temporal" if self.predicates == [("gte", 1)] => seen.len() == self.rules.len(),
+            "temporal" if self.predicates == [("gte", 2)] => seen.len() == self.rules.len(),
             "temporal" => self.compares(seen.len() as u128, 1),
             _ => self.in_order(hits, 0, i64::MIN),
         }
@@ -130,14 +131,15 @@ fn a_rule() -> impl Strategy<Value = Twin> {
     let windows = ["sliding", "sliding", "sliding", "tumbling", "session"];
     let operators = ["gt", "gte", "lt", "lte", "eq", "neq"];
     let predicates =
-        prop::collection::btree_map(prop::sample::select(operators.to_vec()), 0..8_u64, 1..3);
+        prop::collection::btree_map(prop::sample::select(operators.to_vec()), 0..16_u64, 1..3);
     let picks = (prop::sample::select(kinds.to_vec()), prop::sample::select(windows.to_vec()));
     (picks, predicates, 1..4_usize, 1..12_i64, 1..5_i64).prop_map(
         |((kind, window), predicates, rules, timespan, gap)| Twin {
             kind,
             predicates: match kind {
-                "temporal_ordered" => vec![("gte", 1)],
-                _ => predicates.into_iter().collect(),
+                "temporal_ordered" => vec![("gte", 2)],
+                "value_sum" | "value_avg" | "value_percentile" => predicates.into_iter().collect(),
+                _ => predicates.into_iter().map(|(o, n)| (o, n / 2 * 2)).collect(),
             },
             rules: RULES[..rules].to_vec(),
             window,
@@ -156,7 +158,7 @@ fn text(rule: &Twin) -> String {
         _ => "",
     };
     let predicates: Vec<String> =
-        rule.predicates.iter().map(|(o, n)| format!("{o}: {n}")).collect();
+        rule.predicates.iter().map(|(o, n)| format!("{o}: {}.{}", n / 2, n % 2 * 5)).collect();
     let gap = match rule.window {
         "session" => format!("gap: {}s\n", rule.gap / SECOND),
         _ => String::new(),

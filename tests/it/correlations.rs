@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weir::detect::Alert;
 use weir::detect::sigma::correlate::{Correlator, Limits, Match, Rehearsal, RuleStats};
-use weir::detect::sigma::{Event, Interner, Options, RuleSet, Source};
+use weir::detect::sigma::{Event, RuleSet};
 use weir::flow::{Biflow, FlowId};
 use weir::net::Addr;
 use weir::time::{Micros, SECOND};
@@ -134,7 +134,7 @@ fn check(
     assert_eq!(found, want, "{name}");
 }
 
-const COUNT: &str = "type: event_count\nrules: [a]\ngroup-by: [src_ip]\ntimespan: 10s\n";
+pub(crate) const COUNT: &str = "type: event_count\nrules: [a]\ngroup-by: [src_ip]\ntimespan: 10s\n";
 
 #[test]
 fn event_count_timelines() {
@@ -211,7 +211,14 @@ fn sum_average_and_percentile_timelines() {
     // 100.5 lies between; no rounding takes it to either side.
     let want = "100 (rounded down), 201 in 2 values";
     check("average", &average, &[a(1, 100), a(2, 101)], &[(2, 1, want)]);
+    let half = COUNT.replace("event_count", "value_avg") + "condition: {field: duration, gte: 0.5}";
+    check("average of nothing", &half, &[a(1, 0)], &[]);
+    let between =
+        COUNT.replace("event_count", "value_avg") + "condition: {field: bytes_out, eq: 100.5}";
+    check("average, a fraction", &between, &[a(1, 100), a(2, 101)], &[(2, 1, want)]);
     let median = COUNT.replace("event_count", "value_percentile");
+    let over = median.clone() + "condition: {field: bytes_out, percentile: 90, gt: 49.5}";
+    check("percentile, a fraction", &over, &[a(1, 49), a(12, 50)], &[(12, 1, "50, of 1 values")]);
     let ninety = median.clone() + "condition: {field: bytes_out, percentile: 90, gte: 50}";
     // Nearest rank: of eight values the eighth, of nine the ninth.
     let hits: Vec<_> = (1..=10).map(|n| a(1, if n <= 8 { 1 } else { 50 })).collect();
@@ -348,147 +355,6 @@ fn rules_fall_silent_and_are_tapped_as_their_correlations_want() {
     let set = load(&(bases() + &first));
     assert!(set.rules()[0].silent && !set.rules()[1].silent);
     assert_eq!(set.report().correlations, 1);
-}
-
-/// Compiles `text` after the base rules, and compares the reason for which `x` is rejected.
-#[track_caller]
-fn rejected(text: &str, line: &str, want: &str) {
-    let all = bases() + text;
-    let source = Source { file: "test.yml".to_owned(), text: all.clone() };
-    let options = Options { disable: vec!["ID-C".to_owned()], ..Options::default() };
-    let set = RuleSet::compile(&[source], &options, &mut Interner::default());
-    let why = set.report().rejected.iter().find(|r| r.id == "x" || r.title.ends_with(" x"));
-    let why = why.unwrap_or_else(|| panic!("x is not rejected: {}", set.report()));
-    assert_eq!(why.reason.to_string(), want, "{text}");
-    let at = all.lines().nth(why.line as usize - 1).unwrap_or_default();
-    assert!(at.contains(line), "line {}: {at}", why.line);
-    assert!(set.correlations().iter().all(|c| c.meta.id != "x"));
-}
-
-#[test]
-fn faulty_correlations_say_why() {
-    let x = |body: &str| correlation("x", body);
-    let count =
-        |from: &str, to: &str| x(&(COUNT.to_owned() + "condition: {gte: 3}").replace(from, to));
-    let base = |rules: &str| count("[a]", rules);
-    rejected(&base("[d]"), "rules: [d]", "its rule `d` is neither the id nor the name of a rule");
-    rejected(&base("[a, id-c]"), "id-c", "its rule `id-c` is turned off by rules.disable");
-    rejected(&base("[a, ID-A]"), "ID-A", "its rule `ID-A` is named twice");
-    rejected(&base("[]"), "rules", "not a correlation of flows: it names no rules");
-    let broken = bases().replace("name: a", "name: b").replace("id-", "other-");
-    rejected(&(broken + &base("[b]")), "[b]", "its rule `b` is the name of several rules");
-    let syntax = "title: S\nid: bad\nlogsource: {category: firewall}\ndetection:\n    \
-                  s: {Image: x}\n    condition: s\n---\n";
-    rejected(&(syntax.to_owned() + &base("[bad]")), "[bad]", "its rule `bad` is rejected");
-    let circle = base("[y]")
-        + &base("[x]")
-            .replace("Correlation x", "Second")
-            .replace("id: x", "id: y")
-            .replace("name-x", "y");
-    rejected(&circle, "[y]", "its rule `y` is rejected");
-    rejected(&base("[x]"), "[x]", "its rule `x` leads back to it: Correlation x -> Correlation x");
-    let field = "field `User` is one that flows never have";
-    rejected(&count("src_ip", "User"), "User", &format!("not a correlation of flows: {field}"));
-    let near = "field `SRC_IP` (did you mean `src_ip`?) is one that flows never have";
-    rejected(&count("src_ip", "SRC_IP"), "SRC", &format!("not a correlation of flows: {near}"));
-    rejected(
-        &count("10s", "0s"),
-        "timespan",
-        "not a correlation of flows: its timespan of 0 s is not between a second and 100 years",
-    );
-    rejected(
-        &count("gte: 3", "gt: 3, lt: 4"),
-        "condition",
-        "it can never match a flow: no number \
-              satisfies its condition `< 4 and > 3`",
-    );
-    rejected(
-        &count("gte: 3", "gte: -1"),
-        "condition",
-        "not a correlation of flows: its condition \
-              compares with -1",
-    );
-    rejected(
-        &count("{gte: 3}", "a or b"),
-        "condition",
-        "not a correlation of flows: an expression \
-              over rules goes with temporal, not with event_count",
-    );
-    rejected(
-        &count("event_count", "value_count"),
-        "condition",
-        "not a correlation of flows: \
-              value_count takes one field in its condition, and 0 are there",
-    );
-    let sum = |field: &str| {
-        x(&(COUNT.replace("event_count", "value_sum")
-            + &format!("condition: {{field: {field}, gte: 3}}")))
-    };
-    rejected(
-        &sum("src_ip"),
-        "field",
-        "not a correlation of flows: value_sum takes numbers, and \
-              `src_ip` is none",
-    );
-    let percentile = COUNT.replace("event_count", "value_percentile")
-        + "condition: {field: bytes_out, percentile: 101, gte: 3}";
-    rejected(
-        &x(&percentile),
-        "percentile",
-        "not a correlation of flows: percentile 101 is not \
-              between 0 and 100",
-    );
-    let ordered = "type: temporal_ordered\nrules: [a, b]\ntimespan: 1m\ncondition: {gte: 3}";
-    rejected(
-        &x(ordered),
-        "condition",
-        "not a correlation of flows: temporal_ordered needs all of \
-              its rules: expected no condition, or `gte` with their number",
-    );
-    let temporal = ordered.replace("_ordered", "");
-    rejected(
-        &x(&temporal),
-        "condition",
-        "it can never match a flow: no number of its 2 rules \
-              satisfies its condition `>= 3`",
-    );
-    let unknown = temporal.replace("{gte: 3}", "a and c");
-    rejected(
-        &x(&unknown),
-        "condition",
-        "not a correlation of flows: its condition names `c`, \
-              which is not in its rules",
-    );
-    let alias = "type: temporal\nrules: [a, b]\ngroup-by: [h]\ntimespan: 1m\naliases:\n    h:\n        \
-                 a: src_ip\n";
-    rejected(
-        &x(alias),
-        "h",
-        "not a correlation of flows: alias `h` has no field for its rule \
-              `Rule b`",
-    );
-    let mixed = alias.to_owned() + "        b: dst_port\n";
-    rejected(
-        &x(&mixed),
-        "h",
-        "not a correlation of flows: `h` is not of the same kind in all of \
-              its rules",
-    );
-    let kind = count("event_count", "magic");
-    rejected(
-        &kind,
-        "title: Correlation x",
-        "not a correlation of flows: Invalid correlation rule: \
-              Unknown correlation type: magic",
-    );
-    let inner = base("[a]").replace("Correlation x", "In").replace("id: x", "id: in");
-    let outer = count("[a]", "[in]").replace("src_ip", "dst_ip");
-    rejected(
-        &(inner + &outer),
-        "dst_ip",
-        "not a correlation of flows: `dst_ip` is not in the \
-              group-by of its rule `In`",
-    );
 }
 
 #[test]

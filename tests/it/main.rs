@@ -8,6 +8,7 @@ mod cli;
 mod collector_vectors;
 mod community;
 mod correlated;
+mod correlation_faults;
 mod correlation_laws;
 mod correlations;
 #[cfg(all(feature = "http", feature = "kafka", feature = "spool"))]

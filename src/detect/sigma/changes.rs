@@ -1,12 +1,16 @@
 //! What one rule set has that another has not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
 
+use super::correlate::Correlation;
+use super::report::Rejected;
 use super::ruleset::{Rule, RuleSet};
+use crate::detect::RuleMeta;
 
-/// The difference of two rule sets, each rule by its id and title, in the order of the sets.
+/// The difference of two rule sets, each rule and correlation by its id and title, in the order of
+/// the sets.
 #[derive(Clone, Debug, Default, Eq, PartialEq, serde::Serialize)]
 pub struct Changes {
     /// In the new one only.
@@ -26,8 +30,40 @@ pub struct Change {
 }
 
 impl Change {
-    fn of(rule: &Rule) -> Self {
-        Self { id: rule.meta.id.clone(), title: rule.meta.title.clone() }
+    fn of(meta: &RuleMeta) -> Self {
+        Self { id: meta.id.clone(), title: meta.title.clone() }
+    }
+}
+
+/// A rule or a correlation.
+#[derive(Clone, Copy)]
+enum Either<'a> {
+    Rule(&'a Rule),
+    Correlation(&'a Correlation),
+}
+
+impl<'a> Either<'a> {
+    fn all(set: &'a RuleSet) -> impl Iterator<Item = Self> {
+        let correlations = set.correlations().iter().map(|of| Self::Correlation(of));
+        set.rules().iter().map(Self::Rule).chain(correlations)
+    }
+
+    fn meta(self) -> &'a RuleMeta {
+        match self {
+            Self::Rule(rule) => &rule.meta,
+            Self::Correlation(correlation) => &correlation.meta,
+        }
+    }
+
+    fn is_same(self, new: Self) -> bool {
+        let (a, b) = (self.meta(), new.meta());
+        let meta = (&a.title, a.level, &a.author, &a.link, &a.tags)
+            == (&b.title, b.level, &b.author, &b.link, &b.tags);
+        meta && match (self, new) {
+            (Self::Rule(a), Self::Rule(b)) => same(a, b),
+            (Self::Correlation(a), Self::Correlation(b)) => a.is_same(b),
+            _ => false,
+        }
     }
 }
 
@@ -35,18 +71,18 @@ impl Changes {
     /// What changed from `old` to `new`. Where a rule stands is no part of it.
     #[must_use]
     pub fn between(old: &RuleSet, new: &RuleSet) -> Self {
-        let mut before: HashMap<&str, &Rule> =
-            old.rules().iter().map(|rule| (rule.meta.id.as_str(), rule)).collect();
+        let mut before: HashMap<&str, Either<'_>> =
+            Either::all(old).map(|rule| (rule.meta().id.as_str(), rule)).collect();
         let mut changes = Self::default();
-        for rule in new.rules() {
-            match before.remove(rule.meta.id.as_str()) {
-                None => changes.added.push(Change::of(rule)),
-                Some(old) if !same(old, rule) => changes.changed.push(Change::of(rule)),
+        for rule in Either::all(new) {
+            match before.remove(rule.meta().id.as_str()) {
+                None => changes.added.push(Change::of(rule.meta())),
+                Some(old) if !old.is_same(rule) => changes.changed.push(Change::of(rule.meta())),
                 Some(_) => {}
             }
         }
-        let gone = old.rules().iter().filter(|rule| before.contains_key(rule.meta.id.as_str()));
-        changes.removed.extend(gone.map(Change::of));
+        let gone = Either::all(old).filter(|rule| before.contains_key(rule.meta().id.as_str()));
+        changes.removed.extend(gone.map(|rule| Change::of(rule.meta())));
         changes
     }
 
@@ -57,10 +93,47 @@ impl Changes {
     }
 }
 
+/// What `new` does not have of `old` because it was rejected: rules, correlations, filters and
+/// exclusions in force, by id, or by title where the rejected document has no id.
+#[must_use]
+pub fn lost<'a>(old: &RuleSet, new: &'a RuleSet) -> Vec<&'a Rejected> {
+    let rejected = &new.report().rejected;
+    if rejected.is_empty() {
+        return Vec::new();
+    }
+    let (before, after) = (Names::of(old), Names::of(new));
+    let is_lost = |r: &&Rejected| before.have(r) && !after.have(r);
+    rejected.iter().filter(is_lost).collect()
+}
+
+/// Ids (in lower case) and titles of all that a set holds.
+struct Names<'a> {
+    ids: HashSet<String>,
+    titles: HashSet<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    fn of(set: &'a RuleSet) -> Self {
+        let rules = Either::all(set).map(|rule| (&*rule.meta().id, &*rule.meta().title));
+        let exclusions = set.exclusions().iter().map(|e| (&*e.meta.id, &*e.meta.title));
+        let filters = set.filters().iter().map(|filter| (&*filter.id, &*filter.title));
+        let mut names = Self { ids: HashSet::new(), titles: HashSet::new() };
+        for (id, title) in rules.chain(exclusions).chain(filters) {
+            names.ids.insert(id.to_lowercase());
+            names.titles.insert(title);
+        }
+        names
+    }
+
+    fn have(&self, rejected: &Rejected) -> bool {
+        match rejected.id.is_empty() {
+            true => !rejected.title.is_empty() && self.titles.contains(&*rejected.title),
+            false => self.ids.contains(&rejected.id.to_lowercase()),
+        }
+    }
+}
+
 fn same(old: &Rule, new: &Rule) -> bool {
-    let (a, b) = (&old.meta, &new.meta);
-    let meta = (&a.title, a.level, &a.author, &a.link, &a.tags)
-        == (&b.title, b.level, &b.author, &b.link, &b.tags);
     let kind = (old.class, old.silent, old.taps) == (new.class, new.silent, new.taps);
     let condition = || match (old.indicators(), new.indicators()) {
         // A million intervals are compared, not written out.
@@ -68,7 +141,7 @@ fn same(old: &Rule, new: &Rule) -> bool {
         (None, None) => digest(old) == digest(new),
         _ => false,
     };
-    meta && kind && condition()
+    kind && condition()
 }
 
 /// The words of the condition, which tell the filters of a feed's rule apart.
@@ -100,29 +173,75 @@ mod tests {
     use crate::detect::sigma::{Interner, Options, Source};
 
     fn set(rules: &[(&str, &str)]) -> RuleSet {
+        let head = |id: &str| format!("title: T {id}\nid: {id}\n");
+        let body = |value: &str| match value.strip_prefix("count ") {
+            Some(count) => format!(
+                "correlation: {{type: event_count, rules: [c], timespan: 1m, condition: {{gte: \
+                 {count}}}}}\n"
+            ),
+            None if value.starts_with("not") => {
+                format!("filter: {{rules: any, s: {{dst_port: 9}}, condition: {value}}}\n")
+            }
+            None => format!(
+                "logsource: {{category: firewall}}\ndetection:\n  s: {value}\n  condition: s\n"
+            ),
+        };
         let source = |(id, value): &(&str, &str)| Source {
             file: format!("{id}.yml"),
-            text: format!(
-                "title: T {id}\nid: {id}\nlogsource: {{category: firewall}}\ndetection:\n  \
-                 s: {value}\n  condition: s\n"
-            ),
+            text: head(id) + &body(value),
         };
         let sources: Vec<Source> = rules.iter().map(source).collect();
         RuleSet::compile(&sources, &Options::default(), &mut Interner::default())
     }
 
+    fn ids(of: &[Change]) -> Vec<&str> {
+        of.iter().map(|change| &*change.id).collect()
+    }
+
     #[test]
     fn each_rule_is_added_removed_changed_or_the_same() {
-        let old =
-            set(&[("a", "{dst_port: 1}"), ("b", "{dst_port: 2}"), ("c", "{src_ip: 10.0.0.1}")]);
-        let new =
-            set(&[("d", "{dst_port: 4}"), ("b", "{dst_port: 3}"), ("c", "{src_ip: 10.0.0.1}")]);
+        let old = set(&[
+            ("a", "{dst_port: 1}"),
+            ("b", "{dst_port: 2}"),
+            ("c", "{src_ip: 10.0.0.1}"),
+            ("x", "count 3"),
+            ("y", "count 3"),
+        ]);
+        let new = set(&[
+            ("d", "{dst_port: 4}"),
+            ("b", "{dst_port: 3}"),
+            ("c", "{src_ip: 10.0.0.1}"),
+            ("x", "count 4"),
+            ("z", "count 3"),
+        ]);
         let changes = Changes::between(&old, &new);
-        let ids = |of: &[Change]| of.iter().map(|change| change.id.clone()).collect::<Vec<_>>();
-        assert_eq!(ids(&changes.added), ["d"]);
-        assert_eq!(ids(&changes.removed), ["a"]);
-        assert_eq!(ids(&changes.changed), ["b"]);
+        assert_eq!(ids(&changes.added), ["d", "z"]);
+        assert_eq!(ids(&changes.removed), ["a", "y"]);
+        assert_eq!(ids(&changes.changed), ["b", "x"]);
         assert_eq!(changes.added[0].title, "T d");
         assert!(Changes::between(&old, &old.clone()).is_empty());
+    }
+
+    #[test]
+    fn what_rejection_takes_from_a_set_is_lost() {
+        let old =
+            [("a", "{dst_port: 1}"), ("c", "{dst_port: 2}"), ("x", "count 3"), ("f", "not s")];
+        let with = |id: &'static str, value: &'static str| {
+            let each = old.iter().map(|&(at, v)| (at, if at == id { value } else { v }));
+            set(&each.collect::<Vec<_>>())
+        };
+        for (name, new, want) in [
+            ("nothing", with("a", "{dst_port: 3}"), &[][..]),
+            ("a rule", with("a", "{dst_port: 70000}"), &["a"]),
+            ("a base and its correlation", with("c", "{dst_port: x}"), &["c", "x"]),
+            ("a correlation", with("x", "count 0.5"), &["x"]),
+            ("a filter", with("f", "not t"), &["f"]),
+            ("removed", set(&old[..3]), &[]),
+            ("new and rejected", set(&[&old[..], &[("n", "{dst_port: x}")]].concat()), &[]),
+            ("twice", set(&[&old[..], &[("a", "{dst_port: 1}")]].concat()), &[]),
+        ] {
+            let lost: Vec<&str> = lost(&set(&old), &new).iter().map(|r| &*r.id).collect();
+            assert_eq!(lost, want, "{name}: {}", new.report());
+        }
     }
 }

@@ -31,16 +31,24 @@ impl Costs {
             .map_or((0, 0), |cost| (read(&cost.verified), read(&cost.matched)))
     }
 
-    /// Counts a rule that was verified. Only the thread that writes may call it.
+    /// Counts a look at a rule. Only the thread that writes may call it.
     #[inline]
-    pub(super) fn verified(&self, rule: u32, matched: bool) {
+    pub(super) fn verified(&self, rule: u32) {
         if let Some(cost) = self.0.get(rule as usize) {
-            // One writer: no read-modify-write is needed.
-            let add = |count: &AtomicU64, n: u64| {
-                count.store(count.load(Ordering::Relaxed) + n, Ordering::Relaxed);
-            };
-            add(&cost.verified, 1);
-            add(&cost.matched, matched.into());
+            count(&cost.verified);
         }
     }
+
+    /// Counts a match. Only the thread that writes may call it.
+    #[inline]
+    pub(super) fn matched(&self, rule: u32) {
+        if let Some(cost) = self.0.get(rule as usize) {
+            count(&cost.matched);
+        }
+    }
+}
+
+/// One writer: no read-modify-write is needed.
+fn count(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }

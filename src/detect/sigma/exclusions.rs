@@ -74,7 +74,7 @@ pub(super) fn compile(
             };
             let rule = match body {
                 Ok(Body::Rule(rule)) => rule,
-                Ok(Body::Correlation(_) | Body::Filter(_)) => {
+                Ok(Body::Correlation(..) | Body::Filter(_)) => {
                     report.rejected.push(rejected(line, Reason::Misplaced));
                     continue;
                 }

@@ -1,11 +1,15 @@
 //! Rule text to documents: the one place that calls `rsigma-parser`, so that it can be replaced.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-use rsigma_parser::{CorrelationRule, FilterRule, SigmaCollection, SigmaRule, parse_sigma_yaml};
+use rsigma_parser::{
+    CorrelationRule, FilterRule, SigmaCollection, SigmaParserError, SigmaRule, parse_sigma_yaml,
+};
 
 use super::reason::Reason;
-use super::{keys, operators, plain};
+use super::terms::{self, Terms, Threshold, Wrong};
+use super::{operators, plain};
 
 /// Parentheses or `not`s that a condition may nest; what the parser itself allows, checked
 /// beforehand because it recurses before it counts.
@@ -18,9 +22,9 @@ const SHARED_MAX: usize = 32 << 20;
 /// One document of a file.
 #[derive(Debug)]
 pub(super) struct Document<'a> {
-    /// Its first line, from 1.
+    /// Its first line, from 1; of one that cannot be read the line at fault.
     pub line: u32,
-    /// What it says, from that line on.
+    /// What it says, from its first line on.
     pub text: &'a str,
     /// Its title, as far as it has one.
     pub title: Option<String>,
@@ -37,21 +41,52 @@ pub(super) struct Document<'a> {
 pub(super) enum Body {
     /// A rule over single flows.
     Rule(Box<SigmaRule>),
-    /// A correlation of rules.
-    Correlation(Box<CorrelationRule>),
+    /// A correlation of rules, and the numbers of its condition as written; none if they stand in
+    /// another document of the collection.
+    Correlation(Box<CorrelationRule>, Vec<Threshold>),
     /// A condition that is added to other rules.
     Filter(Box<FilterRule>),
+}
+
+/// The text of one document, and its first line.
+#[derive(Clone, Copy, Debug)]
+struct Chunk<'a> {
+    line: u32,
+    text: &'a str,
+}
+
+impl<'a> Chunk<'a> {
+    /// It cannot be read because of something on `line`.
+    fn broken(self, reason: Reason, line: u32) -> Document<'a> {
+        let text = self.text;
+        let (title, id) = (top_level(text, "title"), top_level(text, "id"));
+        Document { line, text, title, id, notes: Vec::new(), body: Err(reason) }
+    }
+
+    /// A term of its correlation is wrong.
+    fn wrong(self, wrong: Wrong) -> Document<'a> {
+        let line = line_of_word(self.text, self.line, wrong.key);
+        self.broken(Reason::Correlation(wrong.why), line)
+    }
+
+    /// It cannot be read for a reason that the parser gives, of a text that begins at the line
+    /// `begins`.
+    fn broken_by(self, error: &str, begins: u32) -> Document<'a> {
+        let in_condition = error.starts_with("Condition").then_some("condition");
+        let by_key = in_condition.map(|key| line_of_key(self.text, self.line, key));
+        let (error, at) = in_file(error, begins);
+        self.broken(syntax(&error, self.text), at.or(by_key).unwrap_or(self.line))
+    }
 }
 
 /// Splits `text` into its documents and parses each. Documents that hold no rule of their own
 /// (empty ones, `action: global`) are not in the result.
 pub(super) fn documents(text: &str) -> Vec<Document<'_>> {
     let chunks = chunks(text);
-    let collection = chunks.iter().any(|(_, chunk)| top_level(chunk, "action").is_some());
-    if collection {
-        return collected(text, &chunks);
+    if chunks.iter().any(|chunk| top_level(chunk.text, "action").is_some()) {
+        return parse(text, &chunks);
     }
-    chunks.iter().flat_map(|(line, chunk)| parse(*line, chunk)).collect()
+    chunks.iter().flat_map(|&chunk| parse(chunk.text, &[chunk])).collect()
 }
 
 /// The line on which `key` is used as a mapping key in `text`, which begins at the line `from`; else
@@ -64,9 +99,23 @@ pub(super) fn line_of_key(text: &str, from: u32, key: &str) -> u32 {
     found.map_or(from, |at| from + u32::try_from(at).unwrap_or(0))
 }
 
+/// The first line of a correlation, which begins at `from`, that has `word`; else `from`.
+pub(super) fn line_of_word(text: &str, from: u32, word: &str) -> u32 {
+    let in_word = |c: char| c.is_alphanumeric() || "_-.".contains(c);
+    let has_it = |line: &str| {
+        line.match_indices(word).any(|(at, _)| {
+            let (before, after) = (&line[..at], &line[at + word.len()..]);
+            !before.ends_with(in_word) && !after.starts_with(in_word)
+        })
+    };
+    let lines = (from..).zip(text.lines());
+    let mut body = lines.skip_while(|(_, line)| !line.starts_with("correlation"));
+    body.find(|(_, line)| has_it(line)).map_or(from, |(number, _)| number)
+}
+
 /// The documents as text, each with its first line. `---` at the start of a line ends a document
 /// wherever it stands, also inside a block scalar (YAML 1.2 §9.1.4).
-fn chunks(text: &str) -> Vec<(u32, &str)> {
+fn chunks(text: &str) -> Vec<Chunk<'_>> {
     let mut chunks = Vec::new();
     let mut start = 0;
     let mut offset = 0;
@@ -87,7 +136,7 @@ fn chunks(text: &str) -> Vec<(u32, &str)> {
 }
 
 /// Moves the first line past comments, blank lines and the marker; `None` if nothing is left.
-fn trimmed(line: u32, chunk: &str) -> Option<(u32, &str)> {
+fn trimmed(line: u32, chunk: &str) -> Option<Chunk<'_>> {
     let idle = |l: &&str| {
         let l = l.trim();
         l.is_empty() || l.starts_with('#') || l == "---" || l == "..."
@@ -96,93 +145,98 @@ fn trimmed(line: u32, chunk: &str) -> Option<(u32, &str)> {
     for line in chunk.split_inclusive('\n').take_while(idle) {
         (skipped, octets) = (skipped + 1, octets + line.len());
     }
-    (octets < chunk.len()).then_some((line + skipped, &chunk[octets..]))
+    (octets < chunk.len()).then(|| Chunk { line: line + skipped, text: &chunk[octets..] })
 }
 
-fn parse(line: u32, chunk: &str) -> Vec<Document<'_>> {
-    if chunk.len() <= DOCUMENT_MAX
-        && let Some(rule) = plain::rule(chunk)
+/// Parses `text`, whose documents are `chunks`: one, or the parts of a collection, where one builds
+/// on another (`action: global | reset | repeat`).
+fn parse<'a>(text: &'a str, chunks: &[Chunk<'a>]) -> Vec<Document<'a>> {
+    let &[first, ..] = chunks else { return Vec::new() };
+    let alone = chunks.len() == 1;
+    if alone
+        && text.len() <= DOCUMENT_MAX
+        && let Some(rule) = plain::rule(text)
     {
         let (title, id) = (Some(rule.title.clone()), rule.id.clone());
-        let (notes, body) = (Vec::new(), Ok(Body::Rule(Box::new(rule))));
-        return vec![Document { line, text: chunk, title, id, notes, body }];
+        let (line, notes, body) = (first.line, Vec::new(), Ok(Body::Rule(Box::new(rule))));
+        return vec![Document { line, text, title, id, notes, body }];
     }
-    let title = top_level(chunk, "title");
-    let id = top_level(chunk, "id");
-    let broken = |reason| Document {
-        line,
-        text: chunk,
-        title: title.clone(),
-        id: id.clone(),
-        notes: Vec::new(),
-        body: Err(reason),
+    let limits = within_limits(text);
+    let limits = if alone { limits } else { limits.and_then(|()| shares_little(text, chunks)) };
+    if let Err(reason) = limits {
+        return vec![first.broken(reason, first.line)];
+    }
+    let (terms, readable) = match terms_of(text, chunks) {
+        Ok(terms) => terms,
+        Err(broken) => return vec![broken],
     };
-    if let Err(reason) = within_limits(chunk) {
-        return vec![broken(reason)];
-    }
-    match read(chunk) {
-        Err(error) => vec![broken(Reason::Syntax(error.to_string()))],
+    let begins = if alone { first.line } else { 1 };
+    let (errors, mut found) = match read(&readable) {
+        Err(error) => return vec![first.broken_by(&error.to_string(), begins)],
         Ok(collection) => {
             let errors = collection.errors.clone();
-            let mut found = listed(collection, |_, _| (line, chunk));
-            match found.first_mut() {
-                Some(rule) => {
-                    rule.notes = errors;
-                    if has_key(chunk, "correlation") {
-                        rule.notes.extend(keys::unread(chunk));
-                    }
-                }
-                None => found.extend(errors.iter().map(|error| broken(syntax(error, chunk)))),
-            }
-            found
+            (errors, listed(collection, chunks, &terms))
         }
+    };
+    match found.first_mut() {
+        // What the parser says of a document that it takes all the same.
+        Some(document) if alone => document.notes.extend(errors),
+        _ => found.extend(errors.iter().map(|error| first.broken_by(error, begins))),
     }
+    found
 }
 
-/// Files with `action: global | reset | repeat`, where one document builds on another.
-fn collected<'a>(text: &'a str, chunks: &[(u32, &'a str)]) -> Vec<Document<'a>> {
-    let first = chunks.first().map_or((1, text), |chunk| *chunk);
-    let broken = |reason| Document {
-        line: first.0,
-        text,
-        title: None,
-        id: None,
-        notes: Vec::new(),
-        body: Err(reason),
-    };
-    if let Err(reason) = within_limits(text).and_then(|()| shares_little(text, chunks)) {
-        return vec![broken(reason)];
-    }
-    let by = |key| {
-        let mut places = HashMap::new();
-        for &chunk in chunks {
-            if let Some(value) = top_level(chunk.1, key) {
-                places.entry(value).or_insert(chunk);
-            }
-        }
-        places
-    };
-    let (titles, ids) = (by("title"), by("id"));
-    let place = |title: &str, id: Option<&str>| {
-        let found = id.and_then(|id| ids.get(id)).or_else(|| titles.get(title));
-        found.copied().unwrap_or(first)
-    };
-    match read(text) {
-        Err(error) => vec![broken(Reason::Syntax(error.to_string()))],
-        Ok(collection) => {
-            let errors = collection.errors.clone();
-            let mut found = listed(collection, place);
-            found.extend(errors.iter().map(|error| broken(syntax(error, text))));
-            found
+/// The terms of each chunk that is a correlation, and the text for the parser. What is not whole
+/// without the other documents of a collection has none.
+fn terms_of<'a>(
+    text: &'a str,
+    chunks: &[Chunk<'a>],
+) -> Result<(Vec<Terms>, Cow<'a, str>), Document<'a>> {
+    let alone = chunks.len() == 1;
+    let mut all = Vec::with_capacity(chunks.len());
+    for &chunk in chunks {
+        let terms = match has_key(chunk.text, "correlation") {
+            true => terms::read(chunk.text),
+            false => Ok(Terms::default()),
+        };
+        match terms {
+            Ok(terms) => all.push(terms),
+            Err(wrong) if alone => return Err(chunk.wrong(wrong)),
+            Err(_) => all.push(Terms::default()),
         }
     }
+    if all.iter().all(|terms| terms.readable.is_none()) {
+        return Ok((all, Cow::Borrowed(text)));
+    }
+    let parts = chunks.iter().zip(&all);
+    let parts = parts.map(|(chunk, terms)| terms.readable.as_deref().unwrap_or(chunk.text));
+    let readable = parts.collect::<Vec<_>>().join("\n---\n");
+    Ok((all, Cow::Owned(readable)))
+}
+
+/// The parser's error `text` with its `line N` as lines of the file, of which its text begins at
+/// the line `begins`, and the last of them.
+fn in_file(text: &str, begins: u32) -> (String, Option<u32>) {
+    let mut parts = text.split("line ");
+    let mut said = parts.next().unwrap_or_default().to_owned();
+    let mut last = None;
+    for part in parts {
+        let digits = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let line = part[..digits].parse::<u32>().ok().map(|line| line.saturating_add(begins - 1));
+        last = line.or(last);
+        said.push_str("line ");
+        said.push_str(&line.map_or(String::new(), |line| line.to_string()));
+        said.push_str(&part[digits..]);
+    }
+    (said, last)
 }
 
 /// Rejects a collection whose documents would multiply what they share: each of them becomes a copy
 /// of what is global at its place, or, where documents repeat others, of the whole text at worst.
-fn shares_little(text: &str, chunks: &[(u32, &str)]) -> Result<(), Reason> {
-    let shared = chunks.iter().filter_map(|(_, chunk)| {
-        Some(if top_level(chunk, "action")? == "global" { chunk.len() } else { text.len() })
+fn shares_little(text: &str, chunks: &[Chunk<'_>]) -> Result<(), Reason> {
+    let shared = chunks.iter().filter_map(|chunk| {
+        let is_global = top_level(chunk.text, "action")? == "global";
+        Some(if is_global { chunk.text.len() } else { text.len() })
     });
     if shared.max().unwrap_or(0).saturating_mul(chunks.len()) > SHARED_MAX {
         let what = "the octets that the documents of a collection share, times their number";
@@ -193,7 +247,7 @@ fn shares_little(text: &str, chunks: &[(u32, &str)]) -> Result<(), Reason> {
 
 /// Parses `text`; where that finds an error in a condition, once more with its operators in small
 /// letters.
-fn read(text: &str) -> Result<SigmaCollection, rsigma_parser::SigmaParserError> {
+fn read(text: &str) -> Result<SigmaCollection, SigmaParserError> {
     let parsed = parse_sigma_yaml(text)?;
     if !parsed.errors.iter().any(|error| error.contains("Condition parse error")) {
         return Ok(parsed);
@@ -202,23 +256,47 @@ fn read(text: &str) -> Result<SigmaCollection, rsigma_parser::SigmaParserError> 
     Ok(if again.errors.len() < parsed.errors.len() { again } else { parsed })
 }
 
+/// What the parser found, each at the chunk that has its id or else its title.
 fn listed<'a>(
     collection: SigmaCollection,
-    place: impl Fn(&str, Option<&str>) -> (u32, &'a str),
+    chunks: &[Chunk<'a>],
+    terms: &[Terms],
 ) -> Vec<Document<'a>> {
-    let document = |title: String, id: Option<String>, body| {
-        let (line, text) = place(&title, id.as_deref());
+    let by = |key| {
+        let mut places = HashMap::new();
+        for (at, chunk) in chunks.iter().enumerate() {
+            if let Some(value) = top_level(chunk.text, key) {
+                places.entry(value).or_insert(at);
+            }
+        }
+        places
+    };
+    let (titles, ids) = (by("title"), by("id"));
+    let place = |title: &str, id: Option<&str>| {
+        let found = id.and_then(|id| ids.get(id)).or_else(|| titles.get(title));
+        found.copied().unwrap_or(0)
+    };
+    let document = |title: String, id: Option<String>, at: usize, body| {
+        let Chunk { line, text } = chunks[at];
         Document { line, text, title: Some(title), id, notes: Vec::new(), body: Ok(body) }
     };
-    let rules = collection.rules.into_iter();
-    let rules = rules.map(|r| document(r.title.clone(), r.id.clone(), Body::Rule(Box::new(r))));
-    let correlations = collection
-        .correlations
-        .into_iter()
-        .map(|c| document(c.title.clone(), c.id.clone(), Body::Correlation(Box::new(c))));
-    let filters = collection.filters.into_iter();
-    let filters =
-        filters.map(|f| document(f.title.clone(), f.id.clone(), Body::Filter(Box::new(f))));
+    let rules = collection.rules.into_iter().map(|rule| {
+        let (title, id) = (rule.title.clone(), rule.id.clone());
+        let at = place(&title, id.as_deref());
+        document(title, id, at, Body::Rule(Box::new(rule)))
+    });
+    let correlations = collection.correlations.into_iter().map(|rule| {
+        let (title, id) = (rule.title.clone(), rule.id.clone());
+        let at = place(&title, id.as_deref());
+        let Terms { thresholds, notes, .. } = &terms[at];
+        let body = Body::Correlation(Box::new(rule), thresholds.clone());
+        Document { notes: notes.clone(), ..document(title, id, at, body) }
+    });
+    let filters = collection.filters.into_iter().map(|filter| {
+        let (title, id) = (filter.title.clone(), filter.id.clone());
+        let at = place(&title, id.as_deref());
+        document(title, id, at, Body::Filter(Box::new(filter)))
+    });
     rules.chain(correlations).chain(filters).collect()
 }
 
@@ -305,7 +383,7 @@ mod tests {
         let found = documents(text);
         let kind = |document: &Document<'_>| match &document.body {
             Ok(Body::Rule(_)) => "rule",
-            Ok(Body::Correlation(_)) => "correlation",
+            Ok(Body::Correlation(..)) => "correlation",
             Ok(Body::Filter(_)) => "filter",
             Err(reason) => reason.reason(),
         };
@@ -321,16 +399,39 @@ mod tests {
         check("two", &format!("{rule}---\n{rule}"), &[(1, "rule"), (7, "rule")]);
         check("trailing marker", &format!("---\n{rule}---\n# end\n"), &[(2, "rule")]);
         check("empty", "", &[]);
-        check("broken second", &format!("{rule}---\na: [\n"), &[(1, "rule"), (7, "syntax")]);
+        check("broken second", &format!("{rule}---\na: [\n"), &[(1, "rule"), (8, "syntax")]);
         check("no mapping", "- a\n- b\n", &[(1, "syntax")]);
         let pipe = format!("{RULE}  condition: s | count() by src_ip > 5\n");
-        check("aggregation", &pipe, &[(1, "aggregation")]);
+        check("aggregation", &pipe, &[(5, "aggregation")]);
         let other = "title: C\ncorrelation: {type: event_count, rules: [a], timespan: 1m,\n  \
                      group-by: [a], condition: {gt: 1}}\n---\ntitle: F\nfilter: {rules: [a], \
                      s: {dst_port: 1}, condition: not s}\n";
         check("not rules", other, &[(1, "correlation"), (5, "filter")]);
         let global = format!("action: global\n{rule}---\nid: a\n---\nid: b\n");
         check("collection", &global, &[(8, "rule"), (10, "rule")]);
+    }
+
+    #[test]
+    fn faults_are_told_by_the_lines_of_the_file() {
+        let rule = format!("{RULE}  condition: s\n");
+        let second = format!("{rule}---\n# c\ntitle: T\nx: 'a\n  b': c: d\n");
+        let global = format!("action: global\nlevel: low\n---\n{rule}---\nx: [\n");
+        for (name, text, line) in [
+            ("alone", "title: T\nx: y: z\n".to_owned(), 2),
+            ("second", second, 10),
+            ("of a collection", global, 11),
+            ("in a condition", format!("{rule}---\n{RULE}  condition: s and\n"), 11),
+        ] {
+            let documents = documents(&text);
+            let broken = documents.iter().find(|d| d.body.is_err()).expect("a broken one");
+            let Err(reason) = &broken.body else { unreachable!("it is broken") };
+            assert_eq!(broken.line, line, "{name}: {reason}");
+            let said = reason.to_string();
+            let of_yaml = !name.contains("condition");
+            assert_eq!(said.contains(&format!("line {line} ")), of_yaml, "{name}: {said}");
+        }
+        let said = in_file("at line 3 column 1, in line x", 10);
+        assert_eq!(said, ("at line 12 column 1, in line x".to_owned(), Some(12)));
     }
 
     #[test]

@@ -14,7 +14,8 @@ use super::front::{self, Body, Document};
 use super::meta;
 use super::reason::Reason;
 use super::report::{LoadReport, Note, Rejected};
-use super::ruleset::{Interner, Options, Rule, Source};
+use super::ruleset::{Interner, Named, Options, Rule, Source};
+use super::terms::Threshold;
 use crate::detect::RuleMeta;
 
 /// What came of all documents.
@@ -26,6 +27,8 @@ pub(super) struct Loaded {
     pub correlations: Vec<Arc<Correlation>>,
     /// The exclusions.
     pub exclusions: Vec<Exclusion>,
+    /// The filters.
+    pub filters: Vec<Named>,
     /// What was loaded, and what was not and why.
     pub report: LoadReport,
 }
@@ -72,7 +75,7 @@ struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    fn add(&mut self, source: &'a Source, document: Document<'a>, wanted: &mut Wanted) {
+    fn add(&mut self, source: &'a Source, document: Document<'a>, wanted: &mut Wanted<'_>) {
         let Document { line, text, title, id, notes, body } = document;
         let place = Place { source, line, text, title: title.unwrap_or_default() };
         let made = match body {
@@ -80,11 +83,11 @@ impl<'a> Loader<'a> {
                 self.linker.rule(id.as_deref().unwrap_or_default(), None, Fate::Rejected);
                 Err(reason.into())
             }
-            Ok(Body::Correlation(rule)) => {
+            Ok(Body::Correlation(rule, thresholds)) => {
                 if rule.id.is_none() {
                     wanted.see(&meta::correlation_id(&rule));
                 }
-                self.correlation(rule, &place, notes)
+                self.correlation((rule, thresholds), &place, notes)
             }
             Ok(Body::Filter(filter)) => self.filter(*filter, &place, notes),
             Ok(Body::Rule(rule)) => {
@@ -134,7 +137,7 @@ impl<'a> Loader<'a> {
     }
 
     /// For filters that name a log source, a feed is of category network_connection.
-    fn feed(&mut self, feed: &Feed, wanted: &mut Wanted) {
+    fn feed(&mut self, feed: &Feed, wanted: &mut Wanted<'_>) {
         self.loaded.report.warnings.extend(feed.notes());
         for FeedRule { mut meta, expr, indicators } in feed.rules() {
             wanted.see(&meta.id);
@@ -158,7 +161,7 @@ impl<'a> Loader<'a> {
 
     fn correlation(
         &mut self,
-        rule: Box<CorrelationRule>,
+        (rule, thresholds): (Box<CorrelationRule>, Vec<Threshold>),
         place: &Place<'a>,
         notes: Vec<String>,
     ) -> Result<(), Fault> {
@@ -169,7 +172,8 @@ impl<'a> Loader<'a> {
         }
         self.is_new(&meta.id)?;
         self.places.insert(meta.id.clone(), place.to_string());
-        self.linker.correlation((place.source, place.line, place.text), meta, rule, notes);
+        let from = (place.source, place.line, place.text);
+        self.linker.correlation(from, meta, (rule, thresholds), notes);
         Ok(())
     }
 
@@ -187,7 +191,9 @@ impl<'a> Loader<'a> {
             self.is_new(id)?;
         }
         let file: Arc<str> = place.source.file.as_str().into();
+        let named = Named { id: id.clone().unwrap_or_default(), title: filter.title.clone() };
         notes.extend(self.filters.add(filter, (&file, place.line), &self.compiler)?);
+        self.loaded.filters.push(named);
         if let Some(id) = id {
             self.places.insert(id, place.to_string());
         }
@@ -216,9 +222,9 @@ impl<'a> Loader<'a> {
     }
 
     /// Adds to each rule the filters that are meant for it, wherever they stood.
-    fn finish(mut self, mut wanted: Wanted) -> Loaded {
+    fn finish(mut self, mut wanted: Wanted<'_>) -> Loaded {
         let Self { options, compiler, interner, mut filters, targets, linker, .. } = self;
-        let Loaded { rules, correlations, exclusions, report } = &mut self.loaded;
+        let Loaded { rules, correlations, exclusions, report, .. } = &mut self.loaded;
         if filters.len() > 0 {
             for (rule, target) in rules.iter_mut().zip(&targets) {
                 rule.change(|expr| filters.apply(target, expr));
@@ -255,41 +261,49 @@ impl std::fmt::Display for Place<'_> {
     }
 }
 
-/// The ids that the configuration enables and disables: a slip in one would go unseen.
-struct Wanted(HashMap<String, Want>);
-
-struct Want {
-    key: &'static str,
-    id: String,
-    seen: bool,
+/// The ids that the configuration names: a slip in one would go unseen.
+struct Wanted<'a> {
+    options: &'a Options,
+    /// Key and id.
+    ids: Vec<(&'a str, &'a str)>,
+    /// In lower case, and whether it was met.
+    seen: HashMap<String, bool>,
 }
 
-impl Wanted {
-    fn of(options: &Options) -> Self {
-        let keys = [("rules.enable", &options.enable), ("rules.disable", &options.disable)];
-        let ids = keys.into_iter().flat_map(|(key, ids)| ids.iter().map(move |id| (key, id)));
-        let want = |(key, id): (_, &String)| {
-            (id.to_ascii_lowercase(), Want { key, id: id.clone(), seen: false })
-        };
-        Self(ids.map(want).collect())
+impl<'a> Wanted<'a> {
+    fn of(options: &'a Options) -> Self {
+        let lists = [("rules.enable", &options.enable), ("rules.disable", &options.disable)];
+        let listed =
+            lists.into_iter().flat_map(|(key, ids)| ids.iter().map(move |id| (key, &**id)));
+        let named = options.named.iter().map(|(key, id)| (&**key, &**id));
+        // Those of a configuration are named with their places.
+        let ids: Vec<_> = if options.named.is_empty() { listed.collect() } else { named.collect() };
+        let seen = ids.iter().map(|(_, id)| (id.to_ascii_lowercase(), false)).collect();
+        Self { options, ids, seen }
     }
 
     fn see(&mut self, id: &str) {
-        if !self.0.is_empty()
-            && let Some(want) = self.0.get_mut(&id.to_ascii_lowercase())
+        if !self.seen.is_empty()
+            && let Some(seen) = self.seen.get_mut(&id.to_ascii_lowercase())
         {
-            want.seen = true;
+            *seen = true;
         }
     }
 
     fn notes(self) -> impl Iterator<Item = Note> {
-        let mut missing: Vec<Want> = self.0.into_values().filter(|want| !want.seen).collect();
-        missing.sort_by(|a, b| (a.key, &a.id).cmp(&(b.key, &b.id)));
-        missing.into_iter().map(|Want { key, id, .. }| Note {
-            file: key.to_owned(),
-            line: 0,
-            title: String::new(),
-            text: format!("`{id}` is the id of no rule, filter or exclusion that was found"),
+        let mut missing = self.ids;
+        missing.retain(|(_, id)| self.seen.get(&id.to_ascii_lowercase()) == Some(&false));
+        missing.sort_unstable();
+        missing.into_iter().map(move |(key, id)| {
+            let text = format!("`{id}` is the id of no rule, filter or exclusion that was found");
+            let title = String::new();
+            match self.options.written.place(key) {
+                Some((file, line)) => {
+                    let text = format!("{key}: {text}");
+                    Note { file: file.to_owned(), line, title, text }
+                }
+                None => Note { file: key.to_owned(), line: 0, title, text },
+            }
         })
     }
 }

@@ -6,15 +6,16 @@
 //! without negation ([`expr`]), of one of three classes that say when its truth is final
 //! ([`predicate::Class`]). [`RuleSet`] scans them. docs/sigma.md has the decisions.
 
+mod already;
 mod compile;
 mod filters;
 mod front;
 mod index;
-mod keys;
 mod load;
 mod meta;
 mod operators;
 mod plain;
+mod terms;
 
 pub mod changes;
 pub mod correlate;
@@ -45,4 +46,4 @@ pub use placeholders::Placeholders;
 pub use predicate::Class;
 pub use reason::Reason;
 pub use report::{LoadReport, Note, Rejected};
-pub use ruleset::{Interner, Options, Phase, Rule, RuleIndex, RuleSet, Source};
+pub use ruleset::{Interner, Named, Options, Phase, Rule, RuleIndex, RuleSet, Source};

@@ -1,5 +1,7 @@
 //! Exact decimal numbers of rules and events. No integer passes through a float.
 
+use std::fmt;
+
 /// Digits that a number may have, before and after the point together.
 const DIGITS_MAX: usize = 29;
 
@@ -11,6 +13,9 @@ pub struct Decimal {
     digits: u128,
     scale: u32,
 }
+
+/// Digits after the point that a threshold may have: what keeps comparisons of averages exact.
+const SCALE_MAX: u32 = 12;
 
 /// How a dialect's number relates to a field's integer: `number = integer * mul / div`.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -80,6 +85,22 @@ impl Decimal {
         if value.abs() < EXACT { Self::parse(&value.to_string()) } else { None }
     }
 
+    /// Whether averages can be compared with it: not negative, and at most 12 digits after the point.
+    #[must_use]
+    pub const fn is_threshold(self) -> bool {
+        !self.negative && self.scale <= SCALE_MAX
+    }
+
+    /// A threshold as the field's integers and a rest: `whole + rest / under`, where `rest < under`
+    /// and `under` is at most 10^18.
+    #[must_use]
+    pub const fn split(self, unit: Unit) -> (u128, u64, u64) {
+        let over = self.digits * unit.div as u128;
+        let under = 10_u64.pow(self.scale) * unit.mul as u64;
+        #[expect(clippy::cast_possible_truncation, reason = "the rest is below `under`")]
+        (over / under as u128, (over % under as u128) as u64, under)
+    }
+
     /// Where the number stands among integers that `unit` relates to it.
     #[must_use]
     pub const fn place(self, unit: Unit) -> Place {
@@ -94,6 +115,19 @@ impl Decimal {
         } else {
             Place::After(over / under)
         }
+    }
+}
+
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let one = 10_u128.pow(self.scale);
+        let (whole, fraction) = (self.digits / one, self.digits % one);
+        write!(f, "{}{whole}", if self.negative { "-" } else { "" })?;
+        if fraction > 0 {
+            let digits = format!("{fraction:0width$}", width = self.scale as usize);
+            write!(f, ".{}", digits.trim_end_matches('0'))?;
+        }
+        Ok(())
     }
 }
 

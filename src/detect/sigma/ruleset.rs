@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::already::Already;
 use super::correlate::{Correlation, Taps};
 use super::costs::Costs;
 use super::exclusions::{Exclusion, ExclusionMeta};
@@ -15,13 +16,16 @@ use super::load::{self, Loaded};
 use super::placeholders::Placeholders;
 use super::predicate::{Class, Predicate, Test, missing, show};
 use super::report::{LoadReport, Note, Rejected};
-use crate::config::Logsource;
+use crate::config::{Logsource, Written};
 use crate::detect::suppress::Limits;
 use crate::detect::{Evidence, RuleMeta};
 use crate::flow::{Biflow, Wake};
 
 /// A rule that matches more than one of so many sampled flows is warned of.
 const FREQUENT: usize = 10;
+
+/// Hits that are searched for one that comes again.
+const FEW_HITS: usize = 32;
 
 /// A file of rules.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -41,6 +45,10 @@ pub struct Options {
     pub enable: Vec<String>,
     /// Ids of rules that are left out.
     pub disable: Vec<String>,
+    /// Ids that the configuration names otherwise, each with its key.
+    pub named: Vec<(String, String)>,
+    /// Where the configuration's keys are written.
+    pub written: Written,
     /// Names of the sites, by the index that flows carry.
     pub sites: Vec<String>,
     /// A sample of recent flows, by which the index files rules.
@@ -190,7 +198,17 @@ pub struct RuleSet {
     wakes: Arc<WakeIndex>,
     correlations: Vec<Arc<Correlation>>,
     exclusions: Vec<Exclusion>,
+    filters: Vec<Named>,
     report: LoadReport,
+}
+
+/// A filter of a set, which is a part of the rules that it names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Named {
+    /// Its id; empty if it has none.
+    pub id: String,
+    /// Its title.
+    pub title: String,
 }
 
 impl RuleSet {
@@ -198,9 +216,9 @@ impl RuleSet {
     /// file, line and reason; it does not keep others from loading.
     #[must_use]
     pub fn compile(sources: &[Source], options: &Options, interner: &mut Interner) -> Self {
-        let Loaded { rules, correlations, exclusions, report } =
+        let Loaded { rules, correlations, exclusions, filters, report } =
             load::load(sources, options, interner);
-        let mut set = Self { rules, correlations, exclusions, report, ..Self::default() };
+        let mut set = Self { rules, correlations, exclusions, filters, report, ..Self::default() };
         set.index(options.traffic.as_deref());
         set
     }
@@ -272,6 +290,12 @@ impl RuleSet {
         &self.exclusions
     }
 
+    /// The filters, in the order of their sources.
+    #[must_use]
+    pub fn filters(&self) -> &[Named] {
+        &self.filters
+    }
+
     /// What was loaded, and what was not and why.
     #[must_use]
     pub const fn report(&self) -> &LoadReport {
@@ -322,12 +346,14 @@ impl RuleSet {
     ) {
         let record = Record::of(flow);
         let from = hits.len();
-        self.index.scan(phase, &record, |rule| {
-            let found = hits.len();
-            self.verify(rule, &record, already, from, hits);
-            costs.verified(rule, hits.len() > found);
+        Already::with(already, |already| {
+            self.index.scan(phase, &record, |rule| {
+                costs.verified(rule);
+                self.verify(rule, &record, already, from, hits);
+            });
         });
         in_order(hits, from);
+        hits[from..].iter().for_each(|rule| costs.matched(rule.0));
     }
 
     /// Under what the index has filed the rule, in words.
@@ -352,7 +378,10 @@ impl RuleSet {
     #[must_use]
     pub fn matches(&self, record: &Record<'_>) -> Vec<RuleIndex> {
         let mut hits = Vec::new();
-        self.index.scan(Phase::End, record, |rule| self.verify(rule, record, &[], 0, &mut hits));
+        Already::with(&[], |none| {
+            let verify = |rule| self.verify(rule, record, none, 0, &mut hits);
+            self.index.scan(Phase::End, record, verify);
+        });
         in_order(&mut hits, 0);
         hits
     }
@@ -365,20 +394,28 @@ impl RuleSet {
         count
     }
 
-    /// Adds a candidate to the hits if it holds and is not among them, nor fired before.
+    /// Adds a candidate to the hits if it holds and did not fire before. One that comes twice may be
+    /// added twice: of many hits that is seen when they are put in order, not by searching them.
+    #[inline]
     fn verify(
         &self,
         rule: u32,
         record: &Record<'_>,
-        already: &[u32],
+        already: Already<'_>,
         from: usize,
         hits: &mut Vec<RuleIndex>,
     ) {
         let of = &self.rules[rule as usize];
-        let is_new = !hits[from..].contains(&RuleIndex(rule)) && !already.contains(&of.meta.uid);
-        if is_new && of.holds(record) {
-            hits.push(RuleIndex(rule));
+        let found = &hits[from..];
+        let is_known = found.len() <= FEW_HITS && found.contains(&RuleIndex(rule));
+        if is_known || already.contains(of.meta.uid) || !of.holds(record) {
+            return;
         }
+        if hits.len() == hits.capacity() {
+            // What came twice makes room.
+            in_order(hits, from);
+        }
+        hits.push(RuleIndex(rule));
     }
 
     /// The rules that the record satisfies: every one is evaluated. The plain twin of the index.
@@ -394,6 +431,10 @@ impl RuleSet {
     /// side may be crossed is the present sum and what is missing on that side.
     #[must_use]
     pub fn wake(&self, flow: &Biflow, already: &[u32]) -> Wake {
+        Already::with(already, |already| self.wake_but(flow, already))
+    }
+
+    fn wake_but(&self, flow: &Biflow, already: Already<'_>) -> Wake {
         let record = Record::of(flow);
         let wake = Cell::new(Wake::default());
         let waits = |rule: u32| self.waits(&self.rules[rule as usize], &record, already);
@@ -423,14 +464,16 @@ impl RuleSet {
     pub fn plain_wake(&self, flow: &Biflow, already: &[u32]) -> Wake {
         let record = Record::of(flow);
         let rules = self.rules.iter().filter(|rule| rule.class == Class::Monotone);
-        rules
-            .filter(|rule| self.waits(rule, &record, already))
-            .fold(Wake::default(), |wake, rule| rule.wake(&record, wake))
+        Already::with(already, |already| {
+            rules
+                .filter(|rule| self.waits(rule, &record, already))
+                .fold(Wake::default(), |wake, rule| rule.wake(&record, wake))
+        })
     }
 
     /// Whether a counter's growth can still make the rule fire.
-    fn waits(&self, rule: &Rule, record: &Record<'_>, already: &[u32]) -> bool {
-        !already.contains(&rule.meta.uid) && rule.expr.may_hold(record)
+    fn waits(&self, rule: &Rule, record: &Record<'_>, already: Already<'_>) -> bool {
+        !already.contains(rule.meta.uid) && rule.expr.may_hold(record)
     }
 
     /// The plain twin of [`Self::scan`].

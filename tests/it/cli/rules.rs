@@ -71,6 +71,9 @@ fn a_check_names_what_is_rejected_and_why() {
     assert_eq!(ended.err, "weir: 2 rules are rejected\n");
     let ended = bench.weir("rules check good/a.yml bad/b.yml", 3);
     assert_eq!(ended.err, "weir: 1 rule is rejected\n");
+    bench.write("empty/readme.txt", "none");
+    let ended = bench.weir("rules check empty", 3);
+    assert_eq!(ended.err, "weir: empty: no rule files (*.yml, *.yaml)\n");
     let ended = bench.weir("rules check none", 3);
     assert!(ended.err.starts_with("weir: none: No such file"), "{}", ended.err);
 }
@@ -140,10 +143,16 @@ fn a_trial_ends_with_3_only_where_something_is_invalid() {
     let ended = bench.weir("rules test r bad --events e.jsonl", 3);
     assert_eq!(ended.out, "[\"telnet\"]\n", "what can be tried is tried");
     assert!(ended.err.contains("bad/c.yml:1: Bad: rejected"), "{}", ended.err);
-    bench.write("broken.jsonl", "{}\n{\"dst_port\": \n");
-    let ended = bench.weir("rules test r --events broken.jsonl", 3);
-    assert_eq!(ended.out, "[]\n");
-    assert!(ended.err.contains("weir: broken.jsonl:2: "), "{}", ended.err);
+    // A line that is no event is named, and the rest is tried.
+    let lines = "{}\n{\"dst_port\": \n{\"dst_port\": 23, \"proto\": 6}\n\u{fffd}\n";
+    bench.write("broken.jsonl", lines);
+    let ended = bench.weir("-q rules test r --events broken.jsonl", 3);
+    assert_eq!(ended.out, "[]\nnull\n[\"telnet\"]\nnull\n");
+    for says in
+        [" broken.jsonl:2: ", " broken.jsonl:4: ", "weir: broken.jsonl: 2 lines are no events"]
+    {
+        assert!(ended.err.contains(says), "{says}: {}", ended.err);
+    }
     let ended = bench.weir("rules test r --events none.jsonl", 3);
     assert!(ended.err.contains("none.jsonl: No such file"), "{}", ended.err);
 }

@@ -45,6 +45,14 @@ fn a_reload_takes_everything_or_nothing() {
         sensor.log()
     );
     assert!(fires(&bench, &sensor, 1_003), "the set in force stays");
+    // Neither does a version that is rejected take away the one in force.
+    bench.write("rules/https.yml", HTTPS.replace("443", "70000"));
+    reload(&sensor, "reload failed, nothing is changed");
+    let log = sensor.log();
+    let last = log.lines().rfind(|line| line.contains("reload failed")).unwrap_or_default();
+    assert!(last.contains("it can never match a flow"), "{log}");
+    assert!(last.ends_with("; its version in force stays"), "{log}");
+    assert!(fires(&bench, &sensor, 1_006), "the version in force stays");
 
     let config = bench.read("weir.toml");
     bench.write("rules/https.yml", HTTPS.replace("443", "80"));
@@ -69,14 +77,14 @@ fn a_reload_takes_everything_or_nothing() {
         assert!(last.is_some_and(|line| line.contains(says)), "{name}: {says}\n{log}");
     }
     assert!(fires(&bench, &sensor, 1_004), "the set in force stays");
-    sensor.reaches("weir_config_reloads_total{result=\"failure\"}", 5.0);
+    sensor.reaches("weir_config_reloads_total{result=\"failure\"}", 6.0);
     sensor.reaches("weir_config_reloads_total{result=\"success\"}", 1.0);
 
     bench.write("weir.toml", config);
     reload(&sensor, "INFO reloaded");
     assert!(!fires(&bench, &sensor, 1_005), "a rule that was changed");
     let (ledgers, _) = sensor.stop();
-    assert_eq!(ledgers["detections"]["alerts"]["high"], 3);
+    assert_eq!(ledgers["detections"]["alerts"]["high"], 4);
 }
 
 /// The model is reloaded as rules are: another takes over while windows stay, and one of other shapes

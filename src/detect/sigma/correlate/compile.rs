@@ -6,15 +6,16 @@ use rsigma_parser::{
     ConditionOperator, CorrelationCondition, CorrelationRule, CorrelationType, WindowMode,
 };
 
-use super::condition::{Average, Predicate, Range, Words};
+use super::condition::{Average, Range, Share, Words};
 use super::logic::{Logic, RULES_MAX};
 use super::plan::{Base, Correlation, Kind, Labels, Origin, Plan, Slot, Window};
 use super::values::comparable;
 use crate::detect::RuleMeta;
-use crate::detect::sigma::fields::{self, Change};
+use crate::detect::sigma::fields::{self, Change, Field};
 use crate::detect::sigma::names;
-use crate::detect::sigma::number::Unit;
+use crate::detect::sigma::number::{Decimal, Place, Unit};
 use crate::detect::sigma::reason::Reason;
+use crate::detect::sigma::terms::Threshold;
 use crate::time::SECOND;
 
 /// A hundred years: timespans beyond have no meaning on a live sensor.
@@ -44,14 +45,14 @@ fn fault<T>(why: impl Into<String>, near: Option<&str>) -> Result<T, Fault> {
 /// # Errors
 /// Why it is rejected.
 pub(super) fn correlation(
-    rule: &CorrelationRule,
+    (rule, thresholds): (&CorrelationRule, &[Threshold]),
     meta: RuleMeta,
     targets: &[Target<'_>],
 ) -> Result<(Correlation, Vec<String>), Fault> {
     if targets.is_empty() {
         return fault("it names no rules", Some("rules"));
     }
-    let condition = Condition::of(rule)?;
+    let mut condition = Condition::of(rule, thresholds)?;
     if rule.group_by.len() + condition.fields.len() > FIELDS_MAX {
         let what = "the number of fields of a correlation";
         return Err((Reason::TooLarge { what, max: FIELDS_MAX }, Some("correlation".to_owned())));
@@ -82,6 +83,7 @@ pub(super) fn correlation(
     }
     let unit = if condition.kind.is_numeric() { unit } else { Unit::ONE };
     let plan = plan(rule, &condition, unit, targets)?;
+    condition.notes.extend(says_something(&condition, &plan, &bases)?);
     let final_at_end =
         |slot: &Slot| slot.origin == Origin::Flow && slot.field.change() != Change::Never;
     let at_end = bases.iter().any(|base| base.group.iter().chain(&base.values).any(final_at_end));
@@ -112,17 +114,20 @@ impl Kind {
 /// A condition as the parser gives it, checked against the type.
 struct Condition {
     kind: Kind,
-    predicates: Vec<Predicate>,
+    predicates: Vec<Threshold>,
     fields: Vec<String>,
     notes: Vec<String>,
 }
 
 impl Condition {
-    fn of(rule: &CorrelationRule) -> Result<Self, Fault> {
+    fn of(rule: &CorrelationRule, thresholds: &[Threshold]) -> Result<Self, Fault> {
         let what = rule.correlation_type.as_str();
         let (predicates, fields, percentile) = match &rule.condition {
             CorrelationCondition::Threshold { predicates, field, percentile } => {
-                (predicates.clone(), field.clone().unwrap_or_default(), *percentile)
+                let parsed = predicates.iter().map(|&(op, n)| (op, whole(n)));
+                let exact =
+                    if thresholds.is_empty() { parsed.collect() } else { thresholds.into() };
+                (exact, field.clone().unwrap_or_default(), *percentile)
             }
             CorrelationCondition::Extended(_) => (Vec::new(), Vec::new(), None),
         };
@@ -148,10 +153,17 @@ impl Condition {
                 Some("condition:"),
             );
         }
-        // The parser makes 2^64 - 1 of -1.
-        if let Some((_, number)) = predicates.iter().find(|(_, n)| i64::try_from(*n).is_err()) {
-            let number = number.cast_signed();
+        let not = |ok: fn(&Decimal) -> bool| predicates.iter().find(move |(_, n)| !ok(n));
+        if let Some((_, number)) = not(|number| number.is_threshold()) {
             return fault(format!("its condition compares with {number}"), Some("condition:"));
+        }
+        let is_whole = |number: &Decimal| matches!(number.place(Unit::ONE), Place::At(_));
+        if let Some((_, number)) = not(is_whole).filter(|_| !kind.is_numeric()) {
+            let why = format!(
+                "{what} counts, and its condition compares with {number}: expected a whole number \
+                 (value_sum, value_avg and value_percentile take fractions)"
+            );
+            return fault(why, Some("condition:"));
         }
         let mut notes = Vec::new();
         let fields = match kind {
@@ -260,13 +272,11 @@ fn plan(
         (WindowMode::Session, Some(gap)) => Window::Session(micros(gap.seconds, "gap")?),
         (WindowMode::Session, None) => return fault("window session needs a gap", Some("window")),
     };
-    let range = Range::of(&condition.predicates, unit).ok_or_else(|| {
-        let words = Words(condition.predicates.clone());
-        let why = format!("no number satisfies its condition `{words}`");
-        (Reason::NeverMatches(why), Some("condition:".to_owned()))
-    });
-    // An average is no integer: between two of them there are others.
-    let range = if condition.kind == Kind::Average { Range::at_least(0) } else { range? };
+    let range = match condition.kind {
+        // An average is no integer: between two of them there are others.
+        Kind::Average => Range::at_least(0),
+        _ => Range::of(&condition.predicates, unit).ok_or_else(|| never(condition, "no number"))?,
+    };
     let logic = match condition.kind {
         Kind::Temporal | Kind::Ordered => logic(rule, condition, targets)?,
         _ => Logic::All(Vec::new()),
@@ -282,10 +292,68 @@ fn plan(
     })
 }
 
+/// Checks that what is measured can satisfy the condition, and warns if it cannot but do so: a group
+/// is asked when it has a match, so it counts one at least.
+fn says_something(
+    condition: &Condition,
+    plan: &Plan,
+    bases: &[Base],
+) -> Result<Option<String>, Fault> {
+    let fields = bases.iter().filter_map(|base| Some(base.values.first()?.field));
+    let max =
+        |field: Field| if field.kind() == fields::Kind::Text { u128::MAX } else { field.max() };
+    // The greatest value of the field, if it has one.
+    let greatest = fields.map(max).max().filter(|&max| max < u128::MAX);
+    let values = match condition.fields.len() {
+        1 => greatest.map(|max| max + 1),
+        _ => None,
+    };
+    let at_least_one = Logic::Count(Range::at_least(1));
+    let (share, what) = match plan.kind {
+        Kind::Ordered => return Ok(None),
+        Kind::Temporal => (plan.logic.share(plan.rules), "no rules that a window may have seen"),
+        Kind::EventCount => {
+            (plan.range.share(1, None), "no count of matches, which is at least 1,")
+        }
+        Kind::ValueCount => {
+            (plan.range.share(1, values), "no count of values, which is at least 1,")
+        }
+        Kind::Sum => (plan.range.share(0, None), "no sum"),
+        Kind::Average => (plan.average.share(greatest), "no average"),
+        Kind::Percentile(_) => (plan.range.share(0, greatest), "no value of its field"),
+    };
+    match share {
+        Share::None => Err(never(condition, what)),
+        Share::Some => Ok(None),
+        // Who writes `gte: 1` or `1 of them` means it so.
+        Share::All if plan.range == Range::at_least(1) || plan.logic == at_least_one => Ok(None),
+        Share::All => {
+            let why = "its condition holds whatever it measures: it is true from a group's first match on";
+            Ok(Some(why.to_owned()))
+        }
+    }
+}
+
+/// Whatever is measured, the condition is false.
+fn never(condition: &Condition, what: &str) -> Fault {
+    let words = Words(condition.predicates.clone());
+    let condition = match condition.predicates.is_empty() {
+        true => "its condition".to_owned(),
+        false => format!("its condition `{words}`"),
+    };
+    let why = format!("{what} satisfies {condition}");
+    (Reason::NeverMatches(why), Some("condition:".to_owned()))
+}
+
+/// What the parser has read, which makes 2^64 - 1 of -1.
+fn whole(number: u64) -> Decimal {
+    i64::try_from(number).map_or(Decimal::integer(-1), Decimal::integer)
+}
+
 /// Whether a temporal correlation says nothing on how many rules: then all are meant. The parser
 /// fills in `gte: 1`.
 fn says_nothing(condition: &Condition) -> bool {
-    condition.predicates == [(ConditionOperator::Gte, 1)]
+    condition.predicates == [(ConditionOperator::Gte, Decimal::integer(1))]
 }
 
 fn logic(
@@ -301,7 +369,7 @@ fn logic(
     if condition.kind == Kind::Ordered {
         let all_of_them = says_nothing(condition)
             || matches!(condition.predicates[..], [(ConditionOperator::Gte | ConditionOperator::Eq, n)]
-                if n == all);
+                if n.place(Unit::ONE) == Place::At(all.into()));
         if !all_of_them {
             let why = "temporal_ordered needs all of its rules: expected no condition, or `gte` with \
                        their number";

@@ -8,10 +8,11 @@ use rsigma_parser::CorrelationRule;
 use super::compile::{self, Target};
 use super::plan::Correlation;
 use crate::detect::RuleMeta;
-use crate::detect::sigma::meta;
 use crate::detect::sigma::reason::Reason;
 use crate::detect::sigma::report::{LoadReport, Note, Rejected};
 use crate::detect::sigma::ruleset::{Interner, Rule, Source};
+use crate::detect::sigma::terms::Threshold;
+use crate::detect::sigma::{front, meta};
 
 /// Correlations that may build on one another in a row.
 const DEPTH_MAX: usize = 8;
@@ -59,6 +60,7 @@ struct Pending<'a> {
     text: &'a str,
     meta: RuleMeta,
     rule: Box<CorrelationRule>,
+    thresholds: Vec<Threshold>,
     notes: Vec<String>,
     progress: Progress,
 }
@@ -93,13 +95,14 @@ impl<'a> Linker<'a> {
         &mut self,
         (source, line, text): (&'a Source, u32, &'a str),
         meta: RuleMeta,
-        rule: Box<CorrelationRule>,
+        (rule, thresholds): (Box<CorrelationRule>, Vec<Threshold>),
         notes: Vec<String>,
     ) {
         let fate = Fate::Correlation(self.pending.len());
         self.rule(&meta.id, rule.name.as_deref(), fate);
         let progress = Progress::Waiting;
-        self.pending.push(Pending { source, line, text, meta, rule, notes, progress });
+        let pending = Pending { source, line, text, meta, rule, thresholds, notes, progress };
+        self.pending.push(pending);
     }
 
     /// Links all correlations, those that others build on before them. Rules that only feed
@@ -179,10 +182,10 @@ impl<'a> Linker<'a> {
             }
             Err(fault) => {
                 pending.progress = Progress::Failed;
-                let near = fault.near.as_deref();
+                let line = |near: &String| front::line_of_word(pending.text, pending.line, near);
                 report.rejected.push(Rejected {
                     file: pending.source.file.clone(),
-                    line: line_of(pending.text, pending.line, near),
+                    line: fault.near.as_ref().map_or(pending.line, line),
                     title: pending.meta.title.clone(),
                     id: pending.rule.id.clone().unwrap_or_default(),
                     reason: fault.reason,
@@ -244,7 +247,8 @@ impl<'a> Linker<'a> {
         let pending = &self.pending[at];
         let mut meta = pending.meta.clone();
         meta.uid = interner.uid(&meta.id);
-        let compiled = compile::correlation(&pending.rule, meta, &targets);
+        let terms = (&*pending.rule, &*pending.thresholds);
+        let compiled = compile::correlation(terms, meta, &targets);
         let (linked, notes) = compiled.map_err(|(reason, near)| Fault { reason, near })?;
         Ok((linked, depth, notes))
     }
@@ -307,19 +311,4 @@ impl<'a> Linker<'a> {
             }
         }
     }
-}
-
-/// The first line of the correlation, which begins at `from`, that has the word `near`; else `from`.
-fn line_of(text: &str, from: u32, near: Option<&str>) -> u32 {
-    let Some(near) = near else { return from };
-    let in_word = |c: char| c.is_alphanumeric() || "_-.".contains(c);
-    let has_it = |line: &str| {
-        line.match_indices(near).any(|(at, _)| {
-            let (before, after) = (&line[..at], &line[at + near.len()..]);
-            !before.ends_with(in_word) && !after.starts_with(in_word)
-        })
-    };
-    let lines = (from..).zip(text.lines());
-    let mut body = lines.skip_while(|(_, line)| !line.starts_with("correlation"));
-    body.find(|(_, line)| has_it(line)).map_or(from, |(number, _)| number)
 }

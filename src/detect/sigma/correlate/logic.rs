@@ -2,10 +2,13 @@
 
 use rsigma_parser::{ConditionExpr, Quantifier, SelectorPattern};
 
-use super::condition::Range;
+use super::condition::{Range, Share};
 
 /// Rules that a temporal correlation may have: one bit each.
 pub(super) const RULES_MAX: usize = 64;
+
+/// Rules whose sets are all tried out, to see whether a condition says anything.
+const TRIED_MAX: usize = 12;
 
 /// A condition over the set of rules that were seen in the window.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -52,6 +55,23 @@ impl Logic {
                 }))
             }
         })
+    }
+
+    /// How many of the sets of `rules` rules satisfy it, of those with at least one; more than
+    /// [`TRIED_MAX`] rules are not tried out.
+    pub fn share(&self, rules: usize) -> Share {
+        match self {
+            Self::Count(range) => range.share(1, Some(rules as u128)),
+            _ if rules > TRIED_MAX => Share::Some,
+            _ => {
+                let sets = (1_u64 << rules) - 1;
+                match (1..=sets).filter(|&seen| self.holds(seen)).count() as u64 {
+                    0 => Share::None,
+                    all if all == sets => Share::All,
+                    _ => Share::Some,
+                }
+            }
+        }
     }
 
     /// Whether the set satisfies it, a bit a rule.

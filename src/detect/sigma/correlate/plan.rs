@@ -157,6 +157,11 @@ impl Correlation {
             && self.bases == before.bases
     }
 
+    /// Whether nothing that it counts or says is another than in `before`, apart from its metadata.
+    pub(in crate::detect::sigma) fn is_same(&self, before: &Self) -> bool {
+        self.continues(before) && self.silent == before.silent && self.labels == before.labels
+    }
+
     /// Interned ids of the rules and correlations that it counts.
     pub fn base_uids(&self) -> impl Iterator<Item = u32> + '_ {
         self.bases.iter().map(|base| base.uid)
