@@ -229,7 +229,8 @@ fn ports(values: &Values<'_>) -> (u16, u16) {
     let icmp = whole
         .or_else(|| parts(Field::IcmpType, Field::IcmpCode))
         .or_else(|| parts(Field::Icmp6Type, Field::Icmp6Code));
-    let is_icmp = matches!(values.number(Field::Protocol), Some(1 | 58));
+    // Of a field of two octets the lower one, as everywhere.
+    let is_icmp = matches!(values.number(Field::Protocol).map(|number| number as u8), Some(1 | 58));
     let port = |field| values.number(field).unwrap_or(0) as u16;
     match icmp {
         // Cisco fills only one of IE 32 and IE 11, and zeroes the other.
