@@ -233,7 +233,7 @@ fn errors_name_file_line_key_and_what_is_expected() {
         (
             "a rule that is none",
             CONFIG.replace("[\"rules\"]", "[\"broken\"]"),
-            "broken/bad.yml:1: Bad: rejected: not a Sigma rule: ",
+            "broken/bad.yml:3: Bad: rejected: not a Sigma rule: ",
         ),
         (
             "an output that cannot be",
@@ -298,11 +298,19 @@ fn diagnostics_are_text_or_json_and_may_be_quiet() {
     bench.write("r/b.yml", rules::PROCESS).write("e.jsonl", "{}\n");
     let text = bench.weir("rules test r --events e.jsonl", 0).err;
     assert!(
-        text.contains(" WARN r/b.yml:1: Process (process): rejected: its log source"),
+        text.contains(" ERROR r/b.yml:1: Process (process): rejected: its log source"),
         "{text}"
     );
     let json = bench.weir("--log-format json rules test r --events e.jsonl", 0).err;
     let line: serde_json::Value = serde_json::from_str(json.trim()).expect(&json);
-    assert_eq!(line["level"], "WARN");
-    assert_eq!(bench.weir("-q rules test r --events e.jsonl", 0).err, "");
+    assert_eq!(line["level"], "ERROR");
+    // A rule that is rejected is something that went wrong; a note on one that loads is not.
+    let quiet = bench.weir("-q rules test r --events e.jsonl", 0).err;
+    assert!(quiet.lines().count() == 1 && quiet.contains("r/b.yml:1: "), "{quiet}");
+    bench
+        .write("r/b.yml", format!("status: deprecated\n{}", rules::TELNET))
+        .write("weir.toml", CONFIG.replace("\"rules\"", "\"r\""));
+    let noted = bench.weir("check -c weir.toml", 0).err;
+    assert!(noted.contains(" WARN r/b.yml:1: Telnet: warning: "), "{noted}");
+    assert_eq!(bench.weir("-q check -c weir.toml", 0).err, "");
 }

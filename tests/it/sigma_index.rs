@@ -237,3 +237,39 @@ fn texts_beyond_ascii_are_looked_up_by_the_rest() {
     // The Kelvin sign is a k without regard to case.
     check_candidates("s:\n    application: '\u{212a}ey'", r#"{"application":"key"}"#, 1, 1);
 }
+
+/// Ten thousand rules that one flow matches, each in two ways that the index finds: as many hits as the
+/// plain scan has, each once, whatever fired before and however little room there is.
+#[test]
+fn many_matches_on_one_flow_equal_the_plain_scan() {
+    let mut text = String::new();
+    for number in 0..10_000 {
+        writeln!(
+            text,
+            "title: R\nid: r{number}\nlogsource: {{category: firewall}}\ndetection:\n  a: {{src_ip: \
+             192.0.2.1, dst_port: 443}}\n  b: {{dst_ip: 192.0.2.2, dst_port: 443}}\n  condition: a or \
+             b\n---"
+        )
+        .expect("writing to a string");
+    }
+    let set = load(&text);
+    let flow = Biflow {
+        src: Addr::v4(0xc000_0201),
+        dst: Addr::v4(0xc000_0202),
+        dst_port: 443,
+        protocol: 6,
+        ..Biflow::default()
+    };
+    assert!(set.candidates(Phase::Opened, &flow) >= 10_000);
+    for fired in [0, 1, 32, 33, 1_024, 3_000] {
+        let already: Vec<u32> =
+            set.rules().iter().step_by(3).take(fired).map(|r| r.meta.uid).collect();
+        for room in [0, 64, 20_000] {
+            let mut hits = Vec::with_capacity(room);
+            set.scan(Phase::Opened, &flow, &already, &mut hits);
+            let plain = set.plain_scan(Phase::Opened, &flow, &already);
+            assert_eq!(plain.len(), 10_000 - already.len());
+            assert!(hits == plain, "{fired} fired, room for {room}: {} hits", hits.len());
+        }
+    }
+}

@@ -168,7 +168,7 @@ fn parse<'a>(text: &'a str, chunks: &[Chunk<'a>]) -> Vec<Document<'a>> {
     }
     let (terms, readable) = match terms_of(text, chunks) {
         Ok(terms) => terms,
-        Err(broken) => return vec![broken],
+        Err(broken) => return vec![*broken],
     };
     let begins = if alone { first.line } else { 1 };
     let (errors, mut found) = match read(&readable) {
@@ -191,7 +191,7 @@ fn parse<'a>(text: &'a str, chunks: &[Chunk<'a>]) -> Vec<Document<'a>> {
 fn terms_of<'a>(
     text: &'a str,
     chunks: &[Chunk<'a>],
-) -> Result<(Vec<Terms>, Cow<'a, str>), Document<'a>> {
+) -> Result<(Vec<Terms>, Cow<'a, str>), Box<Document<'a>>> {
     let alone = chunks.len() == 1;
     let mut all = Vec::with_capacity(chunks.len());
     for &chunk in chunks {
@@ -201,7 +201,7 @@ fn terms_of<'a>(
         };
         match terms {
             Ok(terms) => all.push(terms),
-            Err(wrong) if alone => return Err(chunk.wrong(wrong)),
+            Err(wrong) if alone => return Err(Box::new(chunk.wrong(wrong))),
             Err(_) => all.push(Terms::default()),
         }
     }

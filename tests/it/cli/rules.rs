@@ -61,7 +61,7 @@ fn a_check_names_what_is_rejected_and_why() {
     assert_eq!(ended.out, "2 rules loaded, 0 rejected, 0 disabled\n");
     bench.write("bad/a.yml", BAD).write("bad/b.yml", PROCESS);
     let ended = bench.weir("rules check good bad", 3);
-    assert!(ended.out.contains("bad/a.yml:1: Bad: rejected: not a Sigma rule"), "{}", ended.out);
+    assert!(ended.out.contains("bad/a.yml:3: Bad: rejected: not a Sigma rule"), "{}", ended.out);
     assert!(
         ended.out.contains("bad/b.yml:1: Process (process): rejected: its log source"),
         "{}",
@@ -142,7 +142,7 @@ fn a_trial_ends_with_3_only_where_something_is_invalid() {
     assert!(ended.err.contains("none/b.yml:1: Process (process): rejected"), "{}", ended.err);
     let ended = bench.weir("rules test r bad --events e.jsonl", 3);
     assert_eq!(ended.out, "[\"telnet\"]\n", "what can be tried is tried");
-    assert!(ended.err.contains("bad/c.yml:1: Bad: rejected"), "{}", ended.err);
+    assert!(ended.err.contains("bad/c.yml:3: Bad: rejected"), "{}", ended.err);
     // A line that is no event is named, and the rest is tried.
     let lines = "{}\n{\"dst_port\": \n{\"dst_port\": 23, \"proto\": 6}\n\u{fffd}\n";
     bench.write("broken.jsonl", lines);

@@ -40,7 +40,7 @@ fn a_reload_takes_everything_or_nothing() {
     bench.write("rules/https.yml", BAD);
     reload(&sensor, "reload failed, nothing is changed");
     assert!(
-        sensor.log().contains("https.yml:1: Bad: rejected: not a Sigma rule"),
+        sensor.log().contains("https.yml:3: Bad: rejected: not a Sigma rule"),
         "{}",
         sensor.log()
     );
@@ -51,7 +51,7 @@ fn a_reload_takes_everything_or_nothing() {
     let log = sensor.log();
     let last = log.lines().rfind(|line| line.contains("reload failed")).unwrap_or_default();
     assert!(last.contains("it can never match a flow"), "{log}");
-    assert!(last.ends_with("; its version in force stays"), "{log}");
+    assert!(last.contains("; its version in force stays"), "{log}");
     assert!(fires(&bench, &sensor, 1_006), "the version in force stays");
 
     let config = bench.read("weir.toml");

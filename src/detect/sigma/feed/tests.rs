@@ -96,8 +96,8 @@ fn bad_lines_are_counted_and_ten_of_them_named() {
     let hosts = read(&spec(""), "192.0.2.1 evil.example\n").expect_err("two words");
     assert_eq!(
         hosts.to_string(),
-        "no indicator in 1 lines; line 1: `192.0.2.1 evil.example` is something follows the \
-         indicator: expected one a line"
+        "no indicator in 1 lines; line 1: `192.0.2.1 evil.example` is an indicator with more \
+         behind it: expected one a line"
     );
     assert!(matches!(read(&spec(""), ""), Err(FeedError::Empty { lines: 0, first: None })));
     let long = format!("{}\n192.0.2.1\n", "a".repeat(70_000));
