@@ -43,6 +43,7 @@ state_directory = "{folder}/state"
 listen = ["127.0.0.1:{port}"]
 [flow]
 entries_max = 4000000
+reserve = {reserve}
 [flow.netflow]
 idle_timeout_s = {idle}
 active_timeout_s = 300
@@ -163,6 +164,7 @@ def main():
     parser.add_argument("--feed", type=int, default=1_000_000, help="addresses of the feed")
     parser.add_argument("--slices", action="store_true", help="ship flows as Parquet, too")
     parser.add_argument("--spool", action="store_true", help="alerts to an event collector, by way of the spool")
+    parser.add_argument("--reserve", action="store_true", help="take the flow table's memory at the start")
     parser.add_argument("--extra", default="", help="more lines of configuration")
     parser.add_argument("--many", type=int, default=0, help="rules more, in hundreds, that change in the end")
     parser.add_argument("--json", help="write the figures there, too")
@@ -179,6 +181,7 @@ def main():
             multiprocessing.Process(target=collect, daemon=True).start()
         (folder / "weir.toml").write_text(CONFIG.format(
             folder=folder, port=PORT, admin=ADMIN, idle=IDLE_S, workers=args.workers, slices=slices, alerts=alerts,
+            reserve=str(args.reserve).lower(),
             rules=pathlib.Path(args.rules).resolve(), extra=args.extra.replace("\\n", "\n")))
         with open(folder / "log", "w") as log:
             sensor = subprocess.Popen([args.weir, "run", "-c", folder / "weir.toml"], stdout=log, stderr=log)
@@ -214,7 +217,8 @@ def main():
     decoded = value(last, "weir_flow_records_total")
     busy = lambda page: value(page, "weir_thread_busy_microseconds_total")
     result = {
-        "rate": args.rate, "ends": "spool" if args.spool else "outputs", "sent": sent["records"], "decoded": int(decoded),
+        "rate": args.rate, "ends": "spool" if args.spool else "outputs",
+        "reserved": args.reserve, "sent": sent["records"], "decoded": int(decoded),
         "kernel_drops": int(value(last, "weir_input_kernel_drops_total")),
         "cpu_s_per_million": round((usage.ru_utime + usage.ru_stime) / decoded * 1e6, 3),
         "busy": round((busy(end) - busy(warm)) / args.seconds / 1e6, 3),

@@ -71,7 +71,9 @@ fn outputs(config: &Config) -> String {
     let mut kinds: Vec<(&str, usize)> = Vec::new();
     let tables: Vec<_> = config.output.tables().map(|(_, table)| table.kind()).collect();
     let tees = config.output.tee.iter().map(|_| "tee");
-    for kind in tables.into_iter().chain(tees) {
+    // A detector writes to topics.
+    let engine = config.detect.engine.iter().map(|_| "engine");
+    for kind in tables.into_iter().chain(tees).chain(engine) {
         match kinds.iter_mut().find(|(known, _)| *known == kind) {
             Some((_, count)) => *count += 1,
             None => kinds.push((kind, 1)),
