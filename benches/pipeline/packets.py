@@ -80,7 +80,7 @@ def flowprep(bench, path):
     program = shutil.which("flowprep")
     if not program:
         raise Absent("flowprep (`cargo install flowprep`)")
-    return [program, path, bench.folder("flowprep") / "flows.parquet"]
+    return [program, "pcap", path, bench.folder("flowprep") / "flows.parquet"]
 
 
 def rate(bench, command, path, packets):
