@@ -51,6 +51,9 @@ fn tell(report: &LoadReport, strict: bool, problems: &mut Vec<String>) -> String
     for warning in &report.warnings {
         tracing::warn!("{warning}");
     }
+    if report.loaded + report.correlations == 0 {
+        tracing::warn!("no rule is loaded: nothing would be matched");
+    }
     let mut sums = format!("{} rules", report.loaded);
     let others = [
         (report.correlations, "correlations"),

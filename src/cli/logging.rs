@@ -17,6 +17,8 @@ pub(super) fn init(global: &Global) {
     let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Where standard error is closed, telling so on it would end the process.
+    let log = log.log_internal_errors(false);
     // Another subscriber can only stand where a test set one: then that one is wanted.
     let set = match global.log_format {
         LogFormat::Text => log.with_ansi(ansi).with_target(false).try_init(),

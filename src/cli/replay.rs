@@ -29,6 +29,9 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let feeds = feeds::read(&config.rules.feed);
     options.feeds = feeds.map_err(|error| Failure::Invalid(error.to_string()))?;
     let book = rules.load(&sources, &options);
+    if !args.rules.is_empty() && book.set.report().loaded + book.set.report().correlations == 0 {
+        tracing::warn!("no rule is loaded: nothing is matched");
+    }
     for rejected in &book.set.report().rejected {
         tracing::warn!("{rejected}");
     }

@@ -375,4 +375,7 @@ fn report_rules(book: &RuleBook) {
     let (loaded, rejected) = (report.loaded, report.rejected.len());
     let (filters, exclusions) = (report.filters, report.exclusions);
     tracing::info!(loaded, rejected, filters, exclusions, "rules loaded");
+    if loaded + report.correlations == 0 {
+        tracing::warn!("no rule is in force: nothing is matched");
+    }
 }

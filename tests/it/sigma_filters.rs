@@ -53,6 +53,9 @@ fn filters_are_added_as_written() {
     check("excludes that only", not, outside, &["a", "b"], "");
     let any = not.replace("[a]", "any");
     check("any rule", &any, inside, &[], "");
+    for wrong in ["ruls: [a]", "rules: []", "rules: 7"] {
+        check(wrong, &not.replace("rules: [a]", wrong), inside, &["a", "b"], "filter");
+    }
     check("a name", &not.replace("[a]", "[by_name]"), inside, &["a"], "");
     check("one reference", &not.replace("[a]", "a"), inside, &["b"], "");
     check("case of an id", &not.replace("[a]", "[A]"), inside, &["b"], "");

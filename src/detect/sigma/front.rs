@@ -63,10 +63,14 @@ impl<'a> Chunk<'a> {
         Document { line, text, title, id, notes: Vec::new(), body: Err(reason) }
     }
 
-    /// A term of its correlation is wrong.
+    /// A term of its correlation, or of its filter, is wrong.
     fn wrong(self, wrong: Wrong) -> Document<'a> {
-        let line = line_of_word(self.text, self.line, wrong.key);
-        self.broken(Reason::Correlation(wrong.why), line)
+        if has_key(self.text, "correlation") {
+            let line = line_of_word(self.text, self.line, wrong.key);
+            return self.broken(Reason::Correlation(wrong.why), line);
+        }
+        let line = line_of_key(self.text, self.line, wrong.key);
+        self.broken(Reason::Filter(wrong.why), line)
     }
 
     /// It cannot be read for a reason that the parser gives, of a text that begins at the line
@@ -195,9 +199,10 @@ fn terms_of<'a>(
     let alone = chunks.len() == 1;
     let mut all = Vec::with_capacity(chunks.len());
     for &chunk in chunks {
-        let terms = match has_key(chunk.text, "correlation") {
-            true => terms::read(chunk.text),
-            false => Ok(Terms::default()),
+        let terms = match (has_key(chunk.text, "correlation"), has_key(chunk.text, "filter")) {
+            (true, _) => terms::read(chunk.text),
+            (_, true) => terms::read_filter(chunk.text),
+            _ => Ok(Terms::default()),
         };
         match terms {
             Ok(terms) => all.push(terms),

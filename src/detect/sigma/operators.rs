@@ -27,11 +27,25 @@ pub(super) fn in_small_letters(text: &str) -> Cow<'_, str> {
             lower(value, &mut small);
         } else if within.is_some() {
             lower(line, &mut small);
+        } else if let Some((before, value)) = in_a_row(line) {
+            small.push_str(before);
+            let (value, after) = value.split_at(value.find(['}', ',']).unwrap_or(value.len()));
+            lower(value, &mut small);
+            small.push_str(after);
         } else {
             small.push_str(line);
         }
     }
     Cow::Owned(small)
+}
+
+/// A condition that stands in a line with others (`{s: {dst_port: 1}, condition: s}`): what is before
+/// its text, and its text with what follows.
+fn in_a_row(line: &str) -> Option<(&str, &str)> {
+    const KEY: &str = "condition:";
+    let begins = |at: &usize| line[..*at].trim_end().ends_with(['{', ',']);
+    let at = line.match_indices(KEY).map(|(at, _)| at).find(begins)?;
+    Some(line.split_at(at + KEY.len()))
 }
 
 /// Appends `condition` to `small`.
@@ -65,6 +79,11 @@ mod tests {
                 "d:\n  condition: >\n    x\n    OR y\ntitle: A OR B\n",
                 "d:\n  condition: >\n    x\n    or y\ntitle: A OR B\n",
             ),
+            (
+                "detection: {AND: {a: OR}, condition: AND AND NOT b, c: OR}\n",
+                "detection: {AND: {a: OR}, condition: and and not b, c: OR}\n",
+            ),
+            ("detection: { condition: \"a AND b\" }\n", "detection: { condition: \"a and b\" }\n"),
             (
                 "description: no condition here AND there\n",
                 "description: no condition here AND there\n",

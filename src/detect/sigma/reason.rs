@@ -38,6 +38,9 @@ pub enum Reason {
     /// Bytes that are no text.
     #[error("not UTF-8: octet {0} of the file begins no character")]
     NotUtf8(usize),
+    /// A filter that does not say which rules it is for.
+    #[error("not a filter that can be applied: {0}")]
+    Filter(String),
     /// A filter that no flow satisfies.
     #[error("no flow can satisfy this filter, so the rules that it names would never fire: {0}")]
     Silencing(String),
@@ -148,6 +151,7 @@ impl Reason {
             Self::Correlation(_) => "correlation",
             Self::Base { .. } => "base_rule",
             Self::NotUtf8(_) => "not_utf8",
+            Self::Filter(_) => "filter",
             Self::Silencing(_) => "silencing_filter",
             Self::Misplaced => "misplaced",
             Self::EveryFlow => "every_flow",

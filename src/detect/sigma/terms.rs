@@ -101,6 +101,24 @@ pub(super) fn read(text: &str) -> Result<Terms, Wrong> {
     Ok(Terms { thresholds, notes, readable })
 }
 
+/// Checks that the filter `text` says which rules it is for: one that says nothing would be for
+/// all, and so would one whose `rules` is misspelt.
+///
+/// # Errors
+/// If it does not.
+pub(super) fn read_filter(text: &str) -> Result<Terms, Wrong> {
+    let Ok(document) = yaml_serde::from_str::<Value>(text) else { return Ok(Terms::default()) };
+    let filter = document.get("filter").and_then(Value::as_mapping);
+    let Some(filter) = filter else { return Ok(Terms::default()) };
+    let says = match filter.get("rules") {
+        None => "it has no `rules`".to_owned(),
+        Some(Value::Sequence(rules)) if rules.is_empty() => "its `rules` is empty".to_owned(),
+        Some(Value::String(_) | Value::Sequence(_)) => return Ok(Terms::default()),
+        Some(other) => format!("`rules: {}` names none", shown(other)),
+    };
+    wrong("rules", format!("{says}: expected ids or names of rules, or `any` for every rule"))
+}
+
 fn kind(correlation: &Mapping) -> Result<CorrelationType, Wrong> {
     let why = match correlation.get("type") {
         None => "it has no `type`".to_owned(),

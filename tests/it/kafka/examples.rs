@@ -75,7 +75,9 @@ fn a_detector_tags_what_sensors_wrote() {
     bench.write("rules/https.yml", RULE);
     let (_, admin) = free_ports();
     let listen = format!("[admin]\nlisten = \"127.0.0.1:{admin}\"\n");
-    let text = example("detect.toml", &[("kafka.example:9092", &kafka.brokers())]) + &listen;
+    let text =
+        example("detect.toml", &[("kafka.example:9092", &kafka.brokers()), ("../rules", "rules")])
+            + &listen;
     bench.write("detect.toml", text);
     let mut detector = weir();
     detector.args(["detect", "-c"]).arg(bench.path("detect.toml"));
