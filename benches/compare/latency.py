@@ -43,7 +43,7 @@ state_directory = "{folder}/state"
 listen = ["127.0.0.1:{port}"]
 [flow]
 entries_max = 4000000
-reserve = {reserve}
+{reserve}
 [flow.netflow]
 idle_timeout_s = {idle}
 active_timeout_s = 300
@@ -181,7 +181,7 @@ def main():
             multiprocessing.Process(target=collect, daemon=True).start()
         (folder / "weir.toml").write_text(CONFIG.format(
             folder=folder, port=PORT, admin=ADMIN, idle=IDLE_S, workers=args.workers, slices=slices, alerts=alerts,
-            reserve=str(args.reserve).lower(),
+            reserve="reserve = true" if args.reserve else "",
             rules=pathlib.Path(args.rules).resolve(), extra=args.extra.replace("\\n", "\n")))
         with open(folder / "log", "w") as log:
             sensor = subprocess.Popen([args.weir, "run", "-c", folder / "weir.toml"], stdout=log, stderr=log)
