@@ -80,14 +80,18 @@ fn run(fault: Fault, size: Size, receivers: &mut Receivers) -> Option<Vec<Row>> 
         world.bench.write("aws", credentials("another")).write("kafka", "another");
     }
     world.start();
-    // What is sent to a dead sensor is nobody's: then it goes on until enough was appended.
-    let endless = matches!(fault, Fault::Killed | Fault::PowerLoss);
+    // What is sent to a dead sensor is nobody's: then it goes on until enough was appended; and while
+    // the sensor is to say that something is wrong, which it notices by what comes.
+    let kills = matches!(fault, Fault::Killed | Fault::PowerLoss);
+    let endless = kills || matches!(fault, Fault::DiskFull | Fault::Answers(_));
     let feed = world.feed(endless);
     // In the middle of it: some is delivered, some is under way.
     world.appends(size.slices / 4);
     happen(fault, &mut world, &mut storage);
-    if !endless {
-        world.fill(&feed);
+    match (endless, kills) {
+        (false, _) => world.fill(&feed),
+        (true, false) => world.appends(size.slices),
+        (true, true) => {}
     }
     drop(feed);
     let rows = world.end(fault.name());
