@@ -367,7 +367,8 @@ impl Worker {
         if let Some(flows) = self.sampler.full() {
             self.shared.rules.sampled(self.slot, flows);
         }
-        self.hand_on(began);
+        // What was cut of a shard leaves before another worker cuts more of it.
+        self.hand_on(began, load.turn.is_some());
         self.outbox.send(&mut self.messages, &mut self.ledgers);
         let behind = if load.hunts { self.silence_us } else { 0 };
         // Shards may lag behind the load by less than this.
@@ -451,7 +452,9 @@ impl Worker {
         }
     }
 
-    fn hand_on(&mut self, now: Instant) {
+    /// Hands on the alerts, and the slices if there are enough of them, they have waited long enough,
+    /// or `all` have to go.
+    fn hand_on(&mut self, now: Instant, all: bool) {
         self.shared.hand_alerts(self.slot, &mut self.batch);
         if self.unmade > 0 {
             self.shared.outputs.shed_untagged(mem::take(&mut self.unmade));
@@ -459,7 +462,10 @@ impl Worker {
         let waiting = self.batch.slices.len();
         if waiting == 0 {
             self.batch_since = now;
-        } else if waiting >= BATCH_RECORDS || now.duration_since(self.batch_since) >= BATCH_AGE {
+        } else if all
+            || waiting >= BATCH_RECORDS
+            || now.duration_since(self.batch_since) >= BATCH_AGE
+        {
             // Nobody watches a replay's.
             let watched = if self.shared.outputs.waits() { &[] } else { &self.batch.slices[..] };
             for flow in watched.iter().map(|tagged| &tagged.slice.flow) {

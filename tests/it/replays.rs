@@ -260,3 +260,17 @@ fn every_replay_balances_its_ledgers() {
         paths.len()
     );
 }
+
+/// The capture holds its traffic twice, so slices that are equal but for their counters come out in the
+/// order in which they were cut, whoever owns their shard meanwhile.
+#[test]
+fn shards_that_move_keep_the_order_of_their_records() {
+    let Some(folder) = support::vectors("packets") else { return };
+    let (path, config) = (folder.join("ipfixprobe/inputs/tls.pcap"), settings());
+    let replay = |run: Run| Run { config: config.clone(), ..run }.whole(&path).ndjson(&config);
+    let want = replay(Run::default());
+    for _ in 0..40 {
+        let run = Run { workers: 2, flush_every: 7, moves: true, ..Run::default() };
+        assert!(replay(run) == want, "in another order");
+    }
+}
