@@ -188,6 +188,13 @@ mod tests {
             &["weir.toml:4: output.files[1].name: `a` is used twice"],
         );
         check(
+            "[[output.files]]\nname = \"a/b\"\n[[output.files]]\nname = \"a_b\"\n",
+            &[
+                "weir.toml:4: output.files[1].name: `a_b` would share the files of `a/b`: expected names \
+               that differ in letters, digits, `.`, `-` or `_`",
+            ],
+        );
+        check(
             "[rules]\nwatch_s = 3601\n[[rules.feed]]\nformat = \"csv\"\n",
             &[
                 "weir.toml:2: rules.watch_s: 3601 is outside 0..=3600",

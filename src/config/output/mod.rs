@@ -104,6 +104,18 @@ impl Output {
     pub(super) fn check(&self, report: &mut Report) {
         let names: Vec<_> = self.tables().collect();
         report.unique(names.iter().map(|(key, t)| (format!("{key}.name"), t.taking().name)));
+        // Cursors, dead letters and files are named by their sink: two in one place would lose records.
+        for (index, (key, table)) in names.iter().enumerate() {
+            let name = table.taking().name;
+            let same = |other: &&str| *other != name && in_file_names(other) == in_file_names(name);
+            if let Some(other) = names[..index].iter().map(|(_, t)| t.taking().name).find(same) {
+                let message = format!(
+                    "`{name}` would share the files of `{other}`: expected names that differ in \
+                     letters, digits, `.`, `-` or `_`"
+                );
+                report.add(&format!("{key}.name"), message);
+            }
+        }
         for (index, table) in self.s3.iter().enumerate() {
             let place = table.place();
             if self.s3[..index].iter().any(|other| other.place() == place) {
@@ -128,6 +140,12 @@ pub trait Table {
     fn check(&self, key: &dyn Fn(&str) -> String, report: &mut Report);
     /// Calls `absolute` with every path in it, so that relative ones can be completed.
     fn paths(&mut self, absolute: &mut dyn FnMut(&mut PathBuf));
+}
+
+/// `name` as it stands in the names of files.
+fn in_file_names(name: &str) -> String {
+    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    name.chars().map(|c| if safe(c) { c } else { '_' }).collect()
 }
 
 /// What a sink takes, under which name.
