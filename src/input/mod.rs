@@ -1,5 +1,6 @@
 //! Where bytes come from: sockets, interfaces, files.
 
+mod bpf;
 #[cfg(feature = "capture")]
 pub mod capture;
 pub mod compressed;

@@ -15,22 +15,13 @@ use std::os::fd::AsRawFd;
 
 use libc::sock_filter;
 
+use super::bpf::{
+    A_TO_X, JUMP, JUMP_EQUAL, LOAD_OCTET, LOAD_WORD, MULTIPLY, NETWORK, RETURN_A, SHIFT_RIGHT,
+    XOR_X,
+};
 use crate::net::Addr;
 
-/// Loads and operations of classic BPF that the program uses.
-const LOAD_OCTET: u16 = 0x30;
-const LOAD_WORD: u16 = 0x20;
-const XOR_X: u16 = 0xac;
-const MULTIPLY: u16 = 0x24;
 const MODULO: u16 = 0x94;
-const SHIFT_RIGHT: u16 = 0x74;
-const JUMP_EQUAL: u16 = 0x15;
-const JUMP: u16 = 0x05;
-const A_TO_X: u16 = 0x07;
-const RETURN_A: u16 = 0x16;
-
-/// Offsets from here on count from the network header.
-const NETWORK: u32 = libc::SKF_NET_OFF as u32;
 /// Spreads addresses that lie side by side (the golden ratio of 32 bits).
 const SPREAD: u32 = 0x9e37_79b1;
 

@@ -32,8 +32,6 @@ mod tests;
 
 pub use encoder::Encoder;
 pub use files::FilesSink;
-#[cfg(feature = "spool")]
-pub(crate) use files::file_name;
 pub use schema::{Context, Row, Stream};
 
 use crate::config::Select;

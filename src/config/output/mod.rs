@@ -107,7 +107,7 @@ impl Output {
         // Cursors, dead letters and files are named by their sink: two in one place would lose records.
         for (index, (key, table)) in names.iter().enumerate() {
             let name = table.taking().name;
-            let same = |other: &&str| *other != name && in_file_names(other) == in_file_names(name);
+            let same = |other: &&str| *other != name && file_name(other) == file_name(name);
             if let Some(other) = names[..index].iter().map(|(_, t)| t.taking().name).find(same) {
                 let message = format!(
                     "`{name}` would share the files of `{other}`: expected names that differ in \
@@ -142,10 +142,11 @@ pub trait Table {
     fn paths(&mut self, absolute: &mut dyn FnMut(&mut PathBuf));
 }
 
-/// `name` as it stands in the names of files.
-fn in_file_names(name: &str) -> String {
+/// `text` as a part of a file name: what is not a letter, digit, `.`, `_` or `-` becomes `_`.
+#[must_use]
+pub fn file_name(text: &str) -> String {
     let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    name.chars().map(|c| if safe(c) { c } else { '_' }).collect()
+    text.chars().map(|c| if safe(c) { c } else { '_' }).collect()
 }
 
 /// What a sink takes, under which name.

@@ -6,22 +6,12 @@ use std::os::fd::OwnedFd;
 use libc::sock_filter;
 
 use super::socket;
+use crate::input::bpf::{
+    A_TO_X, JUMP, JUMP_EQUAL, LOAD_OCTET, LOAD_WORD, MULTIPLY, NETWORK, RETURN_A, SHIFT_RIGHT,
+    XOR_X,
+};
 
-/// Loads and operations of classic BPF that the program uses.
-const LOAD_OCTET: u16 = 0x30;
-const LOAD_WORD: u16 = 0x20;
-const XOR_X: u16 = 0xac;
-const MULTIPLY: u16 = 0x24;
-const SHIFT_RIGHT: u16 = 0x74;
-const JUMP_EQUAL: u16 = 0x15;
-const JUMP: u16 = 0x05;
-const A_TO_X: u16 = 0x07;
 const RETURN_K: u16 = 0x06;
-const RETURN_A: u16 = 0x16;
-
-/// Offsets from here on count from the network header, behind MAC addresses and VLAN tags that the
-/// kernel took off.
-const NETWORK: u32 = libc::SKF_NET_OFF as u32;
 
 /// The program that chooses: both directions of an address pair have the same XOR of addresses,
 /// and so have all fragments. What is not IP goes to the first ring.

@@ -31,8 +31,6 @@ use crossbeam_channel::Sender;
 use serde::Serialize;
 
 pub use keep::DISK_FULL;
-#[cfg(feature = "spool")]
-pub(crate) use part::file_name;
 
 use super::{Batch, Context, Ledgers, OVERLOAD, Sink};
 use crate::config::{Files, Select};

@@ -156,9 +156,3 @@ pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent)?.sync_all()
 }
-
-/// `text` as a part of a file name: what is not a letter, digit, `.`, `_` or `-` becomes `_`.
-pub(crate) fn file_name(text: &str) -> String {
-    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    text.chars().map(|c| if safe(c) { c } else { '_' }).collect()
-}

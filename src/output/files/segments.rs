@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::keep::{self, DISK_FULL};
-use super::part::{file_name, sync_parent, with_extension};
+use super::part::{sync_parent, with_extension};
 use super::worker::is_full;
 use super::{Batch, Context, Ledgers, Sink, WRITE_ERROR};
+use crate::config::output::file_name;
 use crate::config::{Files, Full};
 use crate::metrics::FileCounts;
 use crate::output::Encoder;

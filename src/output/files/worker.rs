@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::keep::{self, DISK_FULL, Finished};
-use super::part::{Part, file_name, probe};
+use super::part::{Part, probe};
 use super::{CLOSED, Message, Shared, WRITE_ERROR, recover};
+use crate::config::output::file_name;
 use crate::config::{Files, Format, Full};
 use crate::metrics::stages::{Laps, Stage, spend_whole, thread_cpu};
 use crate::output::schema::{Fields, Layout};

@@ -65,7 +65,7 @@ impl Cursor {
 
 /// The file of the cursor of `sink`.
 pub(super) fn path(directory: &Path, sink: &str) -> PathBuf {
-    directory.join(format!("{}.cursor", crate::output::file_name(sink)))
+    directory.join(format!("{}.cursor", crate::config::output::file_name(sink)))
 }
 
 /// What stands in the file.

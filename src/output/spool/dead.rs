@@ -21,7 +21,7 @@ pub(super) struct DeadLetters {
 
 impl DeadLetters {
     pub(super) fn new(directory: &Path, sink: &str, stream: Stream) -> Self {
-        let name = format!("{}.ndjson", crate::output::file_name(sink));
+        let name = format!("{}.ndjson", crate::config::output::file_name(sink));
         Self {
             path: directory.join("dead").join(name),
             sink: sink.to_owned(),

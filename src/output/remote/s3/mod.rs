@@ -27,10 +27,10 @@ use tokio::runtime::Runtime;
 use self::body::Body;
 use self::upload::Upload;
 use crate::config::S3;
-use crate::config::output::Table as _;
+use crate::config::output::{Table as _, file_name};
+use crate::output::Encoder;
 use crate::output::schema::{Context, Layout};
 use crate::output::spool::{Delivered, Failure, ObjectTarget, Objects, Stop};
-use crate::output::{Encoder, file_name};
 
 /// Between two looks whether the sensor's time is over.
 const LOOK: Duration = Duration::from_millis(100);
