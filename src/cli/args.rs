@@ -200,7 +200,7 @@ fn speed(text: &str) -> Result<f64, String> {
 /// `weir score`.
 #[derive(ClapArgs, Debug)]
 pub(super) struct Score {
-    /// Captures, CSV, slices that Weir wrote, or Parquet of labelled flows (model/MODEL_CARD.md); `-` is
+    /// Captures, CSV, slices that Weir wrote, or Parquet of labelled flows (model/README.md); `-` is
     /// standard input.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,

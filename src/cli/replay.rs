@@ -40,7 +40,9 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     for path in args.files.iter().filter(|path| path.as_os_str() != "-") {
         fs::metadata(path).map_err(|error| named(path, &error))?;
     }
-    targets(args)?;
+    let targets =
+        [("--output", &args.output), ("--alerts", &args.alerts), ("--summary", &args.summary)];
+    distinct(&args.files, &targets.map(|(name, path)| (name, path.as_deref())))?;
     let ends = Ends::default();
     end_on_signal(&ends.stop)?;
     let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
@@ -103,9 +105,13 @@ fn unusable(args: &ReplayArgs, ledgers: &Ledgers) -> Option<String> {
         return Some(format!("none of {} packets is an export datagram: {hint}", packets.read));
     }
     let of_rows = packets.read == 0 && received == 0;
+    unusable_rows(records).filter(|_| of_rows)
+}
+
+pub(super) fn unusable_rows(records: &ledger::Records) -> Option<String> {
     let used = records.merged + records.duplicate;
-    (of_rows && records.decoded > 0 && used == 0)
-        .then(|| format!("none of {} rows tells of a flow", records.decoded))
+    let none = records.decoded > 0 && used == 0;
+    none.then(|| format!("none of {} rows tells of a flow", records.decoded))
 }
 
 fn read_any(ledgers: &Ledgers) -> bool {
@@ -113,19 +119,20 @@ fn read_any(ledgers: &Ledgers) -> bool {
 }
 
 /// Nothing may be written over an input, or over another output.
-fn targets(args: &ReplayArgs) -> Result<(), Failure> {
+pub(super) fn distinct(
+    inputs: &[PathBuf],
+    outputs: &[(&'static str, Option<&Path>)],
+) -> Result<(), Failure> {
     let place = |path: &Path| {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = fs::canonicalize(parent.unwrap_or(Path::new("."))).ok();
         fs::canonicalize(path).ok().or(Some(parent?.join(path.file_name()?)))
     };
-    let inputs = args.files.iter().map(|path| ("an input", path));
-    let outputs =
-        [("--output", &args.output), ("--alerts", &args.alerts), ("--summary", &args.summary)];
-    let outputs = outputs.iter().filter_map(|(name, path)| Some((*name, path.as_ref()?)));
+    let inputs = inputs.iter().map(|path| ("an input", path.as_path()));
+    let outputs = outputs.iter().filter_map(|&(name, path)| Some((name, path?)));
     let mut taken: Vec<(&str, PathBuf)> = Vec::new();
     for (name, path) in inputs.chain(outputs) {
-        let place = if path.as_os_str() == "-" { Some(path.clone()) } else { place(path) };
+        let place = if path.as_os_str() == "-" { Some(path.to_owned()) } else { place(path) };
         // A device may be written to twice, and standard input is not standard output.
         let Some(place) = place.filter(|place| !place.starts_with("/dev")) else { continue };
         let other = taken

@@ -7,20 +7,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::args::Score as Args;
+use super::replay::{distinct, unusable_rows};
 use super::{Failure, load};
 use crate::config::{Config, Format};
 use crate::decode::netflow::Collector;
-use crate::decode::text::CsvDecoder;
+use crate::decode::text::{CsvDecoder, RowError};
 use crate::detect::sequence::Record;
-use crate::detect::sequence::table::{Row, Table, likely_protocol};
+use crate::detect::sequence::table::{Row, Scenarios, Table, likely_protocol};
 use crate::flow::FlowRecord;
 use crate::flow::key::TCP;
 use crate::flow::params::Params;
+#[cfg(feature = "parquet")]
+use crate::input::flows;
 use crate::input::source::{Kind, Source};
 use crate::output::scores::Writer;
 use crate::output::{Batch, Context, Ledgers, Sink};
 use crate::pipeline::replay::{Exports, FLUSH_EVERY, Replay};
-use crate::pipeline::sequences::{self, Models};
+use crate::pipeline::sequences::{self, Book, Models};
 use crate::pipeline::worker::Shared;
 use crate::pipeline::{self, Outputs, Rules};
 
@@ -38,25 +41,39 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     let book = sequences::book(&config).map_err(|error| invalid(&error))?;
     let book = book.ok_or_else(|| invalid(&"this build has no feature `model`"))?;
-    let mut table = Table::default();
-    for path in &args.files {
-        read(path, &config, &mut table)?;
-    }
     let format = args.format.unwrap_or_else(|| named_format(&args.output));
     if !matches!(format, Format::Ndjson | Format::Csv | Format::Parquet) {
         return Err(invalid(&"--format: expected ndjson, csv or parquet"));
     }
-    let mut writer = Writer::new(format, open(&args.output)?)?;
+    distinct(&args.files, &[("--output", Some(&args.output))])?;
+    let mut table = Table::default();
+    let mut files = args.files.iter();
+    // What was read before an input that is cut short counts, as in a replay; an output is only begun,
+    // and an older one only lost, when there is something to write.
+    let failure = files.find_map(|path| read(path, &config, &mut table).err());
+    if table.pairs() > 0 || failure.is_none() {
+        let (pairs, windows) = write(table, &book, format, &args.output)?;
+        tracing::info!(pairs, windows, "scored");
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+/// Scores `table` and writes the rows to `path`. Returns the numbers of pairs and windows.
+fn write(table: Table, book: &Book, format: Format, path: &Path) -> Result<(usize, u64), Failure> {
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let mut writer = open(path).and_then(|file| Writer::new(format, file)).map_err(named)?;
     let pairs = table.pairs();
     let mut model = book.model().clone();
-    let scored = table.score(book.settings(), &mut model, |scored| writer.write(&scored))?;
+    let scored = table.score(book.settings(), &mut model, |scored| writer.write(&scored));
+    let scored = scored.map_err(named)?;
     let windows = writer.rows();
-    writer.finish()?;
+    writer.finish().map_err(named)?;
     if !scored {
-        return Err(invalid(&"the model failed on a window: not all pairs were scored"));
+        let message = "the model failed on a window: not all pairs were scored";
+        return Err(Failure::Invalid(message.to_owned()));
     }
-    tracing::info!(pairs, windows, "scored");
-    Ok(())
+    Ok((pairs, windows))
 }
 
 fn named_format(path: &Path) -> Format {
@@ -71,9 +88,7 @@ fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {
     if path.as_os_str() == "-" {
         return Ok(Box::new(BufWriter::new(io::stdout())));
     }
-    let named =
-        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    Ok(Box::new(BufWriter::with_capacity(256 << 10, File::create(path).map_err(named)?)))
+    Ok(Box::new(BufWriter::with_capacity(256 << 10, File::create(path)?)))
 }
 
 /// Reads one file into `table`.
@@ -84,15 +99,16 @@ fn read(path: &Path, config: &Config, table: &mut Table) -> Result<(), Failure> 
     match source.kind()? {
         Kind::Text => rows(path, source, table),
         #[cfg(feature = "parquet")]
-        Kind::Parquet if crate::input::flows::is_labelled(path) => {
-            let mut flows =
-                crate::input::flows::Flows::open(path).map_err(|error| named(&error))?;
+        Kind::Parquet
+            if path.is_file() && !flows::is_of_slices(path).map_err(|error| named(&error))? =>
+        {
+            let mut flows = flows::Flows::open(path).map_err(|error| named(&error))?;
             while flows.next_rows(|row| table.push(row)).map_err(|error| named(&error))? {}
             Ok(())
         }
         _ => {
             drop(source);
-            metered(path, config, table).map_err(|error| named(&error))
+            metered(path, config, table)
         }
     }
 }
@@ -103,9 +119,14 @@ fn rows(path: &Path, mut source: Source, table: &mut Table) -> Result<(), Failur
         |error: &dyn std::fmt::Display| Failure::Invalid(format!("{}: {error}", path.display()));
     let mut decoder = CsvDecoder::default();
     let mut chunk = vec![0; CHUNK_OCTETS];
-    let mut rejected = 0;
-    let mut take = |row: Result<FlowRecord, crate::decode::text::RowError>| match row {
-        Ok(record) => table.push(of_record(&record)),
+    let (mut taken, mut rejected) = (0_u64, 0_u64);
+    let mut scenarios = Scenarios::default();
+    let mut take = |row: Result<FlowRecord, RowError>, scenario: Option<&str>| match row {
+        Ok(record) => {
+            let scenario = scenario.map(|name| scenarios.of(name));
+            table.push(Row { scenario, ..of_record(&record) });
+            taken += 1;
+        }
         Err(error) => {
             rejected += 1;
             if rejected <= ROWS_WARNED_MAX {
@@ -114,15 +135,18 @@ fn rows(path: &Path, mut source: Source, table: &mut Table) -> Result<(), Failur
         }
     };
     loop {
-        let octets = source.read(&mut chunk)?;
+        let octets = source.read(&mut chunk).map_err(|error| source.named(&error))?;
         if octets == 0 {
             break;
         }
-        decoder.push(&chunk[..octets], &mut take).map_err(|error| named(&error))?;
+        decoder.push_named(&chunk[..octets], &mut take).map_err(|error| named(&error))?;
     }
-    decoder.finish(&mut take).map_err(|error| named(&error))?;
+    decoder.finish_named(&mut take).map_err(|error| named(&error))?;
     if rejected > 0 {
-        tracing::warn!(rejected, "{}: rows without a meaning", path.display());
+        tracing::warn!(rejected, "{}: rows that tell of no flow", path.display());
+    }
+    if rejected > 0 && taken == 0 {
+        return Err(named(&format!("none of {rejected} rows tells of a flow")));
     }
     Ok(())
 }
@@ -157,7 +181,7 @@ fn of_record(record: &FlowRecord) -> Row {
 }
 
 /// Captures, and slices that Weir wrote: through the same pipeline as a replay, for the slices.
-fn metered(path: &Path, config: &Config, table: &mut Table) -> Result<(), String> {
+fn metered(path: &Path, config: &Config, table: &mut Table) -> Result<(), Failure> {
     let slices = Arc::new(Slices::default());
     let shared = Arc::new(Shared {
         rules: Arc::new(Rules::default()),
@@ -167,7 +191,7 @@ fn metered(path: &Path, config: &Config, table: &mut Table) -> Result<(), String
     });
     let params = Arc::new(Params::from_config(config));
     let started = pipeline::start(&shared, &params, &[None], 1);
-    let mut started = started.map_err(|error| error.to_string())?;
+    let mut started = started?;
     let replay = Replay {
         exports: Exports::No,
         options: (&config.flow).into(),
@@ -187,7 +211,11 @@ fn metered(path: &Path, config: &Config, table: &mut Table) -> Result<(), String
     shared.outputs.close();
     let taken = std::mem::take(&mut *slices.0.lock().unwrap_or_else(PoisonError::into_inner));
     taken.into_iter().for_each(|row| table.push(row));
-    result.map_err(|error| error.to_string())
+    result.map_err(|error| Failure::Invalid(error.to_string()))?;
+    match unusable_rows(&shared.board.ledgers().records) {
+        Some(why) => Err(Failure::Invalid(format!("{}: {why}", path.display()))),
+        None => Ok(()),
+    }
 }
 
 /// Keeps what the table needs of slices.

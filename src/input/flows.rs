@@ -1,7 +1,6 @@
 //! Flow records in Parquet files of labelled captures: the columns of `data/flows`, which evaluation
 //! of the sequence model reads (`weir score`).
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -20,7 +19,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::errors::ParquetError;
 
 use crate::detect::sequence::Record;
-use crate::detect::sequence::table::Row;
+use crate::detect::sequence::table::{Row, Scenarios};
 use crate::flow::key::TCP;
 use crate::net::Addr;
 use crate::time::Micros;
@@ -64,18 +63,20 @@ pub enum FlowsError {
     },
 }
 
-/// Whether the file at `path` has these columns, and not Weir's own.
-#[must_use]
-pub fn is_labelled(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file);
-    builder.is_ok_and(|b| b.schema().column_with_name("ts_start").is_some())
+/// Whether the file at `path` has the columns of slices that Weir wrote. Any other is one of labelled
+/// flows, or none that is known.
+///
+/// # Errors
+/// If it cannot be read or is no Parquet.
+pub fn is_of_slices(path: &Path) -> Result<bool, FlowsError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+    Ok(builder.schema().column_with_name("flow_id").is_some())
 }
 
 /// Reads the rows of one file.
 pub struct Flows {
     batches: ParquetRecordBatchReader,
-    scenarios: HashMap<String, Arc<str>>,
+    scenarios: Scenarios,
     row: u64,
 }
 
@@ -90,7 +91,7 @@ impl Flows {
         let file = File::open(path)?;
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)?;
         let batches = builder.with_batch_size(BATCH_ROWS).build()?;
-        Ok(Self { batches, scenarios: HashMap::new(), row: 0 })
+        Ok(Self { batches, scenarios: Scenarios::default(), row: 0 })
     }
 
     /// Hands the next rows to `take`. Returns whether there were any.
@@ -102,20 +103,12 @@ impl Flows {
         let columns = Columns::of(&batch?)?;
         for at in 0..columns.len {
             self.row += 1;
-            let scenario = columns.scenario.as_ref().map(|names| names.value(at));
-            let scenario = scenario.map(|name| self.scenario(name));
+            let named = columns.scenario.as_ref().filter(|names| names.is_valid(at));
+            let scenario = named.map(|names| names.value(at)).filter(|name| !name.is_empty());
+            let scenario = scenario.map(|name| self.scenarios.of(name));
             take(columns.row(at, self.row, scenario)?);
         }
         Ok(true)
-    }
-
-    fn scenario(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.scenarios.get(name) {
-            return Arc::clone(known);
-        }
-        let new: Arc<str> = name.into();
-        self.scenarios.insert(name.to_owned(), Arc::clone(&new));
-        new
     }
 }
 

@@ -176,6 +176,7 @@ mod columns {
     use arrow_schema::{DataType, Field, Schema};
     use parquet::arrow::ArrowWriter;
     use parquet::basic::{Compression, ZstdLevel};
+    use parquet::errors::ParquetError;
     use parquet::file::properties::WriterProperties;
 
     use super::{COLUMNS, Row};
@@ -220,6 +221,17 @@ mod columns {
         Arc::new(Schema::new(fields.to_vec()))
     }
 
+    /// The operating system's error, where it is one.
+    fn system(error: ParquetError) -> io::Error {
+        match error {
+            ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+                Ok(error) => *error,
+                Err(inner) => io::Error::other(inner),
+            },
+            error => io::Error::other(error),
+        }
+    }
+
     /// Gathers rows into columns.
     pub(super) struct Writer<W: Write + Send> {
         rows: Rows,
@@ -231,7 +243,7 @@ mod columns {
             let zstd = Compression::ZSTD(ZstdLevel::default());
             let properties = WriterProperties::builder().set_compression(zstd).build();
             let writer = ArrowWriter::try_new(writer, schema(), Some(properties));
-            Ok(Self { rows: Rows::default(), writer: writer.map_err(io::Error::other)? })
+            Ok(Self { rows: Rows::default(), writer: writer.map_err(system)? })
         }
 
         pub(super) fn write(&mut self, row: &Row<'_>) -> io::Result<()> {
@@ -255,12 +267,12 @@ mod columns {
         fn flush(&mut self) -> io::Result<()> {
             let columns = self.rows.builders().into_iter().map(ArrayBuilder::finish).collect();
             let batch = RecordBatch::try_new(schema(), columns).map_err(io::Error::other)?;
-            self.writer.write(&batch).map_err(io::Error::other)
+            self.writer.write(&batch).map_err(system)
         }
 
         pub(super) fn finish(mut self) -> io::Result<()> {
             self.flush()?;
-            self.writer.close().map_err(io::Error::other).map(drop)
+            self.writer.close().map_err(system).map(drop)
         }
     }
 }

@@ -19,7 +19,9 @@ const CSV_HEAD: &str = "\
 <!-- Made from src/decode/text by tests/it/schema.rs (WEIR_BLESS=1 writes it): do not edit. -->
 
 `weir replay` reads CSV in the columns of DeepMITRE, in DeepTempo's canonical NetFlow schema, in
-any of the aliases below, and in what Weir itself writes. Columns of other names are ignored.
+any of the aliases below, and in what Weir itself writes. Columns of other names are ignored, but
+for `scenario`, by which `weir score` keeps flows apart that have addresses in common: its cells are
+compared as they stand, and empty ones are of no scenario.
 
 - **Header.** Required. Names are compared without case and outer blanks, ` ` and `-` as `_`. Of
   several aliases of a column the first of its list wins. A header that lacks a required column is

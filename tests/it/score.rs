@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 
 use serde_json::Value;
@@ -108,6 +109,62 @@ fn every_pair_of_a_capture_has_a_row_in_every_format() {
     assert_eq!(csv.lines().count() - 1, found.len());
 }
 
+/// What is wrong with an input or an output is told once, by name, with the exit code of what a user
+/// can mend.
+#[test]
+fn what_cannot_be_scored_is_told_by_name() {
+    let bench = Bench::new();
+    let good = deepmitre();
+    let header = good.lines().next().expect("a header");
+    bench.write("good.csv", &good);
+    bench.write("empty.csv", "");
+    bench.write("missing.csv", "timestamp,src_ip,dest_ip\n");
+    bench.write("bad.csv", format!("{header}\nsoon\nlater\n"));
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(good.as_bytes()).expect("written");
+    let gzip = gzip.finish().expect("compressed");
+    bench.write("cut.csv.gz", &gzip[..60]);
+    for (args, says) in [
+        ("empty.csv -o -", "empty.csv: not a pcap or pcapng capture"),
+        ("missing.csv -o -", "missing.csv: no column for src_port, dest_port, fwd_bytes, flow_dur"),
+        ("bad.csv -o -", "bad.csv: none of 2 rows tells of a flow"),
+        ("cut.csv.gz -o -", "cut.csv.gz: "),
+        ("none.csv -o -", "none.csv: No such file or directory"),
+        (". -o -", ".: is a directory, expected a file"),
+        ("good.csv -o good.csv", "--output: good.csv is an input already"),
+        ("good.csv -o none/scores.csv", "none/scores.csv: No such file or directory"),
+        ("good.csv -o .", ".: Is a directory"),
+        ("good.csv -o /dev/full", "/dev/full: No space left on device"),
+        ("good.csv -o scores.csv --format cef", "--format: expected ndjson, csv or parquet"),
+        ("good.csv -o scores.csv --model none.onnx", "model.file: none.onnx: No such file"),
+        #[cfg(feature = "parquet")]
+        ("good.csv -o /dev/full --format parquet", "/dev/full: No space left on device"),
+    ] {
+        let told = bench.weir(&format!("--quiet score {args}"), 3).err;
+        let last = told.lines().last().unwrap_or_default();
+        assert!(last.starts_with(&format!("weir: {says}")), "{args}: {told}");
+        let name = says.split(':').next().expect("a name");
+        assert_eq!(last.matches(&format!("{name}: ")).count(), 1, "{args}: {last}");
+    }
+    assert_eq!(bench.read("good.csv"), good, "the input is left alone");
+    assert!(!bench.path("scores.csv").exists());
+}
+
+/// As in a replay: what was read before the end counts.
+#[test]
+fn of_an_input_that_is_cut_short_what_was_read_is_scored() {
+    let bench = Bench::new();
+    let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("pcaps/mixed.pcap.zst");
+    let whole = std::fs::read(capture).expect("the capture");
+    let whole = zstd::decode_all(&whole[..]).expect("zstd");
+    bench.write("cut.pcap", &whole[..whole.len() / 2 + 1]);
+    let told = bench.weir("--quiet score cut.pcap -o scores.ndjson", 3).err;
+    assert!(told.contains("weir: cut.pcap: truncated at offset"), "{told}");
+    let found = rows(&bench.read("scores.ndjson"));
+    found.iter().for_each(check);
+    assert!(found.len() > 20, "{}", found.len());
+}
+
 #[cfg(feature = "parquet")]
 mod parquet_files {
     use std::fs::File;
@@ -124,14 +181,21 @@ mod parquet_files {
 
     use super::*;
 
-    /// A beacon of forty beats in each of two scenarios, with the same addresses.
-    fn labelled(path: &Path) {
-        const BEATS: usize = 40;
-        let n = 2 * BEATS;
+    const BEATS: usize = 40;
+    /// Names need quotes in CSV; one is none.
+    const SCENARIOS: [Option<&str>; 3] = [Some("one"), Some("two, \"b\""), None];
+
+    /// The start of flow `i` in microseconds since the epoch.
+    fn start(i: usize) -> i64 {
+        1_700_000_000_000_000 + (i % BEATS) as i64 * 60_000_000
+    }
+
+    /// A beacon of forty beats in each scenario, with the same addresses.
+    fn labelled(path: &Path, flags: u8) {
+        let n = SCENARIOS.len() * BEATS;
         let texts = |f: &dyn Fn(usize) -> String| -> ArrayRef {
             Arc::new(StringArray::from_iter_values((0..n).map(f)))
         };
-        let start = |i: usize| 1_700_000_000_000_000 + (i % BEATS) as i64 * 60_000_000;
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("ts_start", Arc::new(Int64Array::from_iter_values((0..n).map(start)))),
             ("duration_ms", Arc::new(Float32Array::from(vec![180.0; n]))),
@@ -147,10 +211,10 @@ mod parquet_files {
             ("bwd_bytes", Arc::new(Int64Array::from(vec![2_100; n]))),
             ("fwd_pkts", Arc::new(Int32Array::from(vec![9; n]))),
             ("bwd_pkts", Arc::new(Int32Array::from(vec![8; n]))),
-            ("tcp_flags", Arc::new(UInt8Array::from(vec![27; n]))),
+            ("tcp_flags", Arc::new(UInt8Array::from(vec![flags; n]))),
             ("cont", Arc::new(BooleanArray::from(vec![false; n]))),
             ("label", texts(&|_| "c2".into())),
-            ("scenario", texts(&|i| if i < BEATS { "one" } else { "two" }.into())),
+            ("scenario", Arc::new(StringArray::from_iter((0..n).map(|i| SCENARIOS[i / BEATS])))),
         ];
         let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
         let file = File::create(path).expect("a file");
@@ -159,10 +223,52 @@ mod parquet_files {
         writer.close().expect("closed");
     }
 
+    /// The same in columns of CSV, which has none for TCP flags.
+    fn as_csv() -> String {
+        let mut text = "timestamp,duration_ms,src_ip,dst_ip,src_port,dst_port,protocol,fwd_bytes,\
+                        bwd_bytes,fwd_pkts,bwd_pkts,Scenario\n"
+            .to_owned();
+        for i in 0..SCENARIOS.len() * BEATS {
+            let scenario = SCENARIOS[i / BEATS].unwrap_or_default().replace('"', "\"\"");
+            let (start, port) = (start(i), 50_000 + i);
+            let flow = "180,192.168.1.7,198.51.100.20";
+            let counts = "443,6,1300,2100,9,8";
+            writeln!(text, "{start},{flow},{port},{counts},\"{scenario}\"").expect("text");
+        }
+        text
+    }
+
+    #[test]
+    fn the_same_flows_score_the_same_as_csv_and_as_parquet() {
+        let bench = Bench::new();
+        labelled(&bench.path("flows.parquet"), 0);
+        bench.write("flows.csv", as_csv());
+        let of_parquet = bench.weir("--quiet score flows.parquet -o -", 0).out;
+        let of_csv = bench.weir("--quiet score flows.csv -o -", 0).out;
+        assert_eq!(of_csv, of_parquet);
+        let scenarios: Vec<Option<String>> = rows(&of_csv)
+            .iter()
+            .map(|row| row.get("scenario").and_then(Value::as_str).map(str::to_owned))
+            .collect();
+        let want = SCENARIOS.map(|name| vec![name.map(str::to_owned); 2]).concat();
+        assert_eq!(scenarios, want, "two windows each");
+    }
+
+    /// Parquet of other columns is told what is missing.
+    #[test]
+    fn parquet_of_other_columns_is_refused() {
+        let bench = Bench::new();
+        labelled(&bench.path("flows.parquet"), 27);
+        bench.weir("--quiet score flows.parquet -o scores.parquet", 0);
+        let told = bench.weir("--quiet score scores.parquet -o -", 3).err;
+        let want = "weir: scores.parquet: column `ts_start` is not there, expected a whole number";
+        assert!(told.starts_with(want), "{told}");
+    }
+
     #[test]
     fn scenarios_are_kept_apart_and_parquet_comes_of_parquet() {
         let bench = Bench::new();
-        labelled(&bench.path("flows.parquet"));
+        labelled(&bench.path("flows.parquet"), 27);
         bench.weir("--quiet score flows.parquet -o scores.parquet", 0);
         let file = File::open(bench.path("scores.parquet")).expect("scores");
         let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet");
@@ -174,13 +280,12 @@ mod parquet_files {
         assert_eq!(batches.len(), 1);
         let batch = &batches[0];
         let column = |name: &str| batch.column_by_name(name).expect(name);
-        let scenarios: Vec<&str> =
-            column("scenario").as_string::<i32>().iter().map(Option::unwrap_or_default).collect();
-        assert_eq!(scenarios, ["one", "one", "two", "two"], "two windows each");
+        let scenarios: Vec<Option<&str>> = column("scenario").as_string::<i32>().iter().collect();
+        assert_eq!(scenarios, SCENARIOS.map(|name| [name; 2]).concat(), "two windows each");
         let flows = column("flows").as_primitive::<Int64Type>();
-        assert_eq!(flows.values().to_vec(), [32, 32, 32, 32]);
+        assert_eq!(flows.values().to_vec(), [32; 6]);
         let scores = column("score").as_primitive::<Float64Type>().values().to_vec();
-        assert_eq!(scores[..2], scores[2..], "the same flows, the same scores");
+        assert!(scores.chunks(2).all(|each| each == &scores[..2]), "the same flows and scores");
         let ndjson = rows(&bench.weir("--quiet score flows.parquet -o -", 0).out);
         ndjson.iter().for_each(check);
         let said: Vec<f64> = ndjson.iter().filter_map(|row| row["score"].as_f64()).collect();

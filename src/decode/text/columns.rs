@@ -112,6 +112,9 @@ impl Role {
     }
 }
 
+/// The column that says which capture or experiment a row is of. No part of a flow.
+const SCENARIO: &str = "scenario";
+
 /// Unit of a duration.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the names are the units'")]
@@ -166,6 +169,7 @@ pub struct Columns {
     index: [Option<usize>; 11],
     /// Unit of the duration's column.
     unit: Unit,
+    scenario: Option<usize>,
 }
 
 impl Columns {
@@ -192,7 +196,8 @@ impl Columns {
         let missing = |(role, index): &(Role, Option<usize>)| role.required() && index.is_none();
         let missing: Vec<_> = Role::ALL.into_iter().zip(index).filter(missing).collect();
         if missing.is_empty() {
-            return Ok(Self { names, index, unit });
+            let scenario = known.iter().position(|name| name == SCENARIO);
+            return Ok(Self { names, index, unit, scenario });
         }
         let missing = missing.into_iter().map(|(role, _)| role.name()).collect();
         Err(HeaderError::Missing { missing, found: names })
@@ -202,6 +207,12 @@ impl Columns {
     #[must_use]
     pub const fn of(&self, role: Role) -> Option<usize> {
         self.index[role as usize]
+    }
+
+    /// The column of the scenario.
+    #[must_use]
+    pub const fn scenario(&self) -> Option<usize> {
+        self.scenario
     }
 
     /// The header's name of column `index`.

@@ -36,6 +36,11 @@ pub struct CsvDecoder {
     lines_dropped: u64,
 }
 
+/// Takes rows as they end, each with its scenario.
+pub trait Emit: FnMut(Result<FlowRecord, RowError>, Option<&str>) {}
+
+impl<F: FnMut(Result<FlowRecord, RowError>, Option<&str>)> Emit for F {}
+
 #[derive(Debug)]
 enum State {
     /// Gathering the header line.
@@ -70,6 +75,15 @@ impl CsvDecoder {
         chunk: &[u8],
         mut emit: impl FnMut(Result<FlowRecord, RowError>),
     ) -> Result<(), HeaderError> {
+        self.push_named(chunk, |row, _| emit(row))
+    }
+
+    /// As [`push`](Self::push); with each row its scenario, where there is such a column and the cell
+    /// is not empty.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_named(&mut self, chunk: &[u8], mut emit: impl Emit) -> Result<(), HeaderError> {
         let State::Header(line) = &mut self.state else {
             return self.feed(chunk, &mut emit);
         };
@@ -98,9 +112,17 @@ impl CsvDecoder {
     /// # Errors
     /// [`HeaderError`] if there was no header, or only a bad one without a line end.
     pub fn finish(
-        mut self,
+        self,
         mut emit: impl FnMut(Result<FlowRecord, RowError>),
     ) -> Result<(), HeaderError> {
+        self.finish_named(|row, _| emit(row))
+    }
+
+    /// As [`finish`](Self::finish), with scenarios as [`push_named`](Self::push_named).
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn finish_named(mut self, mut emit: impl Emit) -> Result<(), HeaderError> {
         if let State::Header(line) = &self.state {
             if line.is_empty() {
                 return Err(HeaderError::Empty);
@@ -110,7 +132,7 @@ impl CsvDecoder {
         // A line end more ends the last row, unless it is text within quotes.
         self.feed(b"\n", &mut emit)?;
         if self.text_used > 0 && matches!(self.state, State::Rows(_)) {
-            emit(Err(self.unclosed_quote()));
+            emit(Err(self.unclosed_quote()), None);
             return Ok(());
         }
         // An empty input tells the reader that this is the end.
@@ -140,10 +162,7 @@ impl CsvDecoder {
     }
 
     /// The header line is whole: looks for the delimiter in it and reads it.
-    fn begin(
-        &mut self,
-        emit: &mut impl FnMut(Result<FlowRecord, RowError>),
-    ) -> Result<(), HeaderError> {
+    fn begin(&mut self, emit: &mut impl Emit) -> Result<(), HeaderError> {
         let State::Header(line) = std::mem::replace(&mut self.state, State::Columns) else {
             return Ok(());
         };
@@ -153,11 +172,7 @@ impl CsvDecoder {
         self.feed(&line, emit)
     }
 
-    fn feed(
-        &mut self,
-        mut input: &[u8],
-        emit: &mut impl FnMut(Result<FlowRecord, RowError>),
-    ) -> Result<(), HeaderError> {
+    fn feed(&mut self, mut input: &[u8], emit: &mut impl Emit) -> Result<(), HeaderError> {
         while !input.is_empty() {
             let used = self.read(input, emit)?;
             input = &input[used..];
@@ -166,11 +181,7 @@ impl CsvDecoder {
     }
 
     /// One step of the reader; returns the octets that it used.
-    fn read(
-        &mut self,
-        input: &[u8],
-        emit: &mut impl FnMut(Result<FlowRecord, RowError>),
-    ) -> Result<usize, HeaderError> {
+    fn read(&mut self, input: &[u8], emit: &mut impl Emit) -> Result<usize, HeaderError> {
         loop {
             let text = &mut self.text[self.text_used..];
             let ends = &mut self.ends[self.cells..];
@@ -201,11 +212,7 @@ impl CsvDecoder {
         }
     }
 
-    fn row(
-        &mut self,
-        line: u64,
-        emit: &mut impl FnMut(Result<FlowRecord, RowError>),
-    ) -> Result<(), HeaderError> {
+    fn row(&mut self, line: u64, emit: &mut impl Emit) -> Result<(), HeaderError> {
         let cells = Cells { text: &self.text[..self.text_used], ends: &self.ends[..self.cells] };
         let State::Rows(columns) = &self.state else {
             if self.overflow {
@@ -223,7 +230,9 @@ impl CsvDecoder {
         } else {
             row::record(columns, &cells)
         };
-        emit(fault.map_err(|fault| RowError { line, fault }));
+        let scenario = columns.scenario().filter(|_| fault.is_ok()).map(|at| cells.get(at));
+        let scenario = scenario.filter(|cell| !cell.is_empty()).map(String::from_utf8_lossy);
+        emit(fault.map_err(|fault| RowError { line, fault }), scenario.as_deref());
         Ok(())
     }
 }

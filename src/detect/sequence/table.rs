@@ -1,6 +1,6 @@
 //! Scoring a table of flows: every pair, whatever the gate says, and every window of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::event::{Event, Service};
@@ -16,6 +16,22 @@ use crate::time::{Micros, SECOND};
 const BATCH: usize = 1_024;
 /// By how much a continuation may begin before the end of what it continues, in microseconds.
 const OVERLAP_US: i64 = 2 * SECOND;
+
+/// The names of scenarios, each held once.
+#[derive(Debug, Default)]
+pub struct Scenarios(HashSet<Arc<str>>);
+
+impl Scenarios {
+    /// The one of this name.
+    pub fn of(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(name) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = name.into();
+        self.0.insert(Arc::clone(&new));
+        new
+    }
+}
 
 /// One flow record of a table.
 #[derive(Clone, Debug)]
