@@ -52,6 +52,8 @@ pub struct Sent {
     pub host: Addr,
     /// Where to.
     pub peer: Addr,
+    /// On live input: when the last of it arrived, by the kernel's clock.
+    pub arrived: Option<Micros>,
     /// How many.
     pub octets: u64,
 }
@@ -261,7 +263,7 @@ fn alert(sent: &Sent, host: &Host, limit: u64) -> Alert {
             ..Biflow::default()
         },
         suppressed: 0,
-        arrived: None,
+        arrived: sent.arrived,
         verdict: None::<Verdict>,
     }
 }
@@ -275,7 +277,14 @@ mod tests {
 
     fn sent(hour: i64, host: u32, octets: u64) -> Sent {
         let time = Micros(hour * HOUR_US + 60 * SECOND);
-        Sent { time, site: 0, host: Addr::v4(host), peer: Addr::v4(0x0808_0808), octets }
+        Sent {
+            time,
+            site: 0,
+            host: Addr::v4(host),
+            peer: Addr::v4(0x0808_0808),
+            octets,
+            arrived: Some(time.plus(SECOND)),
+        }
     }
 
     /// The hours of the alerts on a host that sends so many megabytes in each hour.
@@ -324,6 +333,7 @@ mod tests {
         assert_eq!(alert.evidence[0].predicate, "more than 50.0 MB in an hour");
         assert_eq!(volumes.raised, 1);
     }
+        assert_eq!(alert.arrived, Some(alert.time.plus(SECOND)), "timed from what exceeded it");
 
     #[test]
     fn hosts_are_bounded_and_the_longest_silent_goes() {

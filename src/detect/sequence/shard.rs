@@ -140,7 +140,7 @@ impl Shard {
         let record = Record::of(flow);
         let pair = self.pairs.get_mut(place);
         pair.seen = now;
-        self.sent.extend(sent(pair, flow, record.fwd_octets, now));
+        self.sent.extend(sent(pair, flow, record.fwd_octets, (now, self.arrived)));
         match self.joins.take(pair.serial, &record, !slice.last, now) {
             Some((old, new)) => {
                 self.counts.joined += 1;
@@ -288,7 +288,12 @@ fn stamp(arrived: Option<Micros>) -> Option<NonZeroI64> {
 
 /// What a host at home sent out by `flow`, of `octets`, that it began: with what was not told before,
 /// once that is worth telling.
-fn sent(pair: &mut Pair, flow: &Biflow, octets: u64, now: Micros) -> Option<Sent> {
+fn sent(
+    pair: &mut Pair,
+    flow: &Biflow,
+    octets: u64,
+    (time, arrived): (Micros, Option<Micros>),
+) -> Option<Sent> {
     if flow.direction != Direction::Outbound {
         return None;
     }
@@ -296,7 +301,7 @@ fn sent(pair: &mut Pair, flow: &Biflow, octets: u64, now: Micros) -> Option<Sent
     let told = octets >= TOLD_OCTETS;
     pair.unsent = if told { 0 } else { octets as u32 };
     let (site, host, peer) = (flow.site, flow.src, flow.dst);
-    told.then_some(Sent { time: now, site, host, peer, octets })
+    told.then_some(Sent { time, site, host, peer, octets, arrived })
 }
 
 /// What the model last said of a pair; none before the first time.

@@ -214,7 +214,7 @@ impl Codec {
                 let head = Told::Alert { v: VERSION, time, rule, id };
                 self.line(&head, Some((alert.flow_id, &alert.flow)))
             }
-            Message::Sent(Sent { time, site, host, peer, octets }) => {
+            Message::Sent(Sent { time, site, host, peer, octets, arrived: _ }) => {
                 let name = self.context.sites.get(usize::from(*site)).cloned();
                 let (host, peer) = (format!("{:032x}", host.0), format!("{:032x}", peer.0));
                 let (v, time, octets) = (VERSION, time.0, *octets);
@@ -261,7 +261,8 @@ impl Codec {
                     address.map(Addr).map_err(|_| CodecError::Number(what))
                 };
                 let (host, peer) = (address(&host, "host")?, address(&peer, "peer")?);
-                let sent = Sent { time: Micros(time), site, host, peer, octets };
+                let (time, arrived) = (Micros(time), None);
+                let sent = Sent { time, site, host, peer, octets, arrived };
                 Ok(Said::Message(Message::Sent(sent)))
             }
             Told::Match { v, time, rule, at_end } => {
