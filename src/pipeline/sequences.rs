@@ -64,6 +64,22 @@ pub enum LoadModelError {
         /// Why.
         error: ModelError,
     },
+    /// The JSON beside it is of another file.
+    #[cfg(feature = "model")]
+    #[error(
+        "model.file: the sha256 of {} is {found}, and {} is of {expected}",
+        path.display(), beside.display()
+    )]
+    Other {
+        /// The ONNX file.
+        path: PathBuf,
+        /// Its hash.
+        found: String,
+        /// The JSON.
+        beside: PathBuf,
+        /// The hash that it names.
+        expected: String,
+    },
 }
 
 /// The model in force, and what the configuration wants of it.
@@ -164,8 +180,14 @@ fn read(path: &Path) -> Result<Model, LoadModelError> {
     let beside = path.with_extension("json");
     let onnx = fs::read(path).map_err(|error| named(path, error))?;
     let labels = fs::read_to_string(&beside).map_err(|error| named(&beside, error))?;
-    let model = Model::parse(&onnx, &labels);
-    model.map_err(|error| LoadModelError::Model { path: path.to_owned(), error })
+    let path = path.to_owned();
+    Model::parse(&onnx, &labels).map_err(|error| match error {
+        ModelError::Labels(_) => LoadModelError::Model { path: beside, error },
+        ModelError::Other { found, expected } => {
+            LoadModelError::Other { path, found, beside, expected }
+        }
+        error => LoadModelError::Model { path, error },
+    })
 }
 
 /// The shards of one worker.

@@ -286,13 +286,22 @@ fn any_number_of_workers_finds_the_same_volumes() {
     }
 }
 
+pub(crate) fn sha256(octets: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(octets).iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
 #[test]
 fn a_model_of_other_shapes_is_refused_with_what_is_expected() {
     let folder = root().join("model");
     let read = |name: &str| std::fs::read(Path::new(&folder).join(name)).expect("a file");
     let labels = String::from_utf8(read("weir.json")).expect("text");
     let shipped = read("weir.onnx");
-    assert!(Model::parse(&shipped, &labels).is_ok());
+    let (own, other) = (sha256(&shipped), sha256(b"another file"));
+    // Hexadecimal digits may be upper case.
+    assert!(Model::parse(&shipped, &labels.replace(&own, &own.to_uppercase())).is_ok());
+    let error = Model::parse(&shipped, &labels.replace(&own, &other)).expect_err("another's");
+    assert!([&own, &other].iter().all(|hash| error.to_string().contains(*hash)), "{error}");
     let edited = |from: &[u8], to: &[u8]| {
         let mut octets = shipped.clone();
         let places: Vec<usize> =
@@ -311,6 +320,7 @@ fn a_model_of_other_shapes_is_refused_with_what_is_expected() {
         ("another input", edited(b"steps", b"stepz"), ["inputs are `stepz`", expected]),
         ("another shape", edited(&dims, &others), ["`steps` is [batch,32,27", expected]),
     ] {
+        let labels = labels.replace(&own, &sha256(&octets));
         let error = Model::parse(&octets, &labels).expect_err(name).to_string();
         assert!(wants.iter().all(|want| error.contains(want)), "{name}: {error}");
     }
@@ -318,10 +328,8 @@ fn a_model_of_other_shapes_is_refused_with_what_is_expected() {
 
 #[test]
 fn the_card_and_the_labels_name_the_shipped_file() {
-    use sha2::Digest;
     let folder = root().join("model");
-    let hash = sha2::Sha256::digest(std::fs::read(folder.join("weir.onnx")).expect("the model"));
-    let hash: String = hash.iter().map(|octet| format!("{octet:02x}")).collect();
+    let hash = sha256(&std::fs::read(folder.join("weir.onnx")).expect("the model"));
     assert_eq!(Model::shipped().labels().sha256, hash);
     let card = std::fs::read_to_string(folder.join("MODEL_CARD.md")).expect("the card");
     assert!(card.contains(&hash), "the card is of another file than {hash}");

@@ -159,6 +159,11 @@ impl Labels {
     pub fn parse(text: &str) -> Result<Self, LabelsError> {
         let file: File =
             serde_json::from_str(text).map_err(|error| LabelsError::Json(error.to_string()))?;
+        let digits = |text: &str| text.bytes().all(|octet| octet.is_ascii_hexdigit());
+        if file.sha256.len() != 64 || !digits(&file.sha256) {
+            let message = format!("`{}` is no SHA-256: 64 hexadecimal digits", file.sha256);
+            return Err(LabelsError::Invalid { key: "sha256", message });
+        }
         same("classes", &file.classes, &Class::ALL.map(Class::as_str))?;
         same("steps", &file.steps, &STEP_NAMES)?;
         same("stats", &file.stats, &STAT_NAMES)?;
@@ -279,6 +284,9 @@ fn thresholds(file: &BTreeMap<String, f64>) -> Result<Vec<(f64, f64)>, LabelsErr
     if known.len() < 2 {
         return Err(invalid(format!("{} budgets, expected two at least", known.len())));
     }
+    if known.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        return Err(invalid("a budget stands twice".to_owned()));
+    }
     if known.windows(2).any(|pair| pair[1].1 > pair[0].1) {
         return Err(invalid("a larger budget has a higher threshold".to_owned()));
     }
@@ -345,7 +353,9 @@ mod tests {
             ("\"window\": 32", "\"window\": 64", "`window` is 64, expected 32"),
             ("\"log_count\"", "\"count\"", "`stats` is count, log_span"),
             ("\"1\": ", "\"x\": ", "`x` is not a number"),
+            ("\"1\": ", "\"3.0\": ", "a budget stands twice"),
             ("\"sha256\"", "\"sha\"", "missing field `sha256`"),
+            ("\"sha256\": \"c0", "\"sha256\": \"x", "`sha256`: `x79d7"),
         ] {
             let error = edited(from, to).expect_err(from).to_string();
             assert!(error.contains(want), "{error}");

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use sha2::{Digest, Sha256};
 use tract_onnx::prelude::{
     Datum, DatumExt, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable,
     IntoTValue, OutletId, TValue, Tensor, TractError, TractResult, TypedSimplePlan, tvec,
@@ -40,6 +41,14 @@ pub enum ModelError {
     /// What stands beside it cannot be used.
     #[error(transparent)]
     Labels(#[from] LabelsError),
+    /// What stands beside it is of another file.
+    #[error("its sha256 is {found}, and the JSON beside it is of {expected}")]
+    Other {
+        /// That of the ONNX file.
+        found: String,
+        /// What the JSON says.
+        expected: String,
+    },
 }
 
 /// A model that can be run. Its plans are shared by all threads that hold a copy.
@@ -56,12 +65,17 @@ impl fmt::Debug for Model {
 }
 
 impl Model {
-    /// Of the octets of an ONNX file and the text of the JSON beside it.
+    /// Of the octets of an ONNX file and the text of the JSON beside it, which must name its SHA-256:
+    /// thresholds of one model mean nothing to another.
     ///
     /// # Errors
     /// [`ModelError`]: what was found, and what was expected.
     pub fn parse(onnx: &[u8], labels: &str) -> Result<Self, ModelError> {
         let labels = Arc::new(Labels::parse(labels)?);
+        let found: String = Sha256::digest(onnx).iter().map(|o| format!("{o:02x}")).collect();
+        if !found.eq_ignore_ascii_case(&labels.sha256) {
+            return Err(ModelError::Other { found, expected: labels.sha256.clone() });
+        }
         let failed = |error: TractError| ModelError::Onnx(format!("{error:#}"));
         let mut octets = onnx;
         let graph = tract_onnx::onnx().model_for_read(&mut octets).map_err(failed)?;

@@ -1,6 +1,8 @@
 //! SIGHUP: all or nothing.
 
 use super::{HTTPS, QUICK, exporter, v5};
+#[cfg(feature = "model")]
+use crate::sequence::sha256;
 use crate::system::{Bench, Sensor, kill, records, wait_for};
 
 const BAD: &str = "title: Bad\ndetection: [\n";
@@ -120,14 +122,20 @@ fn a_model_is_reloaded_in_place_or_refused() {
     for at in (0..onnx.len() - dims.len()).filter(|&at| onnx[at..].starts_with(&dims)) {
         wider[at..at + dims.len()].copy_from_slice(&others);
     }
-    let fewer =
-        String::from_utf8(labels.clone()).expect("text").replace("\"window\": 32", "\"window\": 8");
-    for (name, file, octets, says) in [
-        ("a step of 27", "own.onnx", &wider[..], "expected the inputs `steps` [batch, 32, 26]"),
-        ("not ONNX", "own.onnx", b"nonsense", "own.onnx: not a model that can be run"),
-        ("a window of 8", "own.json", fewer.as_bytes(), "`window` is 8, expected 32"),
+    let text = String::from_utf8(labels.clone()).expect("text");
+    let own = sha256(&onnx);
+    let of = |octets: &[u8]| text.replace(&own, &sha256(octets));
+    let fewer = text.replace("\"window\": 32", "\"window\": 8");
+    let both = format!("own.json is of {own}");
+    for (name, octets, json, says) in [
+        ("a step of 27", &wider[..], of(&wider), "expected the inputs `steps` [batch, 32, 26]"),
+        ("not ONNX", b"nonsense", of(b"nonsense"), "own.onnx: not a model that can be run"),
+        ("a window of 8", &onnx, fewer, "own.json: `window` is 8, expected 32"),
+        ("another's JSON", &wider, text.clone(), &both),
+        ("and its own hash", &wider, text.clone(), &format!("own.onnx is {}", sha256(&wider))),
     ] {
-        put(file, octets);
+        put("own.onnx", octets);
+        put("own.json", json.as_bytes());
         reload(&sensor, "reload failed, nothing is changed");
         let refused = last("reload failed");
         assert!(refused.contains(says), "{name}: {refused}");
@@ -135,6 +143,7 @@ fn a_model_is_reloaded_in_place_or_refused() {
         put("own.onnx", &onnx);
         put("own.json", &labels);
     }
+    sensor.reaches("weir_config_reloads_total{result=\"failure\"}", 5.0);
 
     bench.write("weir.toml", bench.read("weir.toml").replace("= 10.0", "= 3.0"));
     reload(&sensor, loaded);
