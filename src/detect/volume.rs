@@ -8,10 +8,8 @@
 //!
 //! Sums come as [`Sent`], from whoever sees flows, in order of time; this module has no clock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-
-use hashbrown::HashMap;
 
 use super::alert::alert_id;
 use super::sequence::Verdict;
@@ -52,10 +50,10 @@ pub struct Sent {
     pub host: Addr,
     /// Where to.
     pub peer: Addr,
-    /// On live input: when the last of it arrived, by the kernel's clock.
-    pub arrived: Option<Micros>,
     /// How many.
     pub octets: u64,
+    /// On live input: when the last of it arrived, by the kernel's clock.
+    pub arrived: Option<Micros>,
 }
 
 #[derive(Clone, Debug)]
@@ -142,7 +140,9 @@ fn median(values: &mut [f64]) -> f64 {
 /// The hosts and their hours, in bounded memory: about 1.7 kB a host.
 #[derive(Debug, Default)]
 pub struct Volumes {
-    hosts: HashMap<(u16, Addr), Host>,
+    hosts: BTreeMap<(u16, Addr), Host>,
+    /// Where the next look for one that makes room begins.
+    hand: (u16, Addr),
     /// Hosts that made room for others.
     pub evicted: u64,
     /// Alerts so far.
@@ -194,10 +194,12 @@ impl Volumes {
 
     /// Takes one of a few hosts out, the one that was silent for longest.
     fn make_room(&mut self) {
-        let few = self.hosts.iter().take(CANDIDATES);
-        let oldest = few.min_by_key(|(key, host)| (host.hour, **key)).map(|(key, _)| *key);
-        if let Some(key) = oldest {
-            self.hosts.remove(&key);
+        let few = self.hosts.range(self.hand..).chain(self.hosts.range(..self.hand));
+        let few: Vec<_> = few.take(CANDIDATES + 1).map(|(key, host)| (host.hour, *key)).collect();
+        let (looked_at, next) = few.split_at(few.len().min(CANDIDATES));
+        self.hand = next.first().map_or(self.hand, |&(_, key)| key);
+        if let Some((_, key)) = looked_at.iter().min() {
+            self.hosts.remove(key);
             self.evicted += 1;
         }
     }
@@ -331,9 +333,9 @@ mod tests {
         assert_eq!((alert.flow.dst, alert.flow.fwd.octets), (Addr::v4(0x0808_0808), 200 * MB));
         assert_eq!(alert.evidence[2].value, "8.8.8.8: 200.0 MB");
         assert_eq!(alert.evidence[0].predicate, "more than 50.0 MB in an hour");
+        assert_eq!(alert.arrived, Some(alert.time.plus(SECOND)), "timed from what exceeded it");
         assert_eq!(volumes.raised, 1);
     }
-        assert_eq!(alert.arrived, Some(alert.time.plus(SECOND)), "timed from what exceeded it");
 
     #[test]
     fn hosts_are_bounded_and_the_longest_silent_goes() {
@@ -343,5 +345,23 @@ mod tests {
         }
         assert_eq!((volumes.len(), volumes.evicted), (3, 1));
         assert!(!volumes.hosts.contains_key(&(0, Addr::v4(2))));
+    }
+
+    /// None is safe because of its address: wherever it stands, whoever is silent goes.
+    #[test]
+    fn of_many_hosts_all_that_are_silent_go() {
+        let mut volumes = Volumes::default();
+        let limits = VolumeLimits { hosts_max: 100, ..LIMITS };
+        let mut take = |hour, host| drop(volumes.take(&sent(hour, host, MB), limits));
+        (0..100).for_each(|host| take(0, host));
+        for hour in 1..200 {
+            // Every fourth speaks; of the others new ones come in between.
+            (0..100).step_by(4).for_each(|host| take(hour, host));
+            take(hour, 1_000 + hour as u32);
+        }
+        assert_eq!(volumes.len(), 100);
+        let held = |host: u32| volumes.hosts.contains_key(&(0, Addr::v4(host)));
+        assert!((0..100).filter(|host| host % 4 > 0).all(|host| !held(host)));
+        assert!((0..100).step_by(4).filter(|&host| held(host)).count() > 20);
     }
 }

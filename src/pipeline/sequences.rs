@@ -424,7 +424,9 @@ impl Budget {
         if self.held {
             return 0;
         }
-        (self.left_s / self.cost_s).max(0.0) as usize
+        // However dear a window is: one, when as much is saved up as may be.
+        let least = usize::from(self.left_s >= self.share);
+        ((self.left_s / self.cost_s).max(0.0) as usize).max(least)
     }
 
     /// How many windows may be scored at the end.
@@ -455,6 +457,12 @@ mod tests {
         budget.since -= Duration::from_secs(60);
         let windows = budget.windows();
         assert!(windows > 0 && budget.left_s <= 0.1, "a second's worth, and no more");
+        // A window that costs more than may be saved up has its turn, and is paid off afterwards.
+        let mut small = Budget::new(0.001, true);
+        (small.cost_s, small.left_s) = (0.005, 0.001);
+        assert_eq!(small.windows(), 1);
+        small.spent(1, Duration::from_millis(5));
+        assert_eq!(small.windows(), 0);
         assert_eq!(Budget::new(0.1, false).windows(), usize::MAX, "a replay has none");
         assert_eq!(Budget::new(0.1, false).last_windows(), usize::MAX);
         assert!(budget.last_windows() <= 6_667, "a stop waits for a second");

@@ -94,9 +94,15 @@ fn whole(pair: &Pair, columns: &Columns, settings: &Settings) -> Biflow {
         packets: sum(packets),
         ..Side::default()
     };
-    let starts = columns.events().iter().map(|event| absolute(event.t_ms(), pair.seen));
-    let ends = starts.clone().zip(columns.duration_ms).map(|(t, ms)| t.plus(ms as i64 * 1_000));
-    let first = starts.min().unwrap_or(pair.seen);
+    // A window may be longer than what tells an instant from its milliseconds: gap by gap.
+    let since_first = columns.gap_ms[..columns.n].iter().scan(0, |sum, &gap| {
+        *sum += i64::from(gap) * 1_000;
+        Some(*sum)
+    });
+    let span = since_first.clone().last().unwrap_or(0);
+    let first = absolute(columns.events()[columns.n - 1].t_ms(), pair.seen).plus(-span);
+    let ends =
+        since_first.zip(columns.duration_ms).map(|(us, ms)| first.plus(us + ms as i64 * 1_000));
     let protocol = match columns.events()[columns.n - 1].transport() {
         Transport::Tcp => 6,
         Transport::Udp => 17,
@@ -269,6 +275,27 @@ fn octets(octets: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detect::sequence::{Allow, Event, Labels, Record};
+    use crate::net::Addr;
+
+    /// A call a day: the window is a month long, and the first is told as it was.
+    #[test]
+    fn a_window_of_a_month_has_its_first_flow() {
+        let labels = include_str!("../../../model/weir.json");
+        let labels = Labels::parse(labels).expect("the shipped labels");
+        let settings = Settings::new(labels.into(), 10.0, Allow::default(), Vec::new());
+        let mut pair = Pair::new(0, (Addr::v4(1), Addr::v4(2)), 1);
+        let day = |n: i64| Micros::from_secs(1_700_000_000 + n * 86_400);
+        for n in 0..32 {
+            let first = day(n);
+            let record = Record { first, last: first.plus(2_000_000), ..Record::default() };
+            pair.add(Event::of(&record), first);
+        }
+        pair.seen = day(31).plus(9_000_000);
+        let mut room = [Event::default(); super::super::features::WINDOW];
+        let flow = whole(&pair, &Columns::of(pair.window(&mut room)), &settings);
+        assert_eq!((flow.first, flow.last), (day(0), day(31).plus(2_000_000)));
+    }
 
     #[test]
     fn events_have_their_instant_back() {

@@ -8,7 +8,11 @@ use super::event::{Event, Transport};
 use super::features::WINDOW;
 use super::labels::Class;
 use crate::net::{Addr, pair_hash};
-use crate::time::Micros;
+use crate::time::{MILLISECOND, Micros};
+
+/// A pair that was silent for longer begins a new window: starts are kept modulo 2^32 ms, and what is
+/// half of that apart has no order.
+pub const SILENCE_MAX_US: i64 = (1 << 31) * MILLISECOND;
 
 /// Pairs that are looked at for the one that makes room.
 const CANDIDATES: u32 = 16;
@@ -110,6 +114,11 @@ impl Pair {
         let place = self.slot(self.len.into());
         self.events[place] = event;
         self.len += 1;
+    }
+
+    /// Forgets the window.
+    pub const fn forget(&mut self) {
+        (self.len, self.head) = (0, 0);
     }
 
     /// The window: the last events, in the order of their starts, written into `room`.

@@ -9,7 +9,7 @@ use super::evidence;
 use super::features::{Columns, WINDOW};
 use super::joins::Joins;
 use super::labels::{Class, Probabilities};
-use super::pairs::{Pair, Pairs, flag};
+use super::pairs::{Pair, Pairs, SILENCE_MAX_US, flag};
 use super::record::{Record, is_unicast};
 use super::verdict::{Attack, Prevailing, Sequence, Verdict, apply};
 use super::{Scorer, Settings, Windows};
@@ -139,6 +139,9 @@ impl Shard {
         }
         let record = Record::of(flow);
         let pair = self.pairs.get_mut(place);
+        if now.since(pair.seen) >= SILENCE_MAX_US {
+            pair.forget();
+        }
         pair.seen = now;
         self.sent.extend(sent(pair, flow, record.fwd_octets, (now, self.arrived)));
         match self.joins.take(pair.serial, &record, !slice.last, now) {
@@ -355,7 +358,7 @@ mod tests {
         let flow = Biflow {
             src: Addr::v4(0x0a00_0001),
             dst: Addr::v4(0xcb00_7109),
-            src_port: 40_000 + n as u16,
+            src_port: 40_000 + (n % 20_000) as u16,
             dst_port: port,
             protocol: 6,
             first,
@@ -416,6 +419,46 @@ mod tests {
         shard.advance(at(70), &settings, &mut Sure, &mut 100, &mut alerts);
         assert_eq!(alerts.len(), 1);
         assert_eq!(alerts[0].arrived, Some(Micros::from_secs(70)));
+    }
+
+    #[test]
+    fn a_pair_that_was_silent_for_weeks_begins_a_new_window() {
+        let settings = settings();
+        for (days, kept) in [(24, 32), (25, 3), (40, 3), (60, 3)] {
+            let mut shard = Shard::new(8, 8, SECOND, 0);
+            (0..40).for_each(|n| told(&mut shard, &slice(n, 443), &settings));
+            (0..3).for_each(|n| told(&mut shard, &slice(days * 86_400 + n, 443), &settings));
+            let pair = shard.pairs.get(0);
+            let mut room = [Event::default(); WINDOW];
+            let window = pair.window(&mut room);
+            assert_eq!((window.len(), pair.count, shard.ledger().late), (kept, 43, 0), "{days}");
+            let newest = Event::of(&Record::of(&slice(days * 86_400 + 2, 443).flow));
+            assert_eq!(window.last(), Some(&newest), "{days} days");
+        }
+    }
+
+    #[test]
+    fn turns_beyond_the_allowance_are_put_off_and_counted() {
+        let settings = settings();
+        let mut shard = Shard::new(8, 8, SECOND, 0);
+        for n in 0..5 {
+            for pair in 1..=5 {
+                let mut slice = slice(n, 443);
+                slice.flow.src = Addr::v4(pair);
+                told(&mut shard, &slice, &settings);
+            }
+        }
+        let mut alerts = Vec::new();
+        for (second, mut allowance, scored, waiting, put_off) in
+            [(5, 2, 2, 3, 3), (6, 0, 2, 3, 6), (7, 9, 5, 0, 6)]
+        {
+            let now = Micros::from_secs(1_700_000_000 + second);
+            shard.advance(now, &settings, &mut Sure, &mut allowance, &mut alerts);
+            let told = shard.ledger();
+            assert_eq!(told.scored.total(), scored, "at {second} s");
+            assert_eq!((told.waiting, told.put_off), (waiting, put_off), "at {second} s");
+        }
+        assert_eq!(alerts.len(), 5, "late, and none lost");
     }
 
     #[test]
