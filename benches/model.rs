@@ -7,7 +7,8 @@
 //! conversation comes as two records, one a direction, which the flow table makes one slice of; so
 //! 250,000 slices a second reach the model, a fifth of them of UDP; of TCP nine in ten end with FIN.
 //! Every pair passes the gate, so each is scored once a minute: what scoring would cost if its budget
-//! did not thin it.
+//! did not thin it. Slices are taken as a worker takes them: in batches of 64, which the flow table
+//! has just made.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
@@ -19,7 +20,9 @@ use serde_json::json;
 use weir::config::Config;
 use weir::detect::sequence::features::Columns;
 use weir::detect::sequence::pairs::Pairs;
-use weir::detect::sequence::{Allow, Event, Model, Record, Scorer, Settings, Shard, Windows};
+use weir::detect::sequence::{
+    Allow, Event, Model, Record, Scorer, Settings, Shard, Windows, take_all,
+};
 use weir::flow::{Biflow, Side, Slice};
 use weir::net::{Addr, SHARDS, pair_hash, shard_of};
 use weir::time::{Micros, SECOND};
@@ -28,6 +31,8 @@ use weir::time::{Micros, SECOND};
 const ROUNDS: usize = 9;
 /// Windows that are scored together.
 const BATCH: usize = 64;
+/// Slices that are taken together.
+const SLICES: u32 = 64;
 const PAIRS: u32 = 100_000;
 const RECORDS_PER_S: u32 = 500_000;
 const SLICES_PER_S: u32 = RECORDS_PER_S / 2;
@@ -92,8 +97,9 @@ fn window(pair: u32) -> Columns {
     Columns::of(&(0..32).map(event).collect::<Vec<_>>())
 }
 
-/// What a window costs: its features, and the model on a batch of them; microseconds.
-fn scoring(model: &mut Model) -> (f64, f64, f64) {
+/// What a window costs: its features, and the model on a batch of them; microseconds. Also by the size
+/// of the batch.
+fn scoring(model: &mut Model) -> (f64, f64, Vec<(usize, f64)>) {
     let events: Vec<Vec<Event>> =
         (0..BATCH as u32).map(|pair| window(pair).events().to_vec()).collect();
     let mut windows = Windows::default();
@@ -106,17 +112,21 @@ fn scoring(model: &mut Model) -> (f64, f64, f64) {
         black_box(&windows);
     });
     let mut out = Vec::with_capacity(BATCH);
-    let together = per_call(40, || {
-        out.clear();
-        assert!(model.score(black_box(&windows), &mut out));
-    });
-    let mut one = Windows::default();
-    one.push(&window(7), &window(7).stats());
-    let alone = per_call(200, || {
-        out.clear();
-        assert!(model.score(black_box(&one), &mut out));
-    });
-    (features / BATCH as f64, together / BATCH as f64, alone)
+    let mut of = |count: usize| {
+        let mut some = Windows::default();
+        for events in &events[..count] {
+            let columns = Columns::of(events);
+            some.push(&columns, &columns.stats());
+        }
+        let took = per_call(40, || {
+            out.clear();
+            assert!(model.score(black_box(&some), &mut out));
+        });
+        (count, took / count as f64)
+    };
+    let sizes: Vec<(usize, f64)> = [1, 2, 4, 8, 16, 26, 32].into_iter().map(&mut of).collect();
+    let (_, together) = of(BATCH);
+    (features / BATCH as f64, together, sizes)
 }
 
 /// The model that costs nothing: what is left is the keeping of windows.
@@ -153,30 +163,32 @@ fn load(settings: &Settings, scorer: &mut impl Scorer) -> (f64, f64) {
             taken_ns = 0;
             before_windows = scored(&shards);
         }
-        // Slices are made ahead of the clock, a tenth of a second at once.
-        for tenth in 0..10 {
-            let now = begin.plus(second * SECOND + tenth * SECOND / 10);
-            let number = (second * 10 + tenth).unsigned_abs();
-            let slices: Vec<(usize, u64, Slice)> = (0..SLICES_PER_S / 10)
+        for batch in 0..SLICES_PER_S / SLICES {
+            let passed = i64::from(batch) * i64::from(SLICES) * SECOND / i64::from(SLICES_PER_S);
+            let now = begin.plus(second * SECOND + passed);
+            let number = second.unsigned_abs() << 16 | u64::from(batch);
+            let slices: Vec<(u64, Slice)> = (0..SLICES)
                 .map(|n| {
                     let pair = (mixed(number << 32 ^ u64::from(n)) % u64::from(PAIRS)) as u32;
                     let flow = flow(pair, number * 31 + u64::from(n), now);
                     let hash = pair_hash(0, flow.src, flow.dst);
-                    (
-                        shard_of(hash),
-                        hash,
-                        Slice { records: 2, last: true, flow, ..Slice::default() },
-                    )
+                    (hash, Slice { records: 2, last: true, flow, ..Slice::default() })
                 })
                 .collect();
             let began = thread_ns();
-            for (at, hash, slice) in &slices {
-                let shard = &mut shards[*at];
-                if shard.is_due(now) {
-                    shard.advance(now, settings, scorer, &mut usize::MAX.clone(), &mut alerts);
-                }
-                black_box(shard.slice(slice, *hash, now, settings));
-            }
+            take_all(
+                &mut shards,
+                slices.len(),
+                |shards, at| (&shards[shard_of(slices[at].0)], slices[at].0),
+                |shards, at| {
+                    let (hash, slice) = &slices[at];
+                    let shard = &mut shards[shard_of(*hash)];
+                    if shard.is_due(now) {
+                        shard.advance(now, settings, scorer, &mut usize::MAX.clone(), &mut alerts);
+                    }
+                    black_box(shard.slice(slice, *hash, now, settings));
+                },
+            );
             taken_ns += thread_ns() - began;
             alerts.clear();
         }
@@ -202,10 +214,10 @@ fn pair_octets() -> usize {
 fn main() {
     let mut model = Model::shipped();
     let settings = Settings::new(Arc::clone(model.labels()), 10.0, Allow::default(), Vec::new());
-    let (features_us, batch_us, alone_us) = scoring(&mut model);
-    println!(
-        "window: features {features_us:.1} us, model {batch_us:.1} us in batches of {BATCH}, {alone_us:.1} us alone"
-    );
+    let (features_us, batch_us, sizes) = scoring(&mut model);
+    println!("window: features {features_us:.1} us, model {batch_us:.1} us in batches of {BATCH}");
+    sizes.iter().for_each(|(size, us)| println!("  {us:.1} us in batches of {size}"));
+    let alone_us = sizes[0].1;
     let (kept, _) = load(&settings, &mut Free);
     println!("windows kept and gated, features made: {:.1} % of a core", kept * 100.0);
     let (whole, windows) = load(&settings, &mut model);

@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 
 use crate::config::Config;
-use crate::detect::Alert;
 #[cfg(feature = "model")]
 use crate::detect::sequence::Model;
 #[cfg(feature = "model")]
 use crate::detect::sequence::ModelError;
-use crate::detect::sequence::{Allow, Settings, Shard, Verdict};
+use crate::detect::sequence::{Allow, Settings, Shard, Verdict, take_all};
 #[cfg(not(feature = "model"))]
 use crate::detect::sequence::{Probabilities, Scorer, Windows};
 use crate::detect::volume::{Sent, VolumeLimits};
+use crate::detect::{Alert, TaggedSlice};
 use crate::flow::Slice;
 use crate::flow::batch::Places;
 use crate::flow::params::Params;
@@ -190,6 +190,19 @@ fn read(path: &Path) -> Result<Model, LoadModelError> {
     })
 }
 
+/// Slices that wait to be taken at once, at most: what was just made is still in the caches.
+const WAITING_MAX: usize = 64;
+
+/// A slice that waits: where it stands, its pair's hash, when it was cut, and when what brought that
+/// arrived.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    place: usize,
+    hash: u64,
+    now: Micros,
+    arrived: Option<Micros>,
+}
+
 /// The shards of one worker.
 #[derive(Debug)]
 pub struct Sequences {
@@ -202,6 +215,8 @@ pub struct Sequences {
     budget: Budget,
     /// Slices that were not made, for overload.
     missed: u64,
+    /// Slices that were cut and not yet taken, so that several are taken at once.
+    waiting: Vec<Waiting>,
     /// On live input: when what it is told now arrived, by the kernel's clock.
     pub arrived: Option<Micros>,
     /// Those raised since they were last taken.
@@ -225,6 +240,7 @@ impl Sequences {
             limits: *limits,
             budget,
             missed: 0,
+            waiting: Vec::new(),
             arrived: None,
             alerts: Vec::new(),
             sent: Vec::new(),
@@ -294,7 +310,10 @@ impl Sequences {
     /// Takes a slice that was cut at `now`. Returns what the model last said of its pair.
     pub fn slice(&mut self, slice: &Slice, now: Micros) -> Option<Verdict> {
         let flow = &slice.flow;
-        let hash = pair_hash(flow.site, flow.src, flow.dst);
+        self.take(slice, pair_hash(flow.site, flow.src, flow.dst), now)
+    }
+
+    fn take(&mut self, slice: &Slice, hash: u64, now: Micros) -> Option<Verdict> {
         let at = usize::from(self.places[shard_of(hash)]);
         self.advance_one(at, now);
         let shard = &mut self.shards[at];
@@ -302,6 +321,48 @@ impl Sequences {
         let verdict = shard.slice(slice, hash, now, &self.book.settings);
         self.sent.append(&mut shard.sent);
         verdict
+    }
+
+    /// Notes that `slice`, which will stand at `place` in the list of [`Sequences::judge`], was cut at
+    /// `now`; what brought that arrived at `arrived`. Returns whether enough wait.
+    pub fn wait(
+        &mut self,
+        (place, slice): (usize, &Slice),
+        now: Micros,
+        arrived: Option<Micros>,
+    ) -> bool {
+        let flow = &slice.flow;
+        let hash = pair_hash(flow.site, flow.src, flow.dst);
+        self.waiting.push(Waiting { place, hash, now, arrived });
+        self.waiting.len() >= WAITING_MAX
+    }
+
+    /// Whether slices wait for [`Sequences::judge`].
+    #[must_use]
+    pub const fn awaits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Takes the slices that wait, each as of its moment, and puts on it what the model last said of
+    /// its pair.
+    pub fn judge(&mut self, slices: &mut [TaggedSlice]) {
+        let mut waiting = mem::take(&mut self.waiting);
+        take_all(
+            self,
+            waiting.len(),
+            |all, at| {
+                let hash = waiting[at].hash;
+                (&all.shards[usize::from(all.places[shard_of(hash)])], hash)
+            },
+            |all, at| {
+                let Waiting { place, hash, now, arrived } = waiting[at];
+                all.arrived = arrived.or(all.arrived);
+                let tagged = &mut slices[place];
+                tagged.verdict = all.take(&tagged.slice, hash, now);
+            },
+        );
+        waiting.clear();
+        self.waiting = waiting;
     }
 
     /// Whether scoring gives way to overload for now.

@@ -195,6 +195,7 @@ impl Tagger<'_> {
     /// Shows the sequence model a slice that was cut at `now`. What is kept from detection is kept
     /// from the model too.
     pub(super) fn judge(&mut self, slice: &Slice, now: Micros, excluded: bool) -> Option<Verdict> {
+        self.judge_waiting();
         let sequences = self.sequences.as_deref_mut().filter(|_| !excluded)?;
         let began = self.modelled.map(|_| Instant::now());
         if self.arrived.is_some() {
@@ -206,6 +207,16 @@ impl Tagger<'_> {
         verdict
     }
 
+    /// Shows the sequence model the slices of the batch that wait for it. None may leave before.
+    pub(super) fn judge_waiting(&mut self) {
+        let waiting = self.sequences.as_deref_mut().filter(|sequences| sequences.awaits());
+        let Some(sequences) = waiting else { return };
+        let began = self.modelled.map(|_| Instant::now());
+        sequences.judge(&mut self.batch.slices);
+        self.took_since(began);
+        self.found();
+    }
+
     fn took_since(&mut self, began: Option<Instant>) {
         if let (Some(modelled), Some(began)) = (&mut self.modelled, began) {
             *modelled += began.elapsed();
@@ -214,6 +225,7 @@ impl Tagger<'_> {
 
     /// All shards have passed `now`.
     pub(super) fn pass(&mut self, now: Micros) {
+        self.judge_waiting();
         let began = self.modelled.map(|_| Instant::now());
         if let Some(sequences) = self.sequences.as_deref_mut() {
             sequences.advance(now);
@@ -341,10 +353,17 @@ impl FlowSink for Tagger<'_> {
         }
         let slice = flow.slice(cut);
         let excluded = flow.memory.excluded.and_then(|uid| self.book.exclusion(uid));
-        let verdict = self.judge(&slice, flow.now, excluded.is_some());
-        if self.ships {
-            let rules = self.book.metas(&slice.fired).collect();
-            self.batch.slices.push(TaggedSlice { slice, rules, excluded, verdict });
+        if !self.ships {
+            self.judge(&slice, flow.now, excluded.is_some());
+            return;
+        }
+        let sequences = self.sequences.as_deref_mut().filter(|_| excluded.is_none());
+        let place = (self.batch.slices.len(), &slice);
+        let full = sequences.is_some_and(|all| all.wait(place, flow.now, self.arrived));
+        let rules = self.book.metas(&slice.fired).collect();
+        self.batch.slices.push(TaggedSlice { slice, rules, excluded, verdict: None });
+        if full {
+            self.judge_waiting();
         }
     }
 }

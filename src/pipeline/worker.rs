@@ -348,6 +348,7 @@ impl Worker {
                 }
             }
         }
+        tagger.judge_waiting();
         // What slices of a retro-hunt tell of is behind the input clock.
         if !load.hunts {
             tagger.pass(load.now);
@@ -420,6 +421,7 @@ impl Worker {
             if tagger.messages.len() >= PARCEL_MESSAGES {
                 self.outbox.send(tagger.messages, &mut self.ledgers);
             }
+            tagger.judge_waiting();
             // A full table at once would be more than a sink has room for.
             self.shared.outputs.flush(mem::take(tagger.batch));
         }

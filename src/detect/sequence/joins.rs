@@ -78,11 +78,17 @@ impl Joins {
         let stays = goes_on || !record.is_closed() && now < ends;
         let expires = now.plus(self.silence_us.saturating_add(record.join_us()));
         self.touch(key);
+        let found = self.open.find_entry(hash_of(key), |open| open.key == key).ok();
         // One that stands behind a longer one in the order has not been looked at.
-        if self.get(key).is_some_and(|open| open.expires <= now) {
-            self.remove(key);
+        let expired = |open: &Open| open.expires <= now;
+        let (old, found) = match found {
+            Some(entry) if expired(entry.get()) => (Some(entry), None),
+            found => (None, found),
+        };
+        if let Some(old) = old {
+            old.remove();
         }
-        let Ok(mut entry) = self.open.find_entry(hash_of(key), |open| open.key == key) else {
+        let Some(mut entry) = found else {
             if stays {
                 self.insert(Open { key, joined: Joined::new(*record), expires });
             }

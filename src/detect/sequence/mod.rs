@@ -13,6 +13,7 @@
 //! The model is `model/weir.onnx`; `model/FEATURES.md` is the contract that [`features`] keeps.
 
 mod allow;
+mod batch;
 pub mod checkpoint;
 mod event;
 mod evidence;
@@ -28,6 +29,7 @@ pub mod table;
 mod verdict;
 
 pub use allow::Allow;
+pub use batch::take_all;
 pub use event::{Event, Service, Transport, narrow, wide};
 pub use labels::{Class, Labels, LabelsError, Probabilities, score};
 #[cfg(feature = "model")]

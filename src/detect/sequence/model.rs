@@ -16,8 +16,9 @@ use super::labels::{Class, Labels, LabelsError, Probabilities};
 use super::{Scorer, Windows};
 
 /// Windows of one run of the graph, each with a plan of its own: what is scored together is cut
-/// into these. Measured, 64 at once cost least a window, and one alone little more.
-const BATCHES: [usize; 3] = [64, 8, 1];
+/// into these. A run by itself costs what some three windows cost (`make bench-model`), so a few
+/// places may stay empty.
+const BATCHES: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
 
 /// The file that the sensor works with unless it is pointed at another.
 const SHIPPED: (&[u8], &str) =
@@ -173,9 +174,7 @@ impl Model {
         let (mut at, len) = (0, windows.len());
         while at < len {
             let left = len - at;
-            // A few places stay empty rather than that many small runs are made.
-            let fits =
-                |(batch, _): &&(usize, Arc<TypedSimplePlan>)| *batch <= left.next_power_of_two();
+            let fits = |(batch, _): &&(usize, Arc<TypedSimplePlan>)| batch - batch / 4 <= left;
             let (batch, plan) = self.plans.iter().find(fits).unwrap_or(&self.plans[0]);
             let filled = left.min(*batch);
             let steps = &windows.steps[at * STEPS..(at + filled) * STEPS];

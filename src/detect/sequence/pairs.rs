@@ -7,6 +7,7 @@ use hashbrown::HashTable;
 use super::event::{Event, Transport};
 use super::features::WINDOW;
 use super::labels::Class;
+use crate::mem::prefetch;
 use crate::net::{Addr, pair_hash};
 use crate::time::{MILLISECOND, Micros};
 
@@ -259,6 +260,8 @@ pub struct Pairs {
 
 /// Pairs in a chunk.
 const CHUNK: usize = 64;
+/// Octets that the processor fetches at once.
+const LINE_OCTETS: usize = 64;
 
 impl Pairs {
     /// Holds `limit` pairs, at least one.
@@ -311,6 +314,34 @@ impl Pairs {
     pub fn find(&self, name: Name) -> Option<u32> {
         let hash = pair_hash(name.0, name.1, name.2);
         self.index.find(hash, |&place| self.get(place).name() == name).copied()
+    }
+
+    /// Asks the processor to fetch what a slice of the pair with this hash reads first. Returns the
+    /// place that is likely the pair's: the first of a like hash, as its own memory need not be read to
+    /// know that one.
+    #[must_use]
+    pub fn fetch(&self, hash: u64) -> Option<u32> {
+        let place = *self.index.find(hash, |_| true)?;
+        let pair = std::ptr::from_ref(self.get(place));
+        prefetch(pair);
+        prefetch(pair.wrapping_byte_add(LINE_OCTETS));
+        Some(place)
+    }
+
+    /// Then what it reads and writes of the events, which its head tells.
+    pub fn fetch_events(&self, place: u32) {
+        let pair = self.get(place);
+        let len = usize::from(pair.len);
+        prefetch(&raw const pair.events[pair.slot(len)]);
+        prefetch(&raw const pair.events[pair.slot(len.saturating_sub(1))]);
+    }
+
+    /// Asks for all of a pair, for its window.
+    pub fn fetch_window(&self, place: u32) {
+        let pair = std::ptr::from_ref(self.get(place));
+        for octet in (0..size_of::<Pair>()).step_by(LINE_OCTETS) {
+            prefetch(pair.wrapping_byte_add(octet));
+        }
     }
 
     /// The place of the pair of `a` and `b` in `site`, whose hash is `hash`: where there is none yet

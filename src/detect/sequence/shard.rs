@@ -244,6 +244,10 @@ impl Shard {
                 continue;
             }
             *allowance -= 1;
+            if let Some(next) = self.ready.front() {
+                self.pairs.fetch_window(next.place);
+            }
+            let pair = self.pairs.get_mut(turn.place);
             self.changes.iter_mut().for_each(|changes| changes.pair(pair));
             pair.set(flag::READY, false);
             pair.set(flag::RESTING, true);
