@@ -19,7 +19,7 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 BOUNDS = HERE / "instructions.json"
-STAGES = ["decode", "decode-v5", "open", "update", "update-v5", "packets", "cut", "ndjson", "parquet"]
+STAGES = ["decode", "decode-v5", "open", "update", "update-v5", "reopen", "packets", "cut", "ndjson", "parquet"]
 RECORDS = 24_000
 MORE = 1.03
 

@@ -96,13 +96,25 @@ const FIELDS: [(u16, u16); 17] = [
     (13, 1),
 ];
 
-fn ipfix_record(n: u64, flows: u64, out: &mut Vec<u8>) {
+/// What records of TCP tell, and when they end before [`NOW`]: middles of connections, or whole ones.
+#[derive(Clone, Copy)]
+struct Tells {
+    tcp_flags: u8,
+    ago_ms: u64,
+}
+
+const MIDDLE: Tells = Tells { tcp_flags: 0x1a, ago_ms: 0 };
+/// Each with SYN and FIN, one on the same key after the other.
+const WHOLE: [Tells; 2] =
+    [Tells { tcp_flags: 0x1b, ago_ms: 2_000 }, Tells { tcp_flags: 0x1b, ago_ms: 0 }];
+
+fn ipfix_record(n: u64, flows: u64, tells: Tells, out: &mut Vec<u8>) {
     let (addresses, ports, protocol) = ends(n, flows);
     let packets = 1 + mix(n) % 40;
-    let end_ms = NOW.0 as u64 / 1_000 - mix(n) % 900;
+    let end_ms = NOW.0 as u64 / 1_000 - tells.ago_ms - mix(n) % 900;
     addresses.iter().for_each(|a| out.extend(a.to_be_bytes()));
     ports.iter().for_each(|p| out.extend(p.to_be_bytes()));
-    out.extend([protocol, 0, 0, if protocol == 6 { 0x1a } else { 0 }]);
+    out.extend([protocol, 0, 0, if protocol == 6 { tells.tcp_flags } else { 0 }]);
     let inside = addresses[0].min(addresses[1]);
     [1 + (inside & 15), 100 + (inside >> 4 & 3)].iter().for_each(|i| out.extend(i.to_be_bytes()));
     [packets * 700, packets, end_ms - mix(n) % 800, end_ms]
@@ -122,13 +134,13 @@ fn ipfix_message(sequence: u32, set: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// The template, then data sets with `records` records of `flows` flows.
-fn ipfix(records: u32, flows: u64) -> Vec<Vec<u8>> {
+fn ipfix(records: u32, flows: u64, tells: Tells) -> Vec<Vec<u8>> {
     let mut template = [256_u16, 17].map(u16::to_be_bytes).concat();
     FIELDS.iter().for_each(|(e, n)| template.extend([*e, *n].map(u16::to_be_bytes).concat()));
     let mut messages = vec![ipfix_message(0, 2, &template)];
     for first in (0..records).step_by(SET as usize) {
         let mut body = Vec::new();
-        (first..first + SET).for_each(|n| ipfix_record(n.into(), flows, &mut body));
+        (first..first + SET).for_each(|n| ipfix_record(n.into(), flows, tells, &mut body));
         messages.push(ipfix_message(first, 256, &body));
     }
     messages
@@ -217,7 +229,7 @@ impl Path {
         let params = Arc::new(Params::from_config(&config));
         Self {
             collector: Collector::new(&config),
-            tables: (0..SHARDS).map(|_| FlowTable::new(Arc::clone(&params))).collect(),
+            tables: (0..SHARDS).map(|s| FlowTable::of_shard(Arc::clone(&params), s)).collect(),
             ledgers: Ledgers::default(),
             records: Vec::with_capacity(LOAD + SET as usize),
             packets: Vec::with_capacity(LOAD),
@@ -304,19 +316,28 @@ fn stage(name: &str, records: u32) {
     match name {
         "decode" | "decode-v5" => {
             let messages =
-                if name == "decode" { ipfix(records, flows) } else { v5(records, flows) };
+                if name == "decode" { ipfix(records, flows, MIDDLE) } else { v5(records, flows) };
             warm(&mut path, &messages[..2]);
             report(name, count, || measured_decode(&mut path, &messages));
         }
         // All flows are new; then all are known.
         "open" | "update" | "update-v5" => {
-            let messages =
-                if name == "update-v5" { v5(records, flows) } else { ipfix(records, flows) };
+            let messages = if name == "update-v5" {
+                v5(records, flows)
+            } else {
+                ipfix(records, flows, MIDDLE)
+            };
             if name == "open" {
                 warm(&mut path, &messages[..2]);
             } else {
                 warm(&mut path, &messages);
             }
+            report(name, count, || measured_aggregate(&mut path, &messages));
+        }
+        // A record closes its flow and the next on its key opens another.
+        "reopen" => {
+            let [before, messages] = WHOLE.map(|tells| ipfix(records, flows, tells));
+            warm(&mut path, &before);
             report(name, count, || measured_aggregate(&mut path, &messages));
         }
         "packets" => {
@@ -325,7 +346,7 @@ fn stage(name: &str, records: u32) {
             report(name, count, || measured_packets(&mut path, &frames));
         }
         "cut" | "ndjson" | "parquet" => {
-            warm(&mut path, &ipfix(records, u64::from(records)));
+            warm(&mut path, &ipfix(records, u64::from(records), MIDDLE));
             let mut slices = Slices(Vec::with_capacity(count));
             if name == "cut" {
                 return report(name, count, || measured_cut(&mut path, &mut slices));
@@ -365,8 +386,18 @@ fn warm_cut(path: &mut Path, slices: &mut Slices) {
     path.tables.iter_mut().for_each(|table| table.flush(&mut path.ledgers, slices));
 }
 
-const STAGES: [&str; 9] =
-    ["decode", "decode-v5", "open", "update", "update-v5", "packets", "cut", "ndjson", "parquet"];
+const STAGES: [&str; 10] = [
+    "decode",
+    "decode-v5",
+    "open",
+    "update",
+    "update-v5",
+    "reopen",
+    "packets",
+    "cut",
+    "ndjson",
+    "parquet",
+];
 
 fn main() {
     let given: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();

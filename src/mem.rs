@@ -53,8 +53,8 @@ fn huge_pages_around(begin: usize, octets: usize) {
 const HUGE_OCTETS: usize = 2 << 20;
 
 /// Asks the kernel to back the room of `values` with huge pages where it can: fewer faults when it
-/// is first touched, fewer misses of the translation cache later. Below a few huge pages it would
-/// only waste memory, and nothing is asked.
+/// is first touched, fewer misses of the translation cache later. The first of them stay ordinary:
+/// where few values come, huge ones would only waste memory.
 pub fn huge_pages<T>(values: &Vec<T>) {
     #[cfg(target_os = "linux")]
     {
@@ -63,8 +63,11 @@ pub fn huge_pages<T>(values: &Vec<T>) {
             return;
         }
         let begin = values.as_ptr() as usize;
-        let first = begin.next_multiple_of(HUGE_OCTETS);
+        let first = (begin + HUGE_OCTETS).next_multiple_of(HUGE_OCTETS);
         let end = (begin + octets) / HUGE_OCTETS * HUGE_OCTETS;
+        if first >= end {
+            return;
+        }
         // SAFETY: the range lies within the vector's own allocation, and the advice changes how
         // its pages are backed, not what they hold. A kernel that refuses loses nothing.
         unsafe {

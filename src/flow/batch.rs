@@ -1,13 +1,16 @@
 //! Many records at once: while one is merged, the memory that the next ones need is on its way.
 
+use super::owner::closes;
+use super::record::{FIN, RST};
 use super::table::Prepared;
 use super::{FlowRecord, FlowSink, FlowTable, PacketRecord};
 use crate::metrics::ledger::Ledgers;
 use crate::net::{SHARDS, pair_hash, shard_of};
 
-/// Records between the hash of a key, the fetch of its entry, and the merge: long enough for memory
-/// to answer, short enough that the caches still hold what it answered.
-const AHEAD: usize = 12;
+/// Records whose keys are hashed, whose entries are asked for, and which are merged in a row. Long
+/// enough rows for the processor to look several addresses up at once, and for memory to answer
+/// meanwhile; short enough that the caches still hold what it answered.
+const ROW: usize = 16;
 
 /// What a table merges.
 pub trait Mergeable {
@@ -16,6 +19,9 @@ pub trait Mergeable {
 
     /// Hashes the key, for `table`.
     fn prepare(&self, table: &FlowTable) -> Prepared;
+
+    /// Whether it may bring the end of its flow nearer.
+    fn closes(&self) -> bool;
 
     /// Merges it into `table`, which prepared it.
     fn merge(
@@ -34,6 +40,10 @@ impl Mergeable for FlowRecord {
 
     fn prepare(&self, table: &FlowTable) -> Prepared {
         table.prepare_record(self)
+    }
+
+    fn closes(&self) -> bool {
+        closes(self)
     }
 
     fn merge(
@@ -56,6 +66,10 @@ impl Mergeable for PacketRecord {
         table.prepare_packet(self)
     }
 
+    fn closes(&self) -> bool {
+        self.tcp.is_some_and(|tcp| tcp.flags & (FIN | RST) != 0)
+    }
+
     fn merge(
         &self,
         table: &mut FlowTable,
@@ -70,6 +84,9 @@ impl Mergeable for PacketRecord {
 /// Which of a worker's tables has a shard; shards of other workers have a place that is none.
 pub type Places = [u8; SHARDS];
 
+/// A record's table, and what that prepared.
+type Planned = (usize, Prepared);
+
 /// Merges `items`, each into the table of its shard, in their order: what comes out is what merging
 /// one after the other gives. Shard `s` has the table `places[s]`. `before` is called with the index
 /// of each, before it is merged.
@@ -81,21 +98,47 @@ pub fn merge_all<T: Mergeable, S: FlowSink>(
     sink: &mut S,
     mut before: impl FnMut(usize, &mut S),
 ) {
-    const RING: usize = 2 * AHEAD;
-    let mut ring = [(0, Prepared::default()); RING];
-    for step in 0..items.len() + RING {
-        if let Some(at) = step.checked_sub(RING) {
-            let (place, prepared) = &ring[at % RING];
+    let mut rows = [[(0, Prepared::default()); ROW]; 3];
+    // The row that is hashed; the one before it is fetched, and the one before that merged.
+    for row in 0..items.len().div_ceil(ROW) + 2 {
+        let [hashed, fetched, merged] =
+            rows.get_disjoint_mut([row % 3, (row + 2) % 3, (row + 1) % 3]).expect("three rows");
+        prepare(row_of(items, row), tables, places, hashed);
+        if let Some(row) = row.checked_sub(1) {
+            fetch(row_of(items, row), tables, fetched);
+        }
+        let Some(row) = row.checked_sub(2) else { continue };
+        let planned = row_of(items, row).iter().zip(merged.iter());
+        for (at, (item, (place, prepared))) in (row * ROW..).zip(planned) {
             before(at, sink);
-            items[at].merge(&mut tables[*place], prepared, ledgers, sink);
+            item.merge(&mut tables[*place], prepared, ledgers, sink);
         }
-        if let Some(at) = step.checked_sub(AHEAD).filter(|&at| at < items.len()) {
-            let (place, prepared) = &mut ring[at % RING];
-            tables[*place].fetch(prepared);
-        }
-        if let Some(item) = items.get(step) {
-            let place = usize::from(places[item.shard()]);
-            ring[step % RING] = (place, item.prepare(&tables[place]));
-        }
+    }
+}
+
+/// Row `row` of `items`; past the last one it is empty.
+fn row_of<T>(items: &[T], row: usize) -> &[T] {
+    items.chunks(ROW).nth(row).unwrap_or_default()
+}
+
+/// Hashes the keys of a row.
+#[inline]
+fn prepare<T: Mergeable>(
+    items: &[T],
+    tables: &[FlowTable],
+    places: &Places,
+    row: &mut [Planned; ROW],
+) {
+    for (item, planned) in items.iter().zip(row) {
+        let place = usize::from(places[item.shard()]);
+        *planned = (place, item.prepare(&tables[place]));
+    }
+}
+
+/// Asks for the entries of a row.
+#[inline]
+fn fetch<T: Mergeable>(items: &[T], tables: &[FlowTable], row: &mut [Planned; ROW]) {
+    for (item, (place, prepared)) in items.iter().zip(row) {
+        tables[*place].fetch(prepared, item.closes());
     }
 }

@@ -354,6 +354,20 @@ impl Entry {
         (!self.has(flag::TCP)).then(|| Exported::unpack(&self.part))
     }
 
+    /// The first record of `side`, whose owner is an exporter, starts at `first`. What exporters told
+    /// must lie in the entry.
+    #[inline]
+    pub(super) const fn start(&mut self, side: CanonicalSide, first: Micros) {
+        let [high, low] = halves(first);
+        (self.part[2 * side], self.part[2 * side + 1]) = (high, low);
+    }
+
+    /// The number of the [`Labels`] among it; 0 where it does not lie in the entry.
+    #[inline]
+    pub(super) const fn labels(&self) -> u32 {
+        if self.has(flag::TCP) { 0 } else { self.part[7] }
+    }
+
     /// Puts in place what exporters told. [`flag::TCP`] must not be set.
     pub(super) fn set_exported(&mut self, exported: &Exported) {
         debug_assert!(!self.has(flag::TCP), "the place is taken");

@@ -61,6 +61,7 @@ pub type CanonicalSide = usize;
 impl FlowKey {
     /// The key of a packet, and the side that sent it. `ports` are the packet's own, or for a later
     /// fragment those of the first.
+    #[inline(always)]
     #[must_use]
     pub fn of_packet(
         packet: &PacketRecord,
@@ -73,6 +74,7 @@ impl FlowKey {
     }
 
     /// The key of a flow record, and the side that its forward direction starts from.
+    #[inline(always)]
     #[must_use]
     pub fn of_record(record: &FlowRecord, params: &Params) -> (Self, CanonicalSide) {
         let ends = ((record.src, record.src_port), (record.dst, record.dst_port));
@@ -80,6 +82,7 @@ impl FlowKey {
         Self::new(record.site, record.vrf, ends, record.protocol, vlan)
     }
 
+    #[inline(always)]
     fn new(
         site: u16,
         vrf: u32,
@@ -113,6 +116,7 @@ impl PackedKey {
 
     /// `pair` is asked for the number of a pair of addresses that are not both of IPv4.
     #[expect(clippy::cast_possible_truncation, reason = "addresses of IPv4 have 32 bits")]
+    #[inline(always)]
     pub(super) fn new(key: &FlowKey, pair: impl FnOnce([Addr; 2]) -> u32) -> Self {
         let mut packed = Self([
             (key.a.0 as u64) << 32 | u64::from(key.b.0 as u32),
@@ -127,12 +131,14 @@ impl PackedKey {
     }
 
     /// The number of the pair of addresses, if they do not lie inside.
+    #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "a number of 32 bits was put in")]
     pub(super) const fn pair(&self) -> Option<u32> {
         if self.0[2] & Self::WIDE == 0 { None } else { Some(self.0[0] as u32) }
     }
 
     /// Whether both are the same apart from addresses that do not lie inside.
+    #[inline]
     pub(super) const fn is_like(&self, other: &Self) -> bool {
         self.0[1] == other.0[1]
             && self.0[2] == other.0[2]
@@ -152,6 +158,22 @@ impl PackedKey {
         FlowKey { a, b, vrf: ports as u32, a_port, b_port, site, vlan, protocol: self.protocol() }
     }
 
+    /// The number of the pair of addresses is `pair`; they must not lie inside.
+    pub(super) const fn with_pair(mut self, pair: u32) -> Self {
+        self.0[0] = pair as u64;
+        self
+    }
+
+    /// A hash of the key. `ends` gives addresses that do not lie inside. Nobody who does not know
+    /// `seed` can tell which keys collide.
+    #[inline(always)]
+    pub(super) fn hash(&self, ends: impl FnOnce() -> [Addr; 2], seed: u64) -> u64 {
+        let [_, ports, rest] = self.0;
+        let addresses = if self.pair().is_none() { self.0[0] ^ seed } else { wide(ends(), seed) };
+        let first = fold_u64(addresses, ports ^ 0xa076_1d64_78bd_642f);
+        fold_u64(first ^ rest ^ 0x8ebc_6af0_9c88_c6e3, seed ^ 0xe703_7ed1_a0b4_28db)
+    }
+
     /// The lower and the higher endpoint's port.
     #[expect(clippy::cast_possible_truncation, reason = "each part has its bits")]
     pub(super) const fn ports(&self) -> (u16, u16) {
@@ -164,16 +186,12 @@ impl PackedKey {
     }
 }
 
-/// A 64-bit hash of `key`. Callers that work in batches may compute it ahead, to fetch the index's
-/// slot into the cache.
-#[must_use]
+/// A hash of two addresses.
 #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
-pub const fn key_hash(key: &FlowKey, seed: u64) -> u64 {
-    let a = fold_u64(key.a.0 as u64 ^ seed, (key.a.0 >> 64) as u64 ^ 0xa076_1d64_78bd_642f);
-    let b = fold_u64(key.b.0 as u64 ^ 0xe703_7ed1_a0b4_28db, (key.b.0 >> 64) as u64 ^ seed);
-    let ports = (key.a_port as u64) << 48 | (key.b_port as u64) << 32 | key.vrf as u64;
-    let rest = (key.site as u64) << 32 | (key.vlan as u64) << 16 | key.protocol as u64;
-    fold_u64(a ^ ports ^ 0x8ebc_6af0_9c88_c6e3, b.rotate_left(32) ^ rest ^ seed)
+const fn wide([a, b]: [Addr; 2], seed: u64) -> u64 {
+    let a = fold_u64(a.0 as u64 ^ seed, (a.0 >> 64) as u64 ^ 0xa076_1d64_78bd_642f);
+    let b = fold_u64(b.0 as u64 ^ 0xe703_7ed1_a0b4_28db, (b.0 >> 64) as u64 ^ seed);
+    a ^ b.rotate_left(32)
 }
 
 /// The identity of the flow with `key` whose first record starts at `first`.
@@ -215,6 +233,10 @@ mod tests {
     fn record(src: u128, dst: u128, ports: (u16, u16), protocol: u8) -> FlowRecord {
         let (src, dst, src_port, dst_port) = (Addr(src), Addr(dst), ports.0, ports.1);
         FlowRecord { src, dst, src_port, dst_port, protocol, ..FlowRecord::default() }
+    }
+
+    fn key_hash(key: &FlowKey, seed: u64) -> u64 {
+        PackedKey::new(key, |_| 0).hash(|| [key.a, key.b], seed)
     }
 
     proptest! {

@@ -21,9 +21,26 @@ const SERVICE_PORTS: [u16; 86] = [
     9300, 9418, 10_250, 11_211, 27_017, 51_820,
 ];
 
+/// A bit for each port that is a well-known service's.
+static IS_SERVICE: [u64; 1_024] = {
+    let mut bits = [0; 1_024];
+    let mut port = 0;
+    while port < 1_024 {
+        bits[port / 64] |= 1 << (port % 64);
+        port += 1;
+    }
+    let mut at = 0;
+    while at < SERVICE_PORTS.len() {
+        let port = SERVICE_PORTS[at] as usize;
+        bits[port / 64] |= 1 << (port % 64);
+        at += 1;
+    }
+    bits
+};
+
 /// Whether `port` is a well-known service's.
 fn is_service(port: u16) -> bool {
-    port < 1_024 || SERVICE_PORTS.binary_search(&port).is_ok()
+    IS_SERVICE[usize::from(port / 64)] >> (port % 64) & 1 == 1
 }
 
 /// A claim that `initiator` opened the flow.
@@ -75,10 +92,12 @@ fn by_start(store: &Store, i: u32) -> Claim {
     if !(entry.owner(0) == Owner::Exporter && entry.owner(1) == Owner::Exporter) {
         return None;
     }
-    let [a, b] = [0, 1].map(|side| store.point(i, side));
-    let same = (a.exporter, a.domain) == (b.exporter, b.domain);
     let begun = entry.tcp_flags.iter().all(|flags| *flags == 0 || flags & SYN != 0);
-    if !same || !begun {
+    if !begun {
+        return None;
+    }
+    let [a, b] = [0, 1].map(|side| store.point(i, side));
+    if (a.exporter, a.domain) != (b.exporter, b.domain) {
         return None;
     }
     let [a, b] = store.exported(i).starts;
@@ -120,8 +139,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_service_ports_are_sorted() {
+    fn services_are_the_listed_ports_and_all_below_1024() {
         assert!(SERVICE_PORTS.is_sorted());
-        assert!(is_service(1_023) && is_service(3_389) && !is_service(1_024));
+        for port in 0..=u16::MAX {
+            let listed = port < 1_024 || SERVICE_PORTS.binary_search(&port).is_ok();
+            assert_eq!(is_service(port), listed, "{port}");
+        }
     }
 }

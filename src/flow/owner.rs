@@ -165,8 +165,8 @@ impl Store {
     }
 
     /// The ordinary merge: the owner of the source's side reports again, in one direction, and
-    /// brings nothing but counters and times. Returns whether there was a TCP flag that the side had
-    /// not; `None`, and nothing is changed, if there is more to it.
+    /// brings nothing but counters, times and maybe the side's end. Returns whether there was a TCP
+    /// flag that the side had not; `None`, and nothing is changed, if there is more to it.
     #[inline]
     pub(super) fn merge_again(
         &mut self,
@@ -175,16 +175,7 @@ impl Store {
         r: &FlowRecord,
         now: Micros,
     ) -> Option<bool> {
-        let flags = r.fwd.tcp_flags.unwrap_or(0);
-        let closes = r.end_reason == Some(END_OF_FLOW) || flags & (FIN | RST) != 0;
-        let rare = r.bwd.is_some()
-            || r.biflow_direction.is_some()
-            || r.fwd.octets_l2.is_some()
-            || r.fwd.payload.is_some()
-            || r.vrf_name.is_some()
-            || r.application.is_some()
-            || r.point.exporter == Addr::UNSPECIFIED;
-        if closes || rare {
+        if brings_more(r) {
             return None;
         }
         let entry = &mut self.entries[i];
@@ -197,16 +188,69 @@ impl Store {
         if !same || !entry.add_both(side, r.fwd.octets, r.fwd.packets) {
             return None;
         }
-        entry.arrivals[side] = now;
-        let new_flags = flags & !entry.tcp_flags[side] != 0;
-        entry.tcp_flags[side] |= flags;
-        if r.fwd.tcp_flags.is_some() {
-            entry.side_flags[side] |= side_flag::KNOWS_FLAGS;
-        }
-        if entry.past != NONE {
-            self.pasts[entry.past].tcp_flags[side] |= flags;
+        let new_flags = self.note_plainly(i, side, r, now);
+        let past = self.entries[i].past;
+        if past != NONE {
+            self.pasts[past].tcp_flags[side] |= r.fwd.tcp_flags.unwrap_or(0);
         }
         Some(new_flags)
+    }
+
+    /// Whether `r` is the first of `side`, from the exporter that owns the other side: it is merged as
+    /// if the side were a flow of its own.
+    #[inline]
+    pub(super) fn is_answered_by(&self, i: u32, side: CanonicalSide, r: &FlowRecord) -> bool {
+        let entry = &self.entries[i];
+        let plain = !entry.has(flag::BY_PACKET | flag::TCP | flag::EXTRA) && entry.past == NONE;
+        let first = entry.owner(side) == Owner::None && entry.owner(1 - side) == Owner::Exporter;
+        plain && first && self.observation(i, 1 - side).exporter() == r.point.exporter
+    }
+
+    /// The ordinary opening of a flow or a side: an exporter reports what nobody has yet. `seen` is
+    /// the hash of where. Returns as [`Self::merge_again`].
+    #[inline]
+    pub(super) fn open_by_record(
+        &mut self,
+        i: u32,
+        side: CanonicalSide,
+        r: &FlowRecord,
+        (seen, now): (u32, Micros),
+    ) -> Option<bool> {
+        if brings_more(r) || !self.entries[i].add_both(side, r.fwd.octets, r.fwd.packets) {
+            return None;
+        }
+        // A flow that was renewed may have kept the point.
+        if self.entries[i].points[side] == 0 {
+            let report = Report { record: r, forward: true };
+            let make = || report.after(&Observation::default());
+            let number = self.points.hold_like(seen, |held| report.is(held), make);
+            self.entries[i].points[side] = number;
+        }
+        self.entries[i].set_owner(side, Owner::Exporter);
+        self.entries[i].start(side, r.first);
+        let new_flags = self.note_plainly(i, side, r, now);
+        self.note_record(i, r, side);
+        Some(new_flags)
+    }
+
+    /// Whether the flow that comes after entry `i`, opened by `r` from `side`, keeps the point of that
+    /// side.
+    #[inline]
+    pub(super) fn keeps_point(&self, i: u32, side: CanonicalSide, r: &FlowRecord) -> bool {
+        !brings_more(r) && Report { record: r, forward: true }.is(self.observation(i, side))
+    }
+
+    /// Takes the arrival, the flags and the end of a side that its owner tells.
+    #[inline]
+    fn note_plainly(&mut self, i: u32, side: CanonicalSide, r: &FlowRecord, now: Micros) -> bool {
+        let entry = &mut self.entries[i];
+        entry.arrivals[side] = now;
+        let flags = r.fwd.tcp_flags.unwrap_or(0);
+        let new_flags = flags & !entry.tcp_flags[side] != 0;
+        entry.tcp_flags[side] |= flags;
+        let knows = if r.fwd.tcp_flags.is_some() { side_flag::KNOWS_FLAGS } else { 0 };
+        entry.side_flags[side] |= knows | if closes(r) { side_flag::ENDED } else { 0 };
+        new_flags
     }
 
     /// Notes that `exporter` saw the flow, if there is room. `before` is the sole exporter that its
@@ -294,6 +338,24 @@ impl Store {
             self.entries[i].note_mark(side, u16::from_be_bytes([kind, code]));
         }
     }
+}
+
+/// Whether the sender of `r` reports the end of its side.
+#[inline]
+pub(super) fn closes(r: &FlowRecord) -> bool {
+    r.end_reason == Some(END_OF_FLOW) || r.fwd.tcp_flags.unwrap_or(0) & (FIN | RST) != 0
+}
+
+/// Whether `r` brings what few records do.
+#[inline]
+const fn brings_more(r: &FlowRecord) -> bool {
+    r.bwd.is_some()
+        || r.biflow_direction.is_some()
+        || r.fwd.octets_l2.is_some()
+        || r.fwd.payload.is_some()
+        || r.vrf_name.is_some()
+        || r.application.is_some()
+        || r.point.exporter.0 == Addr::UNSPECIFIED.0
 }
 
 fn keep_name(known: &mut Option<Name>, told: Option<&Name>) {

@@ -1,95 +1,74 @@
-//! Room that grows without moving: chunks of doubling size, and places that are used again.
+//! Room that never moves, and places that are used again.
 
 use std::ops::{Index, IndexMut};
 
 use crate::mem;
 
-/// Values in the first chunk, as a power of two.
-const FIRST: u32 = 6;
-
-/// Values by number. Growing allocates the next chunk and copies nothing; memory of a chunk is
-/// touched only as it is filled. Reserved, it is one chunk, touched at once.
+/// Values by number, in one piece. Address space for all that will ever be there is taken with the
+/// first; the kernel gives a page when it is first written to, so memory grows as values come.
+/// Reserved, all pages are there at once.
 #[derive(Clone, Debug)]
 pub(super) struct Slab<T> {
-    chunks: Vec<Vec<T>>,
-    len: u32,
-    /// Values in the first chunk, as a power of two; the last chunk has room up to `limit` only.
-    first: u32,
+    values: Vec<T>,
     /// Values that will ever be there, at most.
     limit: usize,
 }
 
-/// Chunk and place in it of value `i`, where the first chunk holds 2^`first`.
-#[inline]
-const fn place(i: u32, first: u32) -> (usize, usize) {
-    let n = i as u64 + (1 << first);
-    let top = 63 - n.leading_zeros();
-    ((top - first) as usize, (n - (1 << top)) as usize)
-}
-
 impl<T> Slab<T> {
     pub(super) const fn new(limit: usize) -> Self {
-        Self { chunks: Vec::new(), len: 0, first: FIRST, limit }
+        Self { values: Vec::new(), limit }
     }
 
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "numbers of values have 32 bits")]
     pub(super) const fn len(&self) -> u32 {
-        self.len
+        self.values.len() as u32
     }
 
     /// Appends `value` and returns its number.
+    #[inline]
     pub(super) fn push(&mut self, value: T) -> u32 {
-        let i = self.len;
-        let (chunk, _) = place(i, self.first);
-        if chunk == self.chunks.len() {
-            let room = self.limit.saturating_sub(i as usize).max(1);
-            let values = Vec::with_capacity(room.min(1 << (self.first as usize + chunk)));
-            mem::huge_pages(&values);
-            self.chunks.push(values);
+        if self.values.len() == self.values.capacity() {
+            self.take_space();
         }
-        self.chunks[chunk].push(value);
-        self.len = i.checked_add(1).expect("fewer than 2^32 values");
+        let i = self.len();
+        assert!(i < u32::MAX, "fewer than 2^32 values");
+        self.values.push(value);
         i
+    }
+
+    #[cold]
+    fn take_space(&mut self) {
+        self.values.reserve_exact(self.limit.saturating_sub(self.values.len()).max(1));
+        mem::huge_pages(&self.values);
     }
 
     /// Takes the memory of as many values as there will ever be. There must be none yet.
     pub(super) fn reserve(&mut self) {
-        assert_eq!(self.len, 0, "values never move");
-        self.first = self.limit.next_power_of_two().trailing_zeros().clamp(FIRST, 32);
-        let mut values = Vec::with_capacity(self.limit.max(1));
-        mem::take_room(&mut values);
-        self.chunks = vec![values];
+        assert!(self.values.is_empty(), "values never move");
+        self.values.reserve_exact(self.limit.max(1));
+        mem::take_room(&mut self.values);
     }
 
-    /// Asks the processor to fetch value `i`, if there is one.
+    /// Asks the processor to fetch value `i`.
     #[inline]
     pub(super) fn prefetch(&self, i: u32) {
         const LINE_OCTETS: usize = 64;
-        let (chunk, at) = place(i, self.first);
-        if let Some(value) = self.chunks.get(chunk).and_then(|values| values.get(at)) {
-            let begin: *const u8 = std::ptr::from_ref(value).cast();
-            for line in (0..size_of::<T>()).step_by(LINE_OCTETS) {
-                mem::prefetch(begin.wrapping_add(line));
-            }
+        let begin: *const u8 = self.values.as_ptr().wrapping_add(i as usize).cast();
+        for line in (0..size_of::<T>()).step_by(LINE_OCTETS) {
+            mem::prefetch(begin.wrapping_add(line));
         }
     }
 
-    /// Asks the processor to fetch the place of the value that is appended next, if its chunk is
-    /// there.
+    /// Asks the processor to fetch the place of the value that is appended next.
     #[inline]
     pub(super) fn prefetch_next(&self) {
-        const LINE_OCTETS: usize = 64;
-        let (chunk, at) = place(self.len, self.first);
-        if let Some(values) = self.chunks.get(chunk) {
-            let begin: *const u8 = values.as_ptr().wrapping_add(at).cast();
-            for line in (0..size_of::<T>()).step_by(LINE_OCTETS) {
-                mem::prefetch(begin.wrapping_add(line));
-            }
-        }
+        self.prefetch(self.len());
     }
 
     /// All values, in the order of their numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.chunks.iter().flatten()
+        self.values.iter()
     }
 }
 
@@ -98,16 +77,14 @@ impl<T> Index<u32> for Slab<T> {
 
     #[inline]
     fn index(&self, i: u32) -> &T {
-        let (chunk, at) = place(i, self.first);
-        &self.chunks[chunk][at]
+        &self.values[i as usize]
     }
 }
 
 impl<T> IndexMut<u32> for Slab<T> {
     #[inline]
     fn index_mut(&mut self, i: u32) -> &mut T {
-        let (chunk, at) = place(i, self.first);
-        &mut self.chunks[chunk][at]
+        &mut self.values[i as usize]
     }
 }
 
@@ -171,8 +148,7 @@ mod tests {
         assert_eq!(first, &raw const slab[0]);
         assert!((0..1_000).all(|i| slab[i] == i * 7));
         assert_eq!(slab.iter().count(), 1_000);
-        let room: usize = slab.chunks.iter().map(Vec::capacity).sum();
-        assert_eq!(room, 1_000, "no room past the limit");
+        assert_eq!(slab.values.capacity(), 1_000, "no room past the limit");
     }
 
     #[test]
@@ -180,11 +156,11 @@ mod tests {
         for limit in [1, 64, 1_000, 4_096] {
             let mut slab = Slab::new(limit);
             slab.reserve();
-            let room: *const u32 = slab.chunks[0].as_ptr();
+            let room: *const u32 = slab.values.as_ptr();
             let numbers = || (0..).take(limit);
             assert!(numbers().all(|i| slab.push(i * 7) == i));
             assert!(numbers().all(|i| slab[i] == i * 7));
-            assert_eq!((slab.chunks.len(), room), (1, slab.chunks[0].as_ptr()), "{limit}");
+            assert_eq!(room, slab.values.as_ptr(), "{limit}");
         }
     }
 

@@ -7,7 +7,7 @@ use super::Memory;
 use super::entry::{Entry, Exported, Extra, Labels, NONE, Past, Totals, flag};
 use super::index::Index;
 use super::intern::Interner;
-use super::key::{CanonicalSide, FlowKey, PackedKey, key_hash};
+use super::key::{CanonicalSide, FlowKey, PackedKey};
 use super::observation::{Observation, Report};
 use super::params::Params;
 use super::record::{Counters, FlowRecord, ObservationPoint, PacketRecord, TcpHeader};
@@ -103,7 +103,7 @@ impl Store {
     /// Asks the processor to fetch what the removal of entry `i` reads besides the entry itself.
     #[inline]
     pub(super) fn prefetch_parts(&self, i: u32) {
-        self.index.prefetch(key_hash(&self.key(i), self.seed));
+        self.index.prefetch(self.hash(i));
         self.entries[i].points.iter().for_each(|&number| self.points.prefetch(number));
     }
 
@@ -115,21 +115,34 @@ impl Store {
         hash
     }
 
-    /// The number of the entry with `key`, which is `likely` the one.
+    /// The number of the entry with `key`, which is `likely` the one. `ends` gives addresses that do
+    /// not lie inside the key.
     #[inline]
-    pub(super) fn find_likely(&self, key: &FlowKey, hash: u64, likely: Option<u32>) -> Option<u32> {
-        let packed = PackedKey::new(key, |_| 0);
+    pub(super) fn find_likely(
+        &self,
+        key: &PackedKey,
+        ends: impl Fn() -> [Addr; 2],
+        hash: u64,
+        likely: Option<u32>,
+    ) -> Option<u32> {
         match likely {
             // No two entries in use have the same key.
-            Some(i) if self.entries[i].has(flag::LIVE) && self.has_key(i, key, &packed) => Some(i),
-            _ => self.index.find(hash, |i| self.has_key(i, key, &packed)),
+            Some(i) if self.entries[i].has(flag::LIVE) && self.has_key(i, key, &ends) => Some(i),
+            _ => self.index.find(hash, |i| self.has_key(i, key, &ends)),
         }
     }
 
     #[inline]
-    fn has_key(&self, i: u32, key: &FlowKey, packed: &PackedKey) -> bool {
+    fn has_key(&self, i: u32, key: &PackedKey, ends: impl Fn() -> [Addr; 2]) -> bool {
         let held = &self.entries[i].key;
-        held.is_like(packed) && held.pair().is_none_or(|pair| self.pairs[pair] == [key.a, key.b])
+        held.is_like(key) && held.pair().is_none_or(|pair| self.pairs[pair] == ends())
+    }
+
+    /// The hash of the key of entry `i`.
+    #[inline]
+    fn hash(&self, i: u32) -> u64 {
+        let key = &self.entries[i].key;
+        key.hash(|| key.pair().map_or([Addr::UNSPECIFIED; 2], |pair| self.pairs[pair]), self.seed)
     }
 
     /// The key of entry `i`.
@@ -142,15 +155,17 @@ impl Store {
     /// that never was used before.
     pub(super) fn create(
         &mut self,
-        key: &FlowKey,
+        key: &PackedKey,
+        ends: impl FnOnce() -> [Addr; 2],
         hash: u64,
         (sender, first): (CanonicalSide, Micros),
     ) -> (u32, bool) {
         // After 2^32 flows of a shard the numbers begin anew: they only break ties.
         self.created = self.created.wrapping_add(1);
         self.make_room();
-        let packed = PackedKey::new(key, |pair| self.pairs.add(pair));
-        let entry = Entry::new(packed, self.created, first, sender);
+        let wide = key.pair().is_some();
+        let key = if wide { key.with_pair(self.pairs.add(ends())) } else { *key };
+        let entry = Entry::new(key, self.created, first, sender);
         let (i, fresh) = match self.free.pop() {
             Some(i) => {
                 self.entries[i] = entry;
@@ -167,27 +182,39 @@ impl Store {
         (i, fresh)
     }
 
-    /// Makes a new flow of entry `i` with the same key.
-    pub(super) fn renew(&mut self, i: u32, (sender, first): (CanonicalSide, Micros)) {
+    /// Makes a new flow of entry `i` with the same key. With `keeps_point` the sender's side keeps its
+    /// observation point.
+    pub(super) fn renew(
+        &mut self,
+        i: u32,
+        (sender, first): (CanonicalSide, Micros),
+        keeps_point: bool,
+    ) {
         self.created = self.created.wrapping_add(1);
+        let entry = &mut self.entries[i];
+        let point = if keeps_point { std::mem::take(&mut entry.points[sender]) } else { 0 };
         self.release_parts(i);
-        let key = self.entries[i].key;
-        self.entries[i] = Entry::new(key, self.created, first, sender);
+        let entry = &mut self.entries[i];
+        *entry = Entry::new(entry.key, self.created, first, sender);
+        entry.points[sender] = point;
     }
 
     /// Makes room in the index for one more entry.
     #[inline]
     fn make_room(&mut self) {
         let Self { index, entries, pairs, seed, .. } = self;
-        index.make_room(|i| key_hash(&entries[i].key.unpack(|pair| pairs[pair]), *seed));
+        index.make_room(|i| {
+            let key = &entries[i].key;
+            let ends = || key.pair().map_or([Addr::UNSPECIFIED; 2], |pair| pairs[pair]);
+            key.hash(ends, *seed)
+        });
         // What moves with the next entry is on its way by then.
         index.asked_next().for_each(|i| entries.prefetch(i));
     }
 
     /// Frees entry `i` with all of its parts.
     pub(super) fn remove(&mut self, i: u32) {
-        let hash = key_hash(&self.key(i), self.seed);
-        self.index.remove(hash, i);
+        self.index.remove(self.hash(i), i);
         self.release_parts(i);
         let entry = &mut self.entries[i];
         entry.set(flag::LIVE, false);
@@ -199,20 +226,18 @@ impl Store {
 
     /// Gives back what entry `i` holds besides its key.
     fn release_parts(&mut self, i: u32) {
-        let entry = self.entries[i];
-        if let Some(exported) = entry.exported() {
-            self.labels.release(exported.labels);
+        let entry = &self.entries[i];
+        let Entry { points, past, memory, .. } = *entry;
+        let extra = entry.has(flag::EXTRA);
+        self.labels.release(entry.labels());
+        points.into_iter().filter(|&n| n != CAPTURE).for_each(|n| self.points.release(n));
+        if past != NONE {
+            self.pasts.take(past);
         }
-        entry.points.iter().filter(|&&n| n != CAPTURE).for_each(|&n| self.points.release(n));
-        if entry.past != NONE {
-            self.pasts.take(entry.past);
+        if memory & POOLED != 0 {
+            drop(self.memories.take(memory & !POOLED));
         }
-        if entry.memory & POOLED != 0 {
-            drop(self.memories.take(entry.memory & !POOLED));
-        }
-        if entry.has(flag::EXTRA)
-            && let Some(extra) = self.extras.remove(&i)
-        {
+        if extra && let Some(extra) = self.extras.remove(&i) {
             self.labels.release(extra.exported.labels);
         }
     }
@@ -429,21 +454,36 @@ impl Store {
         params.netflow.idle_us.max(asked).max(floor)
     }
 
-    /// Takes out what detection remembers of entry `i`; [`Self::put_memory`] puts it back.
-    pub(super) fn take_memory(&mut self, i: u32) -> Memory {
+    /// Puts what detection remembers of entry `i` into `memory`, which holds nothing;
+    /// [`Self::put_memory`] puts it back.
+    #[inline]
+    pub(super) fn take_memory(&mut self, i: u32, memory: &mut Memory) {
         let place = self.entries[i].memory;
         if place & POOLED == 0 {
-            return Memory { generation: place, ..Memory::default() };
+            memory.generation = place;
+        } else {
+            std::mem::swap(memory, &mut self.memories[place & !POOLED]);
         }
-        std::mem::take(&mut self.memories[place & !POOLED])
     }
 
-    pub(super) fn put_memory(&mut self, i: u32, memory: Memory) {
+    /// Takes `memory` back, and leaves nothing in it.
+    #[inline]
+    pub(super) fn put_memory(&mut self, i: u32, memory: &mut Memory) {
         let entry = &mut self.entries[i];
         let watched = memory.wake != super::Wake::default();
         entry.set(flag::WATCHED, watched);
         let empty = memory.fired.is_empty() && memory.excluded.is_none();
         let plain = !watched && empty && memory.generation & POOLED == 0;
+        if entry.memory & POOLED == 0 && plain {
+            entry.memory = memory.generation;
+        } else {
+            self.put_pooled_memory(i, plain, std::mem::take(memory));
+        }
+        memory.generation = 0;
+    }
+
+    fn put_pooled_memory(&mut self, i: u32, plain: bool, memory: Memory) {
+        let entry = &mut self.entries[i];
         match (entry.memory & POOLED != 0, plain) {
             (true, true) => {
                 self.memories.take(entry.memory & !POOLED);

@@ -23,16 +23,16 @@ use std::sync::Arc;
 
 use super::entry::{Owner, flag, side_flag};
 use super::fragments::Fragments;
-use super::key::{CanonicalSide, FlowKey, key_hash};
+use super::key::{CanonicalSide, FlowKey, PackedKey};
 use super::owner::Claimant;
 use super::params::Params;
 use super::record::{Counters, FIN, FlowRecord, PacketRecord, RST, SYN};
 use super::store::Store;
 use super::view::{Biflow, DirectionBy, EndReason};
-use super::wheel::{Due, Wheel};
+use super::wheel::{Due, SLOT_US, Wheel};
 use super::{Cut, FlowSink, LiveFlow, Memory, orient, tcp};
 use crate::metrics::ledger::{Held, Ledgers};
-use crate::net::Addr;
+use crate::net::{Addr, SHARDS};
 use crate::time::Micros;
 
 /// IE 136: end of flow detected.
@@ -52,7 +52,8 @@ pub struct FlowTable {
     clock: Micros,
     /// Scratch: entries on their way through the wheel.
     drained: Vec<u32>,
-    /// Scratch: the flow that a sink is shown, and what detection remembers of it.
+    /// Scratch: the flow that a sink is shown, and what detection remembers of it, which is nothing in
+    /// between.
     view: Biflow,
     memory: Memory,
 }
@@ -67,13 +68,21 @@ enum Event {
 /// A record or packet whose key was hashed ahead, so that what its merge reads can be fetched.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Prepared {
-    key: FlowKey,
-    side: CanonicalSide,
+    /// Addresses that are not both of IPv4 do not lie inside: the record has them.
+    key: PackedKey,
     hash: u64,
     /// The entry that it leads to, if nothing happens meanwhile.
     likely: Option<u32>,
     /// Of a record: the hash of where it was seen.
-    seen: Option<u32>,
+    seen: u32,
+    /// The side that sent it.
+    side: u8,
+}
+
+/// The lower and the higher endpoint's address, of what `src`, on `side`, sends to `dst`.
+#[inline]
+const fn ends(side: CanonicalSide, src: Addr, dst: Addr) -> [Addr; 2] {
+    if side == 0 { [src, dst] } else { [dst, src] }
 }
 
 /// What a merged record did to an entry, for the steps that follow.
@@ -95,9 +104,16 @@ impl FlowTable {
     /// An empty table. Memory grows with its flows, up to `params.capacity`.
     #[must_use]
     pub fn new(params: Arc<Params>) -> Self {
+        Self::of_shard(params, 0)
+    }
+
+    /// As [`Self::new`], for one of several that a thread owns: their timers do not come in step.
+    #[must_use]
+    pub fn of_shard(params: Arc<Params>, shard: usize) -> Self {
+        let phase_us = SLOT_US / SHARDS as i64 * (shard % SHARDS) as i64;
         Self {
             store: Store::new(&params),
-            wheel: Wheel::new(params.capacity),
+            wheel: Wheel::new(params.capacity, phase_us),
             fragments: Fragments::new(params.fragments),
             clock: Micros::MIN,
             drained: Vec::new(),
@@ -138,7 +154,7 @@ impl FlowTable {
     #[must_use]
     pub fn prepare_record(&self, r: &FlowRecord) -> Prepared {
         let prepared = self.prepare(FlowKey::of_record(r, &self.params));
-        Prepared { seen: Some(self.store.prefetch_report(r)), ..prepared }
+        Prepared { seen: self.store.prefetch_report(r), ..prepared }
     }
 
     /// As [`Self::prepare_record`], of a packet.
@@ -148,23 +164,24 @@ impl FlowTable {
         self.prepare(FlowKey::of_packet(p, (p.src_port, p.dst_port), &self.params))
     }
 
+    #[inline(always)]
     fn prepare(&self, (key, side): (FlowKey, CanonicalSide)) -> Prepared {
-        let hash = key_hash(&key, self.params.hash_seed);
+        let packed = PackedKey::new(&key, |_| 0);
+        let hash = packed.hash(|| [key.a, key.b], self.params.hash_seed);
         self.store.prefetch_slots(hash);
-        Prepared { key, side, hash, likely: None, seen: None }
+        Prepared { key: packed, hash, likely: None, seen: 0, side: u8::from(side == 1) }
     }
 
-    /// Asks the processor to fetch the entry that `prepared` is likely to be merged into. To be
-    /// called some records after it was prepared, some before it is merged.
+    /// Asks the processor to fetch the entry that `prepared` is likely to be merged into, and its
+    /// place in the wheel if the merge `closes` the flow, maybe. To be called some records after it
+    /// was prepared, some before it is merged.
     #[inline]
-    pub fn fetch(&self, prepared: &mut Prepared) {
+    pub fn fetch(&self, prepared: &mut Prepared, closes: bool) {
         prepared.likely = self.store.prefetch_entry(prepared.hash);
-        if let Some(likely) = prepared.likely {
+        if let Some(likely) = prepared.likely.filter(|_| closes) {
             self.wheel.prefetch(likely);
         }
-        if let Some(hash) = prepared.seen {
-            self.store.points.prefetch_value(hash);
-        }
+        self.store.points.prefetch_value(prepared.seen);
     }
 
     /// Merges an export record or CSV row. O(1) but for what falls due.
@@ -189,33 +206,56 @@ impl FlowTable {
     ) {
         self.advance(r.stamp, ledgers, sink);
         ledgers.records.decoded += 1;
-        let Prepared { key, side, hash, likely, .. } = prepared;
-        let side = *side;
-        let found = self.store.find_likely(key, *hash, *likely);
-        let mut new = found.is_none();
-        if let Some(i) = found {
-            if let Some(new_flags) = self.store.merge_again(i, side, r, self.clock) {
-                let claim = self.orientable(i).then(|| orient::by_record(r, side, &self.store, i));
-                let (first, last, claim) = (r.first, r.last.max(r.first), claim.flatten());
-                let merged =
-                    Merged { entry: i, new, new_flags, claim, first, last, earlier: false };
-                return self.settle(&merged, ledgers, sink);
+        let Prepared { key, hash, likely, .. } = prepared;
+        let side = usize::from(prepared.side);
+        let found = self.store.find_likely(key, || ends(side, r.src, r.dst), *hash, *likely);
+        let (i, new) = match found {
+            Some(i) => {
+                if let Some(new_flags) = self.store.merge_again(i, side, r, self.clock) {
+                    let earlier = self.has_ended(i) && self.ends(i);
+                    self.settle_record(r, side, (i, false), (new_flags, earlier), ledgers, sink);
+                    return;
+                }
+                let reopens = self.record_reopens(i, side, r);
+                if reopens {
+                    let keeps_point = self.store.keeps_point(i, side, r);
+                    self.renew(i, (side, r.first), keeps_point, ledgers, sink);
+                }
+                (i, reopens)
             }
-            if self.record_reopens(i, side, r) {
-                self.renew(i, (side, r.first), ledgers, sink);
-                new = true;
+            None => {
+                let ends = ends(side, r.src, r.dst);
+                (self.create(prepared, ends, r.first, ledgers, sink), true)
             }
-        }
-        let i = found.unwrap_or_else(|| self.create(prepared, r.first, ledgers, sink));
-        let merged = self.merge_and_note_exporter(i, side, r);
-        let Some((new_flags, earlier)) = merged else {
-            ledgers.records.duplicate += 1;
-            return;
         };
-        let claim = self.orientable(i).then(|| orient::by_record(r, side, &self.store, i));
+        let seen = (prepared.seen, self.clock);
+        let opens = new || self.store.is_answered_by(i, side, r);
+        let plain = if opens { self.store.open_by_record(i, side, r, seen) } else { None };
+        let merged = match plain {
+            Some(new_flags) => Some((new_flags, self.has_ended(i) && self.ends(i))),
+            None => self.merge_and_note_exporter(i, side, r),
+        };
+        match merged {
+            Some(told) => self.settle_record(r, side, (i, new), told, ledgers, sink),
+            None => ledgers.records.duplicate += 1,
+        }
+    }
+
+    /// The second half of the merge of `r` into entry `i`, which is `new` or not.
+    #[inline]
+    fn settle_record(
+        &mut self,
+        r: &FlowRecord,
+        side: CanonicalSide,
+        (entry, new): (u32, bool),
+        (new_flags, earlier): (bool, bool),
+        ledgers: &mut Ledgers,
+        sink: &mut impl FlowSink,
+    ) {
+        let orientable = self.orientable(entry);
+        let claim = if orientable { orient::by_record(r, side, &self.store, entry) } else { None };
         let (first, last) = (r.first, r.last.max(r.first));
-        let claim = claim.flatten();
-        let merged = Merged { entry: i, new, new_flags, claim, first, last, earlier };
+        let merged = Merged { entry, new, new_flags, claim, first, last, earlier };
         self.settle(&merged, ledgers, sink);
     }
 
@@ -234,14 +274,17 @@ impl FlowTable {
             let ports = self.fragments.ports(p, self.clock);
             prepared = self.prepare(FlowKey::of_packet(p, ports, &self.params));
         }
-        let side = prepared.side;
-        let found = self.store.find_likely(&prepared.key, prepared.hash, prepared.likely);
+        let side = usize::from(prepared.side);
+        let Prepared { key, hash, likely, .. } = &prepared;
+        let found = self.store.find_likely(key, || ends(side, p.src, p.dst), *hash, *likely);
         let mut new = found.is_none();
         if let Some(i) = found.filter(|&i| self.packet_reopens(i, p)) {
-            self.renew(i, (side, p.time), ledgers, sink);
+            self.renew(i, (side, p.time), false, ledgers, sink);
             new = true;
         }
-        let i = found.unwrap_or_else(|| self.create(&prepared, p.time, ledgers, sink));
+        let i = found.unwrap_or_else(|| {
+            self.create(&prepared, ends(side, p.src, p.dst), p.time, ledgers, sink)
+        });
         let Some((new_flags, earlier)) = self.merge_packet(i, side, p, new) else {
             ledgers.records.duplicate += 1;
             return;
@@ -348,6 +391,7 @@ impl FlowTable {
     fn create(
         &mut self,
         prepared: &Prepared,
+        ends: [Addr; 2],
         first: Micros,
         ledgers: &mut Ledgers,
         sink: &mut impl FlowSink,
@@ -357,7 +401,7 @@ impl FlowTable {
             self.end(oldest, EndReason::LackOfResources, self.clock, ledgers, sink);
         }
         let Prepared { key, side, hash, .. } = prepared;
-        let (i, fresh) = self.store.create(key, *hash, (*side, first));
+        let (i, fresh) = self.store.create(key, || ends, *hash, (usize::from(*side), first));
         if fresh {
             self.wheel.add_entry();
         }
@@ -365,17 +409,18 @@ impl FlowTable {
     }
 
     /// Ends entry `i` and opens the flow that comes after it on the same key, in its place: as if it
-    /// were ended and created anew, but index and timer need not be touched.
+    /// were ended and created anew, but index, timer and maybe the point need not be touched.
     fn renew(
         &mut self,
         i: u32,
         opens: (CanonicalSide, Micros),
+        keeps_point: bool,
         ledgers: &mut Ledgers,
         sink: &mut impl FlowSink,
     ) {
         self.finish(i, EndReason::EndOfFlow, self.clock, ledgers, sink);
         let queued = self.store.entries[i].queued;
-        self.store.renew(i, opens);
+        self.store.renew(i, opens, keeps_point);
         if self.wheel.waits(queued) {
             self.store.entries[i].queued = queued;
         } else {
@@ -434,8 +479,7 @@ impl FlowTable {
         let entry = &mut self.store.entries[i];
         let switched = entry.has(flag::BY_PACKET);
         entry.set(flag::BY_PACKET, false);
-        let ended = entry.side_has(0, side_flag::ENDED) && entry.side_has(1, side_flag::ENDED);
-        let ends = ended && self.ends(i);
+        let ends = self.has_ended(i) && self.ends(i);
         Some((new_flags, switched || ends))
     }
 
@@ -471,6 +515,13 @@ impl FlowTable {
         let ended = p.tcp.is_some_and(|tcp| self.store.follow(i, side, tcp, p));
         let ends = ended && self.ends(i);
         Some((new_flags, switched || ends))
+    }
+
+    /// Whether both sides of entry `i` have reported their end.
+    #[inline]
+    fn has_ended(&self, i: u32) -> bool {
+        let [a, b] = self.store.entries[i].side_flags;
+        a & b & side_flag::ENDED != 0
     }
 
     /// Notes that entry `i` was closed or reset; false if that is known.
@@ -543,7 +594,7 @@ impl FlowTable {
 
     /// Shows entry `i` to a sink, as of `now`, and takes note of the wake-up values it leaves.
     fn tell(&mut self, i: u32, now: Micros, call: impl FnOnce(&mut LiveFlow<'_>)) {
-        self.memory = self.store.take_memory(i);
+        self.store.take_memory(i, &mut self.memory);
         call(&mut LiveFlow {
             now,
             memory: &mut self.memory,
@@ -553,7 +604,7 @@ impl FlowTable {
             room: Cell::new(Some(&mut self.view)),
             view: Cell::new(None),
         });
-        self.store.put_memory(i, std::mem::take(&mut self.memory));
+        self.store.put_memory(i, &mut self.memory);
     }
 
     /// Queues entry `i` in the wheel for what happens to it next.

@@ -45,11 +45,12 @@ pub(super) struct Wheel {
     heap: BinaryHeap<Reverse<Due>>,
     /// The slot that was drained last.
     cursor: i64,
+    /// How long before those of a wheel of phase 0 its slots begin, in microseconds.
+    phase_us: i64,
 }
 
-const fn slot_of(at: Micros) -> i64 {
-    at.0 >> SLOT_SHIFT
-}
+/// Microseconds of a slot.
+pub(super) const SLOT_US: i64 = 1 << SLOT_SHIFT;
 
 #[expect(clippy::cast_possible_truncation, reason = "0..SLOTS")]
 const fn ring_of(slot: i64) -> u32 {
@@ -57,16 +58,24 @@ const fn ring_of(slot: i64) -> u32 {
 }
 
 impl Wheel {
-    /// A wheel of entries with numbers below `limit`.
-    pub(super) fn new(limit: usize) -> Self {
+    /// A wheel of entries with numbers below `limit`. Draining a slot takes time, so many wheels of one
+    /// thread should not do it at once: `phase_us`, below [`SLOT_US`], tells them apart. It changes
+    /// nothing else.
+    pub(super) fn new(limit: usize, phase_us: i64) -> Self {
         let rings = Rings::new(ring_of(-1) + 1, limit);
         Self {
             rings,
             drained: Vec::new(),
             draining: false,
             heap: BinaryHeap::new(),
-            cursor: slot_of(Micros::MIN),
+            cursor: i64::MIN >> SLOT_SHIFT,
+            phase_us,
         }
+    }
+
+    #[inline]
+    const fn slot_of(&self, at: Micros) -> i64 {
+        at.0.saturating_add(self.phase_us) >> SLOT_SHIFT
     }
 
     /// Takes the memory of as many entries as there will ever be. There must be none yet.
@@ -82,7 +91,7 @@ impl Wheel {
     /// Queues `due.entry` for its deadline, wherever it was queued before.
     pub(super) fn schedule(&mut self, due: Due) {
         self.rings.unlink(due.entry);
-        let slot = slot_of(due.deadline);
+        let slot = self.slot_of(due.deadline);
         if slot <= self.cursor {
             if self.draining {
                 self.drained.push(due);
@@ -97,7 +106,7 @@ impl Wheel {
     /// Whether an entry that is queued for `deadline` still waits in its slot: whatever its deadline
     /// is then, it is scheduled again when the slot comes.
     pub(super) const fn waits(&self, deadline: Micros) -> bool {
-        slot_of(deadline) > self.cursor
+        self.slot_of(deadline) > self.cursor
     }
 
     /// Takes `entry` out.
@@ -108,7 +117,7 @@ impl Wheel {
     /// Whether there may be anything to do up to `now`: if not, the wheel does not change.
     #[inline]
     pub(super) fn is_due(&self, now: Micros) -> bool {
-        self.cursor < slot_of(now)
+        self.cursor < self.slot_of(now)
             || self.drained.last().is_some_and(|due| due.deadline <= now)
             || self.heap.peek().is_some_and(|Reverse(due)| due.deadline <= now)
     }
@@ -140,7 +149,7 @@ impl Wheel {
     /// `entries`: each must be scheduled again with its deadline as it is now, then
     /// [`Wheel::drained`] be called. What is due must have been taken out. Returns whether it moved.
     pub(super) fn step(&mut self, now: Micros, entries: &mut Vec<u32>) -> bool {
-        if self.cursor >= slot_of(now) {
+        if self.cursor >= self.slot_of(now) {
             return false;
         }
         self.cursor += 1;
@@ -159,7 +168,7 @@ impl Wheel {
     pub(super) fn jump(&mut self, now: Micros) {
         self.drained.clear();
         self.heap.clear();
-        self.cursor = self.cursor.max(slot_of(now));
+        self.cursor = self.cursor.max(self.slot_of(now));
     }
 }
 
@@ -200,8 +209,9 @@ mod tests {
             deadlines in prop::collection::vec(
                 prop_oneof![-SECOND..3 * SECOND, 0..700 * SECOND, 0..7_200 * SECOND], 1..40),
             mut stops in prop::collection::vec(0..7_300 * SECOND, 0..12),
+            phase_us in 0..SLOT_US,
         ) {
-            let mut wheel = Wheel::new(40);
+            let mut wheel = Wheel::new(40, phase_us);
             wheel.jump(Micros(0));
             for entry in (0..).take(deadlines.len()) {
                 wheel.add_entry();

@@ -140,7 +140,8 @@ impl Worker {
             (0..SHARDS).filter(|&shard| usize::from(owners[shard]) == index).collect();
         let silence_us = params.silence_us();
         let folds = shards.iter().map(|_| Fold::new(params.capacity, silence_us)).collect();
-        let tables = shards.iter().map(|_| FlowTable::new(Arc::clone(params))).collect();
+        let table = |&shard: &usize| FlowTable::of_shard(Arc::clone(params), shard);
+        let tables = shards.iter().map(table).collect();
         let mut places = [u8::MAX; SHARDS];
         for (place, &shard) in (0..).zip(&shards) {
             places[shard] = place;
