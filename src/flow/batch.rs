@@ -108,6 +108,7 @@ pub fn merge_all<T: Mergeable, S: FlowSink>(
             fetch(row_of(items, row), tables, fetched);
         }
         let Some(row) = row.checked_sub(2) else { continue };
+        fetch_parts(row_of(items, row), tables, merged);
         let planned = row_of(items, row).iter().zip(merged.iter());
         for (at, (item, (place, prepared))) in (row * ROW..).zip(planned) {
             before(at, sink);
@@ -140,5 +141,13 @@ fn prepare<T: Mergeable>(
 fn fetch<T: Mergeable>(items: &[T], tables: &[FlowTable], row: &mut [Planned; ROW]) {
     for (item, (place, prepared)) in items.iter().zip(row) {
         tables[*place].fetch(prepared, item.closes());
+    }
+}
+
+/// Asks for what the entries of a row lead to.
+#[inline]
+fn fetch_parts<T>(items: &[T], tables: &[FlowTable], row: &[Planned; ROW]) {
+    for (place, prepared) in &row[..items.len()] {
+        tables[*place].fetch_parts(prepared);
     }
 }

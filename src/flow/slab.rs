@@ -110,6 +110,12 @@ impl<T: Default> Pool<T> {
         }
     }
 
+    /// Asks the processor to fetch place `i`.
+    #[inline]
+    pub(super) fn prefetch(&self, i: u32) {
+        self.values.prefetch(i);
+    }
+
     /// Gives place `i` up and returns what was there.
     pub(super) fn take(&mut self, i: u32) -> T {
         self.free.push(i);

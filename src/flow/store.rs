@@ -104,7 +104,20 @@ impl Store {
     #[inline]
     pub(super) fn prefetch_parts(&self, i: u32) {
         self.index.prefetch(self.hash(i));
-        self.entries[i].points.iter().for_each(|&number| self.points.prefetch(number));
+        self.prefetch_shared(i);
+    }
+
+    /// Asks the processor to fetch what entry `i` refers to.
+    #[inline]
+    pub(super) fn prefetch_shared(&self, i: u32) {
+        let Entry { points, past, memory, .. } = &self.entries[i];
+        points.iter().for_each(|&number| self.points.prefetch(number));
+        if *past != NONE {
+            self.pasts.prefetch(*past);
+        }
+        if memory & POOLED != 0 {
+            self.memories.prefetch(memory & !POOLED);
+        }
     }
 
     /// The hash of where `record` was seen; asks the processor to fetch the slot that it leads to.

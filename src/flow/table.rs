@@ -184,6 +184,15 @@ impl FlowTable {
         self.store.points.prefetch_value(prepared.seen);
     }
 
+    /// Asks the processor to fetch what the entry of `prepared` leads to. To be called some records
+    /// after [`Self::fetch`], some before the merge.
+    #[inline]
+    pub fn fetch_parts(&self, prepared: &Prepared) {
+        if let Some(likely) = prepared.likely {
+            self.store.prefetch_shared(likely);
+        }
+    }
+
     /// Merges an export record or CSV row. O(1) but for what falls due.
     pub fn record(&mut self, r: &FlowRecord, ledgers: &mut Ledgers, sink: &mut impl FlowSink) {
         let prepared = self.prepare_record(r);

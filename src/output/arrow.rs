@@ -82,7 +82,7 @@ impl<T: ArrowPrimitiveType> Numbers<T> {
     }
 
     fn finish(&mut self) -> ArrayRef {
-        let values = ScalarBuffer::from(std::mem::take(&mut self.values));
+        let values = ScalarBuffer::from(anew(&mut self.values));
         Arc::new(PrimitiveArray::<T>::new(values, self.nulls.finish()))
     }
 }
@@ -119,11 +119,17 @@ impl Texts {
     /// # Errors
     /// If what encoders wrote is not UTF-8.
     fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
-        let offsets = std::mem::replace(&mut self.offsets, vec![0]);
-        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-        let octets = Buffer::from_vec(std::mem::take(&mut self.octets));
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(anew(&mut self.offsets)));
+        self.offsets.push(0);
+        let octets = Buffer::from_vec(anew(&mut self.octets));
         Ok(Arc::new(StringArray::try_new(offsets, octets, self.nulls.finish())?))
     }
+}
+
+/// Takes `values`, and leaves as much room as they took.
+fn anew<T>(values: &mut Vec<T>) -> Vec<T> {
+    let room = Vec::with_capacity(values.len());
+    std::mem::replace(values, room)
 }
 
 impl Columns {
