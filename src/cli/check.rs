@@ -7,7 +7,7 @@ use super::{Failure, load};
 use crate::config::Config;
 use crate::detect::sigma::{Interner, LoadReport, Rejected, RuleSet};
 use crate::pipeline::feeds::Feeds;
-use crate::pipeline::rules;
+use crate::pipeline::{rules, sequences};
 use crate::service;
 
 pub(super) fn run(path: &Path, strict: bool) -> Result<(), Failure> {
@@ -23,6 +23,9 @@ pub(super) fn run(path: &Path, strict: bool) -> Result<(), Failure> {
             String::new()
         }
     };
+    if let Err(error) = sequences::book(&config) {
+        problems.push(error.to_string());
+    }
     directories(&config, &mut problems);
     #[cfg(feature = "capture")]
     if let Some(capture) = config.input.capture.as_ref().filter(|c| !c.filter.is_empty())

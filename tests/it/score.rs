@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::sequence::sha256;
 use crate::system::Bench;
 
 const COLUMNS: &str = "scenario,src_ip,dest_ip,dest_port,protocol,first,last,flows,class,p_benign,\
@@ -163,6 +164,41 @@ fn of_an_input_that_is_cut_short_what_was_read_is_scored() {
     let found = rows(&bench.read("scores.ndjson"));
     found.iter().for_each(check);
     assert!(found.len() > 20, "{}", found.len());
+}
+
+/// A model that cannot be run is told of before a sensor stops for it.
+#[test]
+fn a_model_that_cannot_be_run_is_refused_by_every_command() {
+    let bench = Bench::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("model");
+    let onnx = std::fs::read(folder.join("weir.onnx")).expect("the model");
+    let labels = std::fs::read_to_string(folder.join("weir.json")).expect("its labels");
+    let (own, other) = (sha256(&onnx), sha256(b"another"));
+    bench.write("weir.toml", "[model]\nfile = \"own.onnx\"\n[rules]\ndirectories = []\n");
+    bench.write("good.csv", deepmitre());
+    let of_another = format!("own.onnx is {own}, and ");
+    for (name, onnx, json, says) in [
+        ("nothing beside it", &onnx[..], None, "own.json: No such file"),
+        ("no JSON", &onnx, Some("{".to_owned()), "own.json: EOF while parsing"),
+        ("another's JSON", &onnx, Some(labels.replace(&own, &other)), &of_another),
+        ("no ONNX", b"another", Some(labels.replace(&own, &other)), "own.onnx: not a model that"),
+    ] {
+        bench.write("own.onnx", onnx);
+        drop(std::fs::remove_file(bench.path("own.json")));
+        if let Some(text) = &json {
+            bench.write("own.json", text);
+        }
+        for command in [
+            "check -c weir.toml",
+            "replay -c weir.toml good.csv",
+            "score good.csv -o - --model own.onnx",
+        ] {
+            let told = bench.weir(command, 3).err;
+            assert!(told.contains("weir: model.file: ") && told.contains(says), "{name}: {told}");
+        }
+    }
+    bench.write("own.onnx", &onnx).write("own.json", &labels);
+    bench.weir("check -c weir.toml", 0);
 }
 
 #[cfg(feature = "parquet")]

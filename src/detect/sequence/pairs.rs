@@ -179,6 +179,9 @@ impl Pair {
 
     fn insert(&mut self, event: Event) -> bool {
         let len = usize::from(self.len);
+        if len == WINDOW && self.is_older_than_all(&event) {
+            return false;
+        }
         let later = self.events().rev().take_while(|other| event.is_before(other)).count();
         if len < WINDOW {
             self.len += 1;
@@ -195,6 +198,13 @@ impl Pair {
         let place = self.slot(newest - later);
         self.events[place] = event;
         true
+    }
+
+    /// Whether `event` starts before all of the window, told by its ends. Of a window so long that its
+    /// ends have no order, false.
+    fn is_older_than_all(&self, event: &Event) -> bool {
+        let (oldest, newest) = (self.event(0), self.event(usize::from(self.len) - 1));
+        event.is_before(newest) && event.is_before(oldest) && !newest.is_before(oldest)
     }
 
     /// Puts `new` in the place of `old`, if that is still in the window.
@@ -313,7 +323,7 @@ impl Pairs {
     #[must_use]
     pub fn find(&self, name: Name) -> Option<u32> {
         let hash = pair_hash(name.0, name.1, name.2);
-        self.index.find(hash, |&place| self.get(place).name() == name).copied()
+        self.index.find(spread(hash), |&place| self.get(place).name() == name).copied()
     }
 
     /// Asks the processor to fetch what a slice of the pair with this hash reads first. Returns the
@@ -321,7 +331,7 @@ impl Pairs {
     /// know that one.
     #[must_use]
     pub fn fetch(&self, hash: u64) -> Option<u32> {
-        let place = *self.index.find(hash, |_| true)?;
+        let place = *self.index.find(spread(hash), |_| true)?;
         let pair = std::ptr::from_ref(self.get(place));
         prefetch(pair);
         prefetch(pair.wrapping_byte_add(LINE_OCTETS));
@@ -355,6 +365,7 @@ impl Pairs {
             let pair = at(place);
             (pair.low, pair.high, pair.site) == (low, high, site)
         };
+        let hash = spread(hash);
         if let Some(&place) = self.index.find(hash, is) {
             return place;
         }
@@ -401,7 +412,14 @@ impl Pairs {
 }
 
 fn hash_of(pair: &Pair) -> u64 {
-    pair_hash(pair.site, pair.low, pair.high)
+    spread(pair_hash(pair.site, pair.low, pair.high))
+}
+
+/// A pair's hash as the index takes it. All pairs of a shard have the same highest bits
+/// ([`shard_of`](crate::net::shard_of)), and by these the index would tell pairs apart without
+/// reading them.
+const fn spread(hash: u64) -> u64 {
+    hash.rotate_right(20)
 }
 
 #[cfg(test)]
@@ -453,6 +471,24 @@ mod tests {
         let first = of(&mut pairs, 1);
         assert_eq!(pairs.get(first).seen, Micros::from_secs(10), "the suspicious one stays");
         assert_eq!(pairs.evicted, 1);
+    }
+
+    /// Else every look-up would read pairs that are others.
+    #[test]
+    fn pairs_of_a_shard_are_told_apart_without_reading_them() {
+        let mut pairs = Pairs::new(4_096);
+        let peer = Addr::v4(9);
+        let hosts: Vec<(Addr, u64)> = (10..u32::MAX)
+            .map(|host| (Addr::v4(host), pair_hash(0, Addr::v4(host), peer)))
+            .filter(|&(_, hash)| crate::net::shard_of(hash) == 11)
+            .take(3_500)
+            .collect();
+        for &(host, hash) in &hosts {
+            pairs.of(hash, 0, host, peer);
+        }
+        let found = |host, hash| pairs.fetch(hash) == pairs.find((0, peer, host));
+        let found = hosts.iter().filter(|&&(host, hash)| found(host, hash)).count();
+        assert!(found > 3_000, "{found} of {}", hosts.len());
     }
 
     proptest! {
