@@ -27,6 +27,9 @@ use weir::flow::{Biflow, Side, Slice};
 use weir::net::{Addr, SHARDS, pair_hash, shard_of};
 use weir::time::{Micros, SECOND};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Rounds of each measurement.
 const ROUNDS: usize = 9;
 /// Windows that are scored together.
