@@ -3,10 +3,10 @@
 use std::iter::repeat_n;
 use std::sync::Arc;
 
-use arrow_array::builder::{BooleanBuilder, ListBuilder, StringBuilder};
-use arrow_array::types::{ArrowPrimitiveType, Float64Type, Int32Type, Int64Type};
-use arrow_array::{ArrayRef, PrimitiveArray, RecordBatch, StringArray};
-use arrow_buffer::{Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
+use arrow_array::builder::{
+    BooleanBuilder, Float64Builder, Int32Builder, Int64Builder, ListBuilder, StringBuilder,
+};
+use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, DataType, Field as ArrowField, Schema};
 
 use super::ndjson;
@@ -57,79 +57,12 @@ pub struct Columns {
 }
 
 enum Column {
-    Int64(Numbers<Int64Type>),
-    Int32(Numbers<Int32Type>),
-    Float64(Numbers<Float64Type>),
+    Int64(Int64Builder),
+    Int32(Int32Builder),
+    Float64(Float64Builder),
     Bool(BooleanBuilder),
-    Text(Texts),
+    Text(StringBuilder),
     List(ListBuilder<StringBuilder>),
-}
-
-/// Numbers, some of them absent.
-struct Numbers<T: ArrowPrimitiveType> {
-    values: Vec<T::Native>,
-    nulls: NullBufferBuilder,
-}
-
-impl<T: ArrowPrimitiveType> Numbers<T> {
-    fn new() -> Self {
-        Self { values: Vec::new(), nulls: NullBufferBuilder::new(0) }
-    }
-
-    fn push(&mut self, value: Option<T::Native>) {
-        self.nulls.append(value.is_some());
-        self.values.push(value.unwrap_or_default());
-    }
-
-    fn finish(&mut self) -> ArrayRef {
-        let values = ScalarBuffer::from(anew(&mut self.values));
-        Arc::new(PrimitiveArray::<T>::new(values, self.nulls.finish()))
-    }
-}
-
-/// Texts, some of them absent; each is written where it stays.
-struct Texts {
-    octets: Vec<u8>,
-    /// Where each begins, and where the last one ends.
-    offsets: Vec<i32>,
-    nulls: NullBufferBuilder,
-}
-
-impl Texts {
-    fn new() -> Self {
-        Self { octets: Vec::new(), offsets: vec![0], nulls: NullBufferBuilder::new(0) }
-    }
-
-    fn push(&mut self, value: &Value<'_>) {
-        let out = &mut self.octets;
-        match value {
-            Value::Null => {}
-            Value::Text(value) => out.extend_from_slice(value.as_bytes()),
-            Value::Made(value) => out.extend_from_slice(value.as_bytes()),
-            Value::Detections(_) | Value::Techniques(_) | Value::Evidence(_) | Value::Json(_) => {
-                ndjson::write_value(out, value);
-            }
-            _ => ndjson::plain(out, value),
-        }
-        let end = i32::try_from(self.octets.len()).expect("a batch holds less than 2 GiB of text");
-        self.offsets.push(end);
-        self.nulls.append(!matches!(value, Value::Null));
-    }
-
-    /// # Errors
-    /// If what encoders wrote is not UTF-8.
-    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
-        let offsets = OffsetBuffer::new(ScalarBuffer::from(anew(&mut self.offsets)));
-        self.offsets.push(0);
-        let octets = Buffer::from_vec(anew(&mut self.octets));
-        Ok(Arc::new(StringArray::try_new(offsets, octets, self.nulls.finish())?))
-    }
-}
-
-/// Takes `values`, and leaves as much room as they took.
-fn anew<T>(values: &mut Vec<T>) -> Vec<T> {
-    let room = Vec::with_capacity(values.len());
-    std::mem::replace(values, room)
 }
 
 impl Columns {
@@ -169,7 +102,7 @@ impl Columns {
             column.extend(repeat_n(value, rows), &mut self.text);
             column.finish()
         });
-        let arrays = arrays.chain(own).collect::<Result<_, _>>()?;
+        let arrays = arrays.chain(own).collect();
         RecordBatch::try_new(self.schema.clone(), arrays)
     }
 }
@@ -177,47 +110,65 @@ impl Columns {
 impl Column {
     fn new(data_type: &DataType) -> Self {
         match data_type {
-            DataType::Int64 => Self::Int64(Numbers::new()),
-            DataType::Int32 => Self::Int32(Numbers::new()),
-            DataType::Float64 => Self::Float64(Numbers::new()),
+            DataType::Int64 => Self::Int64(Int64Builder::new()),
+            DataType::Int32 => Self::Int32(Int32Builder::new()),
+            DataType::Float64 => Self::Float64(Float64Builder::new()),
             DataType::Boolean => Self::Bool(BooleanBuilder::new()),
             DataType::List(_) => {
                 Self::List(ListBuilder::new(StringBuilder::new()).with_field(item()))
             }
-            _ => Self::Text(Texts::new()),
+            _ => Self::Text(StringBuilder::new()),
         }
     }
 
     /// Appends `values`; a value of another type than the column's is absent.
     fn extend<'v>(&mut self, values: impl Iterator<Item = Value<'v>>, text: &mut Vec<u8>) {
         match self {
-            Self::Int64(numbers) => values.for_each(|value| numbers.push(whole(&value))),
-            Self::Int32(numbers) => {
-                let narrow = |value| whole(&value).and_then(|v| i32::try_from(v).ok());
-                values.for_each(|value| numbers.push(narrow(value)));
+            Self::Int64(builder) => {
+                values.for_each(|value| builder.append_option(whole(&value)));
             }
-            Self::Float64(numbers) => values.for_each(|value| numbers.push(real(&value))),
+            Self::Int32(builder) => {
+                let narrow = |value| whole(&value).and_then(|v| i32::try_from(v).ok());
+                values.for_each(|value| builder.append_option(narrow(value)));
+            }
+            Self::Float64(builder) => {
+                values.for_each(|value| builder.append_option(real(&value)));
+            }
             Self::Bool(builder) => values.for_each(|value| {
                 builder.append_option(match value {
                     Value::Bool(value) => Some(value),
                     _ => None,
                 });
             }),
-            Self::Text(texts) => values.for_each(|value| texts.push(&value)),
+            Self::Text(builder) => values.for_each(|value| push_text(builder, &value, text)),
             Self::List(builder) => values.for_each(|value| push_list(builder, &value, text)),
         }
     }
 
-    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
-        Ok(match self {
-            Self::Int64(numbers) => numbers.finish(),
-            Self::Int32(numbers) => numbers.finish(),
-            Self::Float64(numbers) => numbers.finish(),
+    fn finish(&mut self) -> ArrayRef {
+        match self {
+            Self::Int64(builder) => Arc::new(builder.finish()),
+            Self::Int32(builder) => Arc::new(builder.finish()),
+            Self::Float64(builder) => Arc::new(builder.finish()),
             Self::Bool(builder) => Arc::new(builder.finish()),
-            Self::Text(texts) => texts.finish()?,
+            Self::Text(builder) => Arc::new(builder.finish()),
             Self::List(builder) => Arc::new(builder.finish()),
-        })
+        }
     }
+}
+
+fn push_text(builder: &mut StringBuilder, value: &Value<'_>, text: &mut Vec<u8>) {
+    text.clear();
+    match value {
+        Value::Null => return builder.append_null(),
+        Value::Text(value) => return builder.append_value(value),
+        Value::Made(value) => return builder.append_value(value),
+        Value::Detections(_) | Value::Techniques(_) | Value::Evidence(_) | Value::Json(_) => {
+            ndjson::write_value(text, value);
+        }
+        _ => ndjson::plain(text, value),
+    }
+    builder.append_value(utf8(text));
 }
 
 fn push_list(builder: &mut ListBuilder<StringBuilder>, value: &Value<'_>, text: &mut Vec<u8>) {
