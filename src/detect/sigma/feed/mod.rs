@@ -5,6 +5,7 @@
 //! in what exporters tell of a flow; as that may change over the flow's life, they make a rule of
 //! their own. docs/sigma.md has the decisions.
 
+mod cover;
 mod reader;
 mod value;
 
@@ -105,6 +106,9 @@ pub enum FeedError {
     /// Over the limit.
     #[error("over the limit of {0} indicators")]
     TooLarge(u64),
+    /// Its networks leave nothing out.
+    #[error("its networks together hold {0}: it would match nearly every flow")]
+    Everything(String),
 }
 
 /// A list as a person writes it: `a`, `b` and `c`.
@@ -273,11 +277,29 @@ impl Feed {
             notes
                 .push(note(1, format!("{bad} of {lines} lines are no indicators and are skipped")));
         }
+        if let Some(most) = cover::most(self.addresses()) {
+            notes.push(note(1, format!("its networks together hold {most}")));
+        }
+        if let Some(name) = self.groups.iter().find_map(|group| group.names.first())
+            && self.spec.kind == config::FeedKind::Auto
+        {
+            let text = format!(
+                "{} of {lines} lines are taken for names of applications, VRFs and interfaces, one of \
+                 them `{name}`: kind = \"address\" leaves them out, kind = \"name\" says that they are meant",
+                self.tally.names
+            );
+            notes.push(note(1, text));
+        }
         if ungrouped > 0 {
             let text = format!("{ungrouped} rows join the rule of the feed: too many titles");
             notes.push(note(1, text));
         }
         notes
+    }
+
+    /// The addresses and networks of all its rules.
+    fn addresses(&self) -> IntervalSet {
+        IntervalSet::union_of(self.groups.iter().map(|group| group.addresses.clone()))
     }
 
     /// Its rules: one for the addresses and ports of each title, level and tags, and one for the

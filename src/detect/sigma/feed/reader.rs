@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::cover;
 use super::value::{self, Fault, Value};
 use super::{BadLine, Feed, FeedError, Group, Networks, Tally};
 use crate::config::{self, FeedFormat, FeedKind};
@@ -140,7 +141,8 @@ impl Reader {
     /// The end of the file.
     ///
     /// # Errors
-    /// If the feed holds no indicator, or its header not the column.
+    /// If the feed holds no indicator, its header not the column, or its networks hold nearly
+    /// everything.
     pub fn finish(mut self) -> Result<Feed, FeedError> {
         if !self.open.is_empty() || self.skips {
             self.close();
@@ -156,7 +158,11 @@ impl Reader {
         }
         let groups = self.groups.into_iter().filter_map(Pending::close).collect();
         let Self { spec, tally, bad, unknown_levels, .. } = self;
-        Ok(Feed { spec, groups, tally, bad, unknown_levels })
+        let feed = Feed { spec, groups, tally, bad, unknown_levels };
+        match cover::all(feed.addresses()) {
+            Some(all) => Err(FeedError::Everything(all)),
+            None => Ok(feed),
+        }
     }
 
     fn line(&mut self, line: &[u8]) {

@@ -105,6 +105,31 @@ fn bad_lines_are_counted_and_ten_of_them_named() {
 }
 
 #[test]
+fn networks_that_hold_everything_together_are_no_feed() {
+    let error = read(&spec(""), "0.0.0.0/1\n128.0.0.0/1\n").expect_err("everything");
+    let says =
+        "its networks together hold 100 % of all IPv4 addresses: it would match nearly every flow";
+    assert_eq!(error.to_string(), says);
+    let set = set_of(vec![read(&spec(""), "0.0.0.0/1\n128.0.0.0/2\n").expect("a feed")]);
+    let notes: Vec<String> = set.report().warnings.iter().map(|note| note.text.clone()).collect();
+    assert_eq!(notes, ["its networks together hold 75 % of all IPv4 addresses"]);
+}
+
+#[test]
+fn what_is_taken_for_a_name_is_told() {
+    let text = "192.0.2.1\nemotet\nqakbot\n";
+    let notes = |kind| {
+        let feed = read(&config::Feed { kind, ..spec("") }, text).expect("a feed");
+        let set = set_of(vec![feed]);
+        set.report().warnings.iter().map(|note| note.text.clone()).collect::<Vec<_>>().concat()
+    };
+    let told = notes(FeedKind::Auto);
+    assert!(told.starts_with("2 of 3 lines are taken for names"), "{told}");
+    assert!(told.contains("`emotet`"), "{told}");
+    assert_eq!(notes(FeedKind::Name), "");
+}
+
+#[test]
 fn a_kind_takes_nothing_else() {
     let text = "192.0.2.1\n22\nssh\n";
     for (kind, counts) in [
