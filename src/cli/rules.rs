@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::{Failure, load};
 use crate::config::Config;
+use crate::decode::slices::{self, SliceError};
 use crate::detect::sigma::correlate::Rehearsal;
 use crate::detect::sigma::{Event, Interner, RuleSet};
+use crate::output::Context;
 use crate::pipeline::{feeds, rules};
 
 /// Lines that are no events and are named, at most.
@@ -59,6 +61,7 @@ pub(super) fn test(
     };
     let mut out = BufWriter::new(io::stdout().lock());
     let mut rehearsal = Rehearsal::new(&set);
+    let sites = Context::of(&config).sites;
     let mut bad = 0;
     for (number, line) in BufReader::new(source).split(b'\n').enumerate() {
         let line = line?;
@@ -66,7 +69,7 @@ pub(super) fn test(
         if line.trim().is_empty() {
             continue;
         }
-        let event = match Event::parse(&line, &config.networks.home) {
+        let event = match event(&line, &config, &sites) {
             Ok(event) => event,
             Err(error) => {
                 bad += 1;
@@ -88,5 +91,17 @@ pub(super) fn test(
         0 => verdict(rules::invalid(set.report()).count()),
         1 => Err(Failure::Invalid(format!("{}: 1 line is no event", events.display()))),
         more => Err(Failure::Invalid(format!("{}: {more} lines are no events", events.display()))),
+    }
+}
+
+/// A line that tells of a flow: a slice that Weir wrote, or an event in any of the dialects.
+fn event(line: &str, config: &Config, sites: &[String]) -> Result<Event, String> {
+    match slices::decode(line.as_bytes(), sites) {
+        Ok(slice) => Ok(Event::of(slice.flow)),
+        Err(SliceError::NotASlice | SliceError::Json { .. } | SliceError::CutShort) => {
+            let event = Event::parse_with(line, &config.networks.home, sites);
+            event.map_err(|error| error.to_string())
+        }
+        Err(error) => Err(error.to_string()),
     }
 }

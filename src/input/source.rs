@@ -22,6 +22,8 @@ pub enum Kind {
     Ndjson,
     /// Parquet: slices that Weir wrote.
     Parquet,
+    /// Nothing.
+    Empty,
     /// Anything else.
     Unknown,
 }
@@ -69,13 +71,15 @@ impl Source {
         }
         let first = self.reader.buffer();
         let text = |octet: &u8| *octet >= 0x20 || [b'\t', b'\r', b'\n'].contains(octet);
-        Ok(if is_capture(first) {
+        Ok(if first.is_empty() {
+            Kind::Empty
+        } else if is_capture(first) {
             Kind::Capture
         } else if first.starts_with(b"PAR1") {
             Kind::Parquet
         } else if first.trim_ascii_start().starts_with(b"{") {
             Kind::Ndjson
-        } else if !first.is_empty() && first.iter().take(4_096).all(text) {
+        } else if first.iter().take(4_096).all(text) {
             Kind::Text
         } else {
             Kind::Unknown

@@ -20,8 +20,17 @@ impl Replay {
             decoder.push(chunk, |line, row| replay.slice(path, line, row, run));
             Ok(())
         })?;
-        decoder.finish(|line, row| self.slice(path, line, row, run));
-        Ok(())
+        let mut cut = None;
+        decoder.finish(|row, slice| {
+            cut = matches!(slice, Err(SliceError::CutShort)).then_some(row);
+            self.slice(path, row, slice, run);
+        });
+        match cut {
+            Some(row) if !self.stopped() => {
+                Err(ReplayError::CutShort { path: path.to_owned(), row })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads slices as Parquet.

@@ -53,6 +53,20 @@ pub enum ReplayError {
         /// How.
         error: HeaderError,
     },
+    /// A file of slices ends within a row; all rows before it count.
+    #[error("{}: cut short: it ends within row {row}", path.display())]
+    CutShort {
+        /// Which.
+        path: PathBuf,
+        /// From 1.
+        row: u64,
+    },
+    /// No file holds anything.
+    #[error("{}: {}", path.display(), EMPTY)]
+    Empty {
+        /// The first.
+        path: PathBuf,
+    },
     /// The filter has no meaning on a link type of the capture.
     #[cfg(feature = "capture")]
     #[error("{}: {error}", path.display())]
@@ -87,6 +101,9 @@ pub enum ReplayError {
         path: PathBuf,
     },
 }
+
+/// What is said of a file without an octet.
+const EMPTY: &str = "is empty: it holds no flow";
 
 /// Packets of a capture that are looked at for export datagrams, before a hint is given.
 const LOOKED_AT_MAX: u32 = 1_000;
@@ -167,16 +184,29 @@ impl Replay {
     ///
     /// # Errors
     /// The first file that cannot be read to its end. What was read before it counts: flows are
-    /// handed on in either case.
+    /// handed on in either case. What follows a file of slices that is cut short, or an empty file, is
+    /// read all the same; an empty one is no error where another is not.
     pub fn run(mut self, files: &[PathBuf]) -> (Replayed, Result<(), ReplayError>) {
         self.router.settle();
         let mut run = Run::default();
-        let mut result = Ok(());
+        let (mut result, mut cut, mut empty, mut some) = (Ok(()), None, None, false);
         for (index, path) in files.iter().enumerate() {
             if self.stopped() {
                 break;
             }
             result = self.file(path, &mut run);
+            if let Err(error @ (ReplayError::CutShort { .. } | ReplayError::Empty { .. })) = result
+            {
+                if index + 1 < files.len() {
+                    tracing::warn!("{error}");
+                }
+                let aside =
+                    if matches!(error, ReplayError::Empty { .. }) { &mut empty } else { &mut cut };
+                aside.get_or_insert(error);
+                result = Ok(());
+                continue;
+            }
+            some = true;
             if result.is_err() {
                 let unread = files.len() - index - 1;
                 if run.clock.now() > Micros::MIN {
@@ -184,6 +214,10 @@ impl Replay {
                 }
                 break;
             }
+        }
+        // Among others an empty file is none; what lacks a part of a row is not all there was.
+        if let Some(error) = cut.or(empty.filter(|_| !some)).filter(|_| result.is_ok()) {
+            result = Err(error);
         }
         let now = run.clock.now();
         let slot = &self.shared.board.slots()[self.slot];
@@ -212,6 +246,7 @@ impl Replay {
                 self.warn_of_rows(path);
                 self.parquet_file(path, run)
             }
+            Kind::Empty => Err(ReplayError::Empty { path: path.to_owned() }),
             Kind::Unknown => Err(ReplayError::Unknown { path: path.to_owned() }),
         }
     }

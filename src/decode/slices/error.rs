@@ -15,6 +15,9 @@ pub enum SliceError {
         /// What the parser says.
         message: String,
     },
+    /// The line ends within its JSON object.
+    #[error("the row ends within its JSON object: it was cut short")]
+    CutShort,
     /// It has not the columns of a slice: an alert, or another program's record.
     #[error("no slice: `schema`, `flow_id` or `slice` is missing")]
     NotASlice,
@@ -55,6 +58,7 @@ impl SliceError {
         match self {
             Self::TooLong { .. } => "row_too_long",
             Self::Json { .. } => "bad_json",
+            Self::CutShort => "cut_short",
             Self::NotASlice => "not_a_slice",
             Self::Schema { .. } => "schema_version",
             Self::Site { .. } => "unknown_site",

@@ -85,7 +85,10 @@ pub fn decode(object: &[u8], sites: &[String]) -> Result<Slice, SliceError> {
         return Err(SliceError::TooLong { octets_max: ROW_OCTETS_MAX });
     }
     let columns: Result<Columns<'_>, _> = serde_json::from_slice(object.trim_ascii());
-    let columns = columns.map_err(|error| SliceError::Json { message: error.to_string() })?;
+    let columns = columns.map_err(|error| match error.is_eof() {
+        true => SliceError::CutShort,
+        false => SliceError::Json { message: error.to_string() },
+    })?;
     columns.slice(sites)
 }
 
@@ -151,6 +154,8 @@ mod tests {
         check("outbound", "up", "bad_value");
         check("{", "[", "bad_json");
         check("\"slice\":2", "\"slice\":\"2\"", "bad_json");
+        check(",\"schema\":1}", "", "cut_short");
+        check("\"flow_id\":", "\"", "bad_json");
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -73,11 +76,25 @@ impl Event {
     /// [`EventError`] if the text is no JSON object, or a known field has a value that it cannot
     /// have.
     pub fn parse(text: &str, home: &[Cidr]) -> Result<Self, EventError> {
+        Self::parse_with(text, home, &[])
+    }
+
+    /// As [`Event::parse`]; `sites` are the names of the sites, by index.
+    ///
+    /// # Errors
+    /// As those of [`Event::parse`].
+    pub fn parse_with(text: &str, home: &[Cidr], sites: &[String]) -> Result<Self, EventError> {
         let json = serde_json::from_str(text).map_err(|e| EventError::Json(e.to_string()))?;
         let Value::Object(object) = json else { return Err(EventError::NotAnObject) };
-        let mut reader = Reader::default();
+        let mut reader = Reader { sites, ..Reader::default() };
         reader.object("", &object, 0)?;
         Ok(reader.finish(home))
+    }
+
+    /// A flow of which all is known that Weir tells of it.
+    #[must_use]
+    pub fn of(flow: Biflow) -> Self {
+        Self { flow, ..Self::default() }
     }
 
     /// The event as rules read it.
@@ -89,7 +106,8 @@ impl Event {
 
 /// What was read so far, and what can only be placed once all is read.
 #[derive(Default)]
-struct Reader {
+struct Reader<'a> {
+    sites: &'a [String],
     event: Event,
     given: FieldSet,
     duration: Option<i64>,
@@ -98,7 +116,17 @@ struct Reader {
     packets: Option<u64>,
 }
 
-impl Reader {
+/// Microseconds since 1970 of a time as ISO 8601 writes it, with `T` or a blank in the middle; without
+/// an offset it is in UTC.
+fn instant_of(text: &str) -> Option<u64> {
+    let instant = text.parse::<Timestamp>().ok().or_else(|| {
+        let civil: DateTime = text.parse().ok()?;
+        TimeZone::UTC.to_timestamp(civil).ok()
+    });
+    u64::try_from(instant?.as_microsecond()).ok()
+}
+
+impl Reader<'_> {
     fn object(
         &mut self,
         prefix: &str,
@@ -143,13 +171,28 @@ impl Reader {
                 let number = integer(&text, Unit::ONE, max.min(u64::MAX.into()))?;
                 self.integer(field, number);
             }
-            Kind::Time { .. } => self.time(field, integer(&text, unit, i64::MAX as u128)?),
+            Kind::Time { instant } => {
+                let written = if instant && value.is_string() { instant_of(&text) } else { None };
+                let micros = written.map_or_else(|| integer(&text, unit, i64::MAX as u128), Ok);
+                self.time(
+                    field,
+                    micros.map_err(|expected| match instant {
+                        true => "a number, or a time such as 2026-01-31T12:00:00Z",
+                        false => expected,
+                    })?,
+                );
+            }
             Kind::Protocol => self.event.flow.protocol = protocol(&text)?,
             Kind::Named(all) => {
                 let named = all.iter().position(|w| w.iter().any(|word| same_text(word, &text)));
                 self.named(field, named.ok_or("one of the field's values")?);
             }
-            Kind::Site => self.event.flow.site = text.parse().map_err(|_| "a site's index")?,
+            Kind::Site => {
+                let named = self.sites.iter().position(|name| *name == text);
+                let site = named.and_then(|at| at.try_into().ok()).or_else(|| text.parse().ok());
+                self.event.flow.site =
+                    site.ok_or("a site's name in the configuration, or its index")?;
+            }
             Kind::FlagNames => return Err("given as a number, under fwd_tcp_flags"),
             Kind::Text => self.text(field, text.into()),
         }

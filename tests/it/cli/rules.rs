@@ -63,7 +63,7 @@ fn a_check_names_what_is_rejected_and_why() {
     let ended = bench.weir("rules check good bad", 3);
     assert!(ended.out.contains("bad/a.yml:3: Bad: rejected: not a Sigma rule"), "{}", ended.out);
     assert!(
-        ended.out.contains("bad/b.yml:1: Process (process): rejected: its log source"),
+        ended.out.contains("bad/b.yml:3: Process (process): rejected: its log source"),
         "{}",
         ended.out
     );
@@ -132,6 +132,86 @@ fn a_trial_runs_events_through_correlations() {
     assert_eq!(ended.out, "[\"telnet\"]\n[\"telnet\",\"twice\"]\n[\"telnet\"]\n");
 }
 
+/// What a sensor wrote is what rules are tried on: sites by name, all that it knows of a flow, and times
+/// as other formats write them.
+#[test]
+fn slices_and_other_formats_are_events() {
+    let bench = Bench::new();
+    let tunnel = "title: Tunnel\nid: tunnel\nlogsource: {category: firewall}\ndetection:\n  s: {tunnel: gre, \
+                  site: branch, tunnel_id: 7}\n  condition: s\n";
+    let night = "title: Night\nid: night\nlogsource: {category: firewall}\ndetection:\n  s: {'@timestamp|hour': \
+                 3, site: branch}\n  condition: s\n";
+    bench.write("r/a.yml", format!("{TELNET}---\n{tunnel}---\n{night}"));
+    bench.write("weir.toml", "[[site]]\nname = \"branch\"\nexporters = [\"192.0.2.0/24\"]\n");
+    let slice = |site: &str| {
+        json!({"timestamp": 1_767_236_000_000_000_i64, "src_ip": "10.0.0.1", "dest_ip": "10.0.0.2",
+            "src_port": 4, "dest_port": 23, "fwd_bytes": 1, "bwd_bytes": 1, "fwd_pkts": 1, "bwd_pkts": 1,
+            "flow_dur": 0.5, "protocol": 6, "flow_id": "000000000000000000000000000000ff",
+            "site": site, "slice": 0, "last_slice": true, "end_reason": "idle", "records": 1,
+            "direction": "internal", "direction_by": "syn", "sampling_unknown": false, "tunnel": "gre",
+            "tunnel_src": "192.0.2.1", "tunnel_dst": "192.0.2.2", "tunnel_id": 7, "schema": 1})
+    };
+    let ecs = |time: &str| json!({"@timestamp": time, "site": "branch"});
+    let lines = [
+        slice("branch"),
+        slice("default"),
+        slice("nowhere"),
+        ecs("2026-01-01T03:10:00.000Z"),
+        ecs("2026-01-01T04:10:00+01:00"),
+        ecs("2026-01-01 03:10:00"),
+        ecs("2026-01-01T02:10:00.000Z"),
+        ecs("yesterday"),
+        json!({"site": 1, "@timestamp": 1_767_237_000_000_i64}),
+        json!({"site": "nowhere"}),
+    ];
+    let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+    let ended = bench.piped("rules test r -c weir.toml --events -", lines.join("\n"), 3);
+    let want = [
+        r#"["telnet","tunnel"]"#,
+        r#"["telnet"]"#,
+        "null",
+        r#"["night"]"#,
+        r#"["night"]"#,
+        r#"["night"]"#,
+        "[]",
+        "null",
+        r#"["night"]"#,
+        "null",
+    ];
+    assert_eq!(ended.out.lines().collect::<Vec<_>>(), want, "{}", ended.err);
+    for says in [
+        "-:3: site `nowhere` is not in the configuration",
+        "-:8: `@timestamp` is \"yesterday\", expected a number, or a time such as 2026-01-31T12:00:00Z",
+        "-:10: `site` is \"nowhere\", expected a site's name in the configuration, or its index",
+    ] {
+        assert!(ended.err.contains(says), "{says}: {}", ended.err);
+    }
+}
+
+/// What cannot be read in a folder of rules is named, and the rest is taken.
+#[test]
+fn what_cannot_be_read_takes_nothing_else_away() {
+    use std::os::unix::fs::symlink;
+    let bench = Bench::new();
+    bench.write("r/below/a.yml", TELNET).write("r/b.yml", BIG);
+    symlink("../..", bench.path("r/below/up")).expect("a link");
+    symlink("below", bench.path("r/same")).expect("a link");
+    symlink("nowhere", bench.path("r/gone.yml")).expect("a link");
+    symlink("nowhere", bench.path("r/gone.txt")).expect("a link");
+    let ended = bench.weir("rules check r", 3);
+    for says in [
+        "r/below/up:1: rejected: cannot be read: it leads back to a folder that it lies in",
+        "r/gone.yml:1: rejected: cannot be read: No such file or directory",
+    ] {
+        assert!(ended.out.contains(says), "{says}: {}", ended.out);
+    }
+    // A folder that is linked holds what it holds.
+    assert!(ended.out.contains("r/same/a.yml:2: Telnet (telnet): rejected: its id is that of"));
+    assert!(ended.out.ends_with("2 rules loaded, 4 rejected, 0 disabled\n"), "{}", ended.out);
+    bench.write("e.jsonl", "{\"dst_port\": 23, \"proto\": 6}\n");
+    assert_eq!(bench.weir("rules test r --events e.jsonl", 3).out, "[\"telnet\"]\n");
+}
+
 #[test]
 fn a_trial_ends_with_3_only_where_something_is_invalid() {
     let bench = Bench::new();
@@ -139,7 +219,7 @@ fn a_trial_ends_with_3_only_where_something_is_invalid() {
     bench.write("e.jsonl", "{\"dst_port\": 23, \"proto\": 6}\n");
     let ended = bench.weir("rules test r none --events e.jsonl", 0);
     assert_eq!(ended.out, "[\"telnet\"]\n");
-    assert!(ended.err.contains("none/b.yml:1: Process (process): rejected"), "{}", ended.err);
+    assert!(ended.err.contains("none/b.yml:3: Process (process): rejected"), "{}", ended.err);
     let ended = bench.weir("rules test r bad --events e.jsonl", 3);
     assert_eq!(ended.out, "[\"telnet\"]\n", "what can be tried is tried");
     assert!(ended.err.contains("bad/c.yml:3: Bad: rejected"), "{}", ended.err);
