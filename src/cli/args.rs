@@ -100,7 +100,7 @@ pub(super) enum Command {
         /// The configuration.
         #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
         config: PathBuf,
-        /// Exit with 3 if any rule is rejected, not only if one is no Sigma rule.
+        /// Exit with 3 if any rule is rejected: a sensor starts without it.
         #[arg(long)]
         strict: bool,
     },

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::{Failure, load};
 use crate::config::Config;
-use crate::detect::sigma::{Interner, LoadReport, Rejected, RuleSet};
+use crate::detect::sigma::{Interner, LoadReport, RuleSet};
 use crate::pipeline::feeds::Feeds;
-use crate::pipeline::{rules, sequences};
+use crate::pipeline::sequences;
 use crate::service;
 
 pub(super) fn run(path: &Path, strict: bool) -> Result<(), Failure> {
@@ -40,12 +40,12 @@ pub(super) fn run(path: &Path, strict: bool) -> Result<(), Failure> {
     super::print(format!("{}: valid; {rules}, {outputs}\n", path.display()).as_bytes())
 }
 
-/// Names what is rejected, and what to know of the rest; what makes the configuration invalid becomes a
-/// problem. The sums. Rejected rules are what was asked for, so `--quiet` does not hide them.
+/// Names what is rejected, and what to know of the rest; where it is strict, what is rejected is a
+/// problem: a sensor starts without it. The sums. Rejected rules are what was asked for, so `--quiet`
+/// does not hide them.
 fn tell(report: &LoadReport, strict: bool, problems: &mut Vec<String>) -> String {
-    let invalid: Vec<&Rejected> = rules::invalid(report).collect();
     for rejected in &report.rejected {
-        if strict || invalid.contains(&rejected) {
+        if strict {
             problems.push(rejected.to_string());
         } else {
             tracing::error!("{rejected}");
@@ -54,8 +54,8 @@ fn tell(report: &LoadReport, strict: bool, problems: &mut Vec<String>) -> String
     for warning in &report.warnings {
         tracing::warn!("{warning}");
     }
-    if report.loaded + report.correlations == 0 {
-        tracing::warn!("no rule is loaded: nothing would be matched");
+    if let Some(none) = report.no_rule() {
+        tracing::warn!("{none}");
     }
     let mut sums = format!("{} rules", report.loaded);
     let others = [

@@ -12,6 +12,7 @@ use super::report::Report;
 use super::{Failure, load};
 use crate::config::{Config, Format, Select};
 use crate::decode::netflow::Collector;
+use crate::detect::sigma::LoadReport;
 use crate::flow::params::Params;
 use crate::metrics::{Ledgers, ledger};
 use crate::output::schema::Stream;
@@ -29,11 +30,8 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let feeds = feeds::read(&config.rules.feed);
     options.feeds = feeds.map_err(|error| Failure::Invalid(error.to_string()))?;
     let book = rules.load(&sources, &options);
-    if !args.rules.is_empty() && book.set.report().loaded + book.set.report().correlations == 0 {
-        tracing::warn!("no rule is loaded: nothing is matched");
-    }
-    for rejected in &book.set.report().rejected {
-        tracing::warn!("{rejected}");
+    if !args.rules.is_empty() || args.config.is_some() {
+        tell_rules(book.set.report());
     }
     let models = Models::load(&config).map_err(|error| Failure::Invalid(error.to_string()))?;
     // An output is only begun, and an older one only lost, when the input is there.
@@ -92,6 +90,20 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     match args.fail_on_alert && ledgers.detections.alerts.total() > 0 {
         true => Err(Failure::Findings),
         false => Ok(()),
+    }
+}
+
+/// Names the rules that are not there; how many is said whatever `--quiet` hides.
+fn tell_rules(report: &LoadReport) {
+    for rejected in &report.rejected {
+        tracing::warn!("{rejected}");
+    }
+    if !tracing::enabled!(tracing::Level::WARN) && !report.rejected.is_empty() {
+        let (rejected, loaded) = (report.rejected.len(), report.loaded + report.correlations);
+        tracing::error!(rejected, loaded, "rules are rejected: `weir rules check` names them");
+    }
+    if let Some(none) = report.no_rule() {
+        tracing::warn!("{none}");
     }
 }
 

@@ -45,11 +45,13 @@ impl Listing {
         for directory in config.rules.directories.iter().chain(&config.rules.exclusions) {
             folders.insert(directory.clone());
             match rules::files(std::slice::from_ref(directory)) {
-                Ok(files) => {
-                    for file in files {
+                Ok(found) => {
+                    for file in found.files {
                         folders.extend(file.parent().map(Path::to_owned));
                         listing.add(file);
                     }
+                    let unreadable = found.unreadable.into_iter();
+                    listing.files.extend(unreadable.map(|one| (PathBuf::from(one.file), None)));
                 }
                 Err(_) => {
                     listing.files.insert(directory.clone(), None);

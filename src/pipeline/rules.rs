@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,7 +21,7 @@ use crate::detect::sigma::{
 use crate::detect::suppress::Limits;
 use crate::flow::Biflow;
 
-/// Folders below a rule directory, at most: a link may lead back.
+/// Folders below a rule directory, at most.
 const DEPTH_MAX: usize = 16;
 /// Octets of a file of rules, at most.
 const FILE_OCTETS_MAX: u64 = 256 << 20;
@@ -60,19 +61,13 @@ pub struct RuleCost {
     pub matched: u64,
 }
 
-/// Why a set does not take the place of the one in force.
+/// A rule in force that a set would lose, as it rejects what stands in its place now.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Refused {
-    /// What it does not load.
-    pub rejected: Rejected,
-    /// Whether the set in force has it.
-    pub in_force: bool,
-}
+pub struct Refused(pub Rejected);
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.rejected)?;
-        if self.in_force { write!(f, "; its version in force stays") } else { Ok(()) }
+        write!(f, "{}; its version in force stays", self.0)
     }
 }
 
@@ -204,11 +199,11 @@ impl Rules {
         self.swap(set, options, &mut loader)
     }
 
-    /// As [`Rules::load`], but a set with files that hold no rules changes nothing, and neither does
-    /// one that rejects what is in force.
+    /// As [`Rules::load`], but a set that rejects what is in force changes nothing. What never loaded
+    /// holds nothing back, whatever is wrong with it.
     ///
     /// # Errors
-    /// What is invalid or would be lost; not what has merely no meaning on flows.
+    /// What takes rules in force away by being rejected.
     pub fn reload(
         &self,
         sources: &[Source],
@@ -219,10 +214,7 @@ impl Rules {
         let set = RuleSet::compile(sources, options, &mut loader.interner);
         let in_force = self.book.load();
         let lost = changes::lost(&in_force.set, &set);
-        let also = invalid(set.report()).filter(|rejected| !lost.contains(rejected));
-        let also = also.map(|rejected| Refused { rejected: rejected.clone(), in_force: false });
-        let lost = lost.iter().map(|&r| Refused { rejected: r.clone(), in_force: true });
-        let refused: Vec<Refused> = lost.chain(also).collect();
+        let refused: Vec<Refused> = lost.into_iter().cloned().map(Refused).collect();
         drop(in_force);
         if refused.is_empty() { Ok(self.swap(set, options, &mut loader)) } else { Err(refused) }
     }
@@ -276,7 +268,8 @@ impl Rules {
 /// Rules that are no rules, apart from those that have no meaning on flows.
 pub fn invalid(report: &LoadReport) -> impl Iterator<Item = &Rejected> {
     let broken = |r: &&Rejected| {
-        matches!(r.reason, Reason::Syntax(_) | Reason::TooLarge { .. } | Reason::NotUtf8(_))
+        use Reason::{NotUtf8, Syntax, TooLarge, Unreadable};
+        matches!(r.reason, Syntax(_) | TooLarge { .. } | NotUtf8(_) | Unreadable(_))
     };
     report.rejected.iter().filter(broken)
 }
@@ -300,11 +293,12 @@ pub fn options(config: &Config) -> Options {
 }
 
 /// Reads the rules, exclusions and placeholders that `config` names: the sources, and how they are
-/// to be compiled. A file that is not UTF-8 is among the options' unreadable ones.
+/// to be compiled. What lies in a directory and cannot be read, or is not UTF-8, is among the options'
+/// unreadable ones.
 ///
 /// # Errors
-/// The first directory or file that cannot be read, by its name, and but for rules by its key;
-/// placeholders that are none.
+/// The first directory that cannot be read, by its name, and but for rules by its key; placeholders
+/// that are none.
 pub fn gather(config: &Config) -> io::Result<(Vec<Source>, Options)> {
     let under =
         |key: &str, error: io::Error| io::Error::new(error.kind(), format!("{key}: {error}"));
@@ -314,10 +308,12 @@ pub fn gather(config: &Config) -> io::Result<(Vec<Source>, Options)> {
     let excluding = files(&rules.exclusions).map_err(|error| under("rules.exclusions", error))?;
     // A folder of exclusions may lie among rules: what is one is not the other.
     let mut ruling = files(&rules.directories)?;
-    ruling.retain(|file| excluding.binary_search(file).is_err());
-    let sources = read_files(ruling, unreadable)?;
-    let exclusions = read_files(excluding, unreadable);
-    options.exclusions = exclusions.map_err(|error| under("rules.exclusions", error))?;
+    ruling.files.retain(|file| excluding.files.binary_search(file).is_err());
+    ruling.unreadable.retain(|one| !excluding.unreadable.contains(one));
+    unreadable.extend(ruling.unreadable);
+    unreadable.extend(excluding.unreadable);
+    let sources = read_files(ruling.files, unreadable);
+    options.exclusions = read_files(excluding.files, unreadable);
     if let Some(path) = &rules.placeholders {
         let found = placeholders(path);
         options.placeholders = found.map_err(|error| under("rules.placeholders", error))?;
@@ -332,19 +328,27 @@ fn placeholders(path: &Path) -> io::Result<Placeholders> {
     Placeholders::parse(&text).map_err(|error| invalid(error.to_string()))
 }
 
-/// Reads every `*.yml` and `*.yaml` below `directories`, in the order of their paths. Files that
-/// are not UTF-8 become `unreadable`.
+/// Reads every `*.yml` and `*.yaml` below `directories`, in the order of their paths. What cannot be
+/// read, or is not UTF-8, becomes `unreadable`.
 ///
 /// # Errors
-/// The first directory or file that cannot be read, by name.
+/// The first of `directories` that cannot be read, by name.
 pub fn read(directories: &[PathBuf], unreadable: &mut Vec<Rejected>) -> io::Result<Vec<Source>> {
-    read_files(files(directories)?, unreadable)
+    let found = files(directories)?;
+    unreadable.extend(found.unreadable);
+    Ok(read_files(found.files, unreadable))
 }
 
-fn read_files(files: Vec<PathBuf>, unreadable: &mut Vec<Rejected>) -> io::Result<Vec<Source>> {
+fn read_files(files: Vec<PathBuf>, unreadable: &mut Vec<Rejected>) -> Vec<Source> {
     let mut sources = Vec::with_capacity(files.len());
     for path in files {
-        let octets = octets_of(&path).map_err(|error| named(&path, &error))?;
+        let octets = match octets_of(&path) {
+            Ok(octets) => octets,
+            Err(error) => {
+                unreadable.push(not_read(&path, error.to_string()));
+                continue;
+            }
+        };
         let file = path.display().to_string();
         match String::from_utf8(octets) {
             Ok(text) => sources.push(Source { file, text }),
@@ -358,7 +362,12 @@ fn read_files(files: Vec<PathBuf>, unreadable: &mut Vec<Rejected>) -> io::Result
             }
         }
     }
-    Ok(sources)
+    sources
+}
+
+fn not_read(path: &Path, why: String) -> Rejected {
+    let (title, id, reason) = (String::new(), String::new(), Reason::Unreadable(why));
+    Rejected { file: path.display().to_string(), line: 1, title, id, reason }
 }
 
 /// What a file of rules or placeholders holds. Pipes and devices are refused: they may never end.
@@ -374,42 +383,96 @@ fn octets_of(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-/// Every `*.yml` and `*.yaml` below `directories`, in order. What git keeps for itself is left out.
-///
-/// # Errors
-/// The first directory that cannot be read, by name.
-pub fn files(directories: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for directory in directories {
-        walk(directory, 0, &mut files)?;
-    }
-    files.sort();
-    files.dedup();
-    Ok(files)
+/// Files of rules, and what lies among them and cannot be read.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Every `*.yml` and `*.yaml`, in order.
+    pub files: Vec<PathBuf>,
+    /// Folders that cannot be listed, links that lead nowhere, and links that lead back.
+    pub unreadable: Vec<Rejected>,
 }
 
-fn walk(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    if path.is_file() {
-        files.push(path.to_owned());
-        return Ok(());
-    }
-    if depth > DEPTH_MAX {
-        let message = format!("{}: folders nest deeper than {DEPTH_MAX}", path.display());
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-    }
-    for entry in fs::read_dir(path).map_err(|error| named(path, &error))? {
-        let path = entry.map_err(|error| named(path, &error))?.path();
-        let is_rule = path.extension().is_some_and(|e| e == "yml" || e == "yaml");
-        if path.file_name().is_some_and(|name| name == ".git") {
+/// Every `*.yml` and `*.yaml` below `directories`. What git keeps for itself is left out.
+///
+/// # Errors
+/// The first of `directories` that cannot be read, by name.
+pub fn files(directories: &[PathBuf]) -> io::Result<Found> {
+    let mut found = Found::default();
+    for directory in directories {
+        if directory.is_file() {
+            found.files.push(directory.clone());
             continue;
         }
-        if path.is_dir() {
-            walk(&path, depth + 1, files)?;
-        } else if is_rule {
-            files.push(path);
+        let failed = |error: io::Error| named(directory, &error);
+        let entries = fs::read_dir(directory).map_err(failed)?;
+        // Those that it lies in too: a link to one of them leads back to it.
+        let whole = directory.canonicalize().map_err(failed)?;
+        let mut above: Vec<Place> = whole.ancestors().filter_map(|p| Place::of(p).ok()).collect();
+        found.walk(directory, entries, (&mut above, 0));
+    }
+    found.files.sort();
+    found.files.dedup();
+    Ok(found)
+}
+
+/// A folder, whatever path leads to it.
+#[derive(Clone, Copy, Eq, PartialEq)]
+struct Place {
+    device: u64,
+    inode: u64,
+}
+
+impl Place {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+impl Found {
+    /// `above` are the folders that `folder` lies in, and itself, `depth` of them below the first.
+    fn walk(
+        &mut self,
+        folder: &Path,
+        entries: fs::ReadDir,
+        (above, depth): (&mut Vec<Place>, usize),
+    ) {
+        for entry in entries {
+            match entry {
+                Ok(entry) => self.entry(&entry.path(), (above, depth + 1)),
+                Err(error) => self.unreadable.push(not_read(folder, error.to_string())),
+            }
         }
     }
-    Ok(())
+
+    fn entry(&mut self, path: &Path, (above, depth): (&mut Vec<Place>, usize)) {
+        if path.file_name().is_some_and(|name| name == ".git") {
+            return;
+        }
+        let is_rule = path.extension().is_some_and(|e| e == "yml" || e == "yaml");
+        if !path.is_dir() {
+            // What is no file of rules, and a link that leads nowhere, may have any other name.
+            if is_rule {
+                self.files.push(path.to_owned());
+            }
+            return;
+        }
+        let mut refuse = |why: String| self.unreadable.push(not_read(path, why));
+        if depth > DEPTH_MAX {
+            return refuse(format!("folders nest deeper than {DEPTH_MAX}"));
+        }
+        match (fs::read_dir(path), Place::of(path)) {
+            (Ok(_), Ok(place)) if above.contains(&place) => {
+                refuse("it leads back to a folder that it lies in".to_owned());
+            }
+            (Ok(entries), Ok(place)) => {
+                above.push(place);
+                self.walk(path, entries, (above, depth));
+                above.pop();
+            }
+            (Err(error), _) | (_, Err(error)) => refuse(error.to_string()),
+        }
+    }
 }
 
 fn named(path: &Path, error: &io::Error) -> io::Error {

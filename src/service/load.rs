@@ -35,7 +35,7 @@ pub enum LoadError {
     /// The sequence model cannot be used.
     #[error(transparent)]
     Model(#[from] LoadModelError),
-    /// Rules that are none, or whose versions in force would be lost.
+    /// Rules whose versions in force would be lost.
     #[error("{}", lines(.0))]
     Invalid(Vec<Refused>),
     /// A key that only a restart changes.

@@ -5,6 +5,7 @@
 //! and over links, needs no handle for each folder, and sees a git checkout as what it is, many
 //! writes that are one change. A change is taken once two listings in a row are equal.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -155,6 +156,8 @@ pub struct Keeper {
     listing: Listing,
     /// Those of the last attempt: what failed is not tried again before something changes.
     tried: Listing,
+    /// What the log says of the set in force: it is not said again at a reload.
+    said: HashSet<String>,
 }
 
 impl Keeper {
@@ -168,8 +171,8 @@ impl Keeper {
         (rules, models, reloads): (Arc<Rules>, Arc<Models>, Arc<Reloads>),
     ) -> Result<Self, LoadError> {
         let (feeds, listing) = (Feeds::default(), Listing::default());
-        let tried = Listing::default();
-        let mut keeper = Self { path, config, rules, models, reloads, feeds, listing, tried };
+        let (tried, said) = (Listing::default(), HashSet::new());
+        let mut keeper = Self { path, config, rules, models, reloads, feeds, listing, tried, said };
         keeper.attempt(Trigger::Start)?;
         Ok(keeper)
     }
@@ -297,7 +300,7 @@ impl Keeper {
             report_model(model.as_ref());
             self.models.put(model);
         }
-        report_rules(&book);
+        report_rules(&book, &mut self.said);
         self.config = config;
         self.listing = self.tried.clone();
         Ok(book)
@@ -363,19 +366,31 @@ fn report_model(model: Option<&Book>) {
     tracing::info!(sha256, alerts_per_1000_hosts_day = budget, threshold, "sequence model loaded");
 }
 
-/// Says in the log what was loaded and what was not.
-fn report_rules(book: &RuleBook) {
+/// Says in the log what was loaded and what was not; not again what was `said` of the last set.
+fn report_rules(book: &RuleBook, said: &mut HashSet<String>) {
     let report = book.set.report();
-    for rejected in &report.rejected {
-        tracing::warn!("{rejected}");
+    let rejected = report.rejected.iter().map(ToString::to_string);
+    let lines: Vec<String> =
+        rejected.chain(report.warnings.iter().map(ToString::to_string)).collect();
+    let new: Vec<&String> = lines.iter().filter(|line| !said.contains(*line)).collect();
+    for line in &new {
+        tracing::warn!("{line}");
     }
-    for warning in &report.warnings {
-        tracing::warn!("{warning}");
-    }
+    let said_before = lines.len() - new.len();
+    *said = lines.into_iter().collect();
     let (loaded, rejected) = (report.loaded, report.rejected.len());
-    let (filters, exclusions) = (report.filters, report.exclusions);
-    tracing::info!(loaded, rejected, filters, exclusions, "rules loaded");
-    if loaded + report.correlations == 0 {
-        tracing::warn!("no rule is in force: nothing is matched");
+    let (correlations, filters, exclusions) =
+        (report.correlations, report.filters, report.exclusions);
+    tracing::info!(
+        loaded,
+        correlations,
+        rejected,
+        filters,
+        exclusions,
+        said_before,
+        "rules loaded"
+    );
+    if let Some(none) = report.no_rule() {
+        tracing::warn!("{none}");
     }
 }

@@ -94,7 +94,8 @@ impl Changes {
 }
 
 /// What `new` does not have of `old` because it was rejected: rules, correlations, filters and
-/// exclusions in force, by id, or by title where the rejected document has no id.
+/// exclusions in force, by id, or by title where the rejected document has no id. What is too broken to
+/// have either is told by its file, if that held one that is gone now.
 #[must_use]
 pub fn lost<'a>(old: &RuleSet, new: &'a RuleSet) -> Vec<&'a Rejected> {
     let rejected = &new.report().rejected;
@@ -102,24 +103,39 @@ pub fn lost<'a>(old: &RuleSet, new: &'a RuleSet) -> Vec<&'a Rejected> {
         return Vec::new();
     }
     let (before, after) = (Names::of(old), Names::of(new));
-    let is_lost = |r: &&Rejected| before.have(r) && !after.have(r);
+    let gone = before.files.iter().filter(|(_, id)| !after.ids.contains(id));
+    let gone: HashSet<&str> = gone.map(|(file, _)| *file).collect();
+    let held = |r: &Rejected| {
+        let of = |file: &&str| {
+            let below = file.strip_prefix(&*r.file);
+            below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+        };
+        r.id.is_empty() && gone.iter().any(of)
+    };
+    let is_lost = |r: &&Rejected| before.have(r) && !after.have(r) || held(r);
     rejected.iter().filter(is_lost).collect()
 }
 
-/// Ids (in lower case) and titles of all that a set holds.
+/// Ids (in lower case) and titles of all that a set holds, and in which file each id stands.
 struct Names<'a> {
     ids: HashSet<String>,
     titles: HashSet<&'a str>,
+    files: Vec<(&'a str, String)>,
 }
 
 impl<'a> Names<'a> {
     fn of(set: &'a RuleSet) -> Self {
-        let rules = Either::all(set).map(|rule| (&*rule.meta().id, &*rule.meta().title));
-        let exclusions = set.exclusions().iter().map(|e| (&*e.meta.id, &*e.meta.title));
-        let filters = set.filters().iter().map(|filter| (&*filter.id, &*filter.title));
-        let mut names = Self { ids: HashSet::new(), titles: HashSet::new() };
-        for (id, title) in rules.chain(exclusions).chain(filters) {
-            names.ids.insert(id.to_lowercase());
+        let rules = Either::all(set).map(Either::meta);
+        let rules = rules.map(|meta| (&*meta.id, &*meta.title, &*meta.file));
+        let exclusions = set.exclusions().iter().map(|exclusion| &*exclusion.meta);
+        let exclusions = exclusions.map(|meta| (&*meta.id, &*meta.title, &*meta.file));
+        let filters = set.filters().iter();
+        let filters = filters.map(|filter| (&*filter.id, &*filter.title, &*filter.file));
+        let mut names = Self { ids: HashSet::new(), titles: HashSet::new(), files: Vec::new() };
+        for (id, title, file) in rules.chain(exclusions).chain(filters) {
+            let id = id.to_lowercase();
+            names.files.push((file, id.clone()));
+            names.ids.insert(id);
             names.titles.insert(title);
         }
         names
@@ -239,9 +255,61 @@ mod tests {
             ("removed", set(&old[..3]), &[]),
             ("new and rejected", set(&[&old[..], &[("n", "{dst_port: x}")]].concat()), &[]),
             ("twice", set(&[&old[..], &[("a", "{dst_port: 1}")]].concat()), &[]),
+            ("new and broken", set(&[&old[..], &[("n", "{dst_port: [")]].concat()), &[]),
         ] {
             let lost: Vec<&str> = lost(&set(&old), &new).iter().map(|r| &*r.id).collect();
             assert_eq!(lost, want, "{name}: {}", new.report());
+        }
+    }
+
+    #[test]
+    fn what_has_no_name_is_told_by_its_file() {
+        let rule = |id: &str| {
+            format!(
+                "title: T {id}\nid: {id}\nlogsource: {{category: firewall}}\ndetection: {{s: \
+                 {{dst_port: 1}}, condition: s}}\n"
+            )
+        };
+        let set = |files: &[(&str, String)]| {
+            let source = |(file, text): &(&str, String)| Source {
+                file: (*file).to_owned(),
+                text: text.clone(),
+            };
+            let sources: Vec<Source> = files.iter().map(source).collect();
+            RuleSet::compile(&sources, &Options::default(), &mut Interner::default())
+        };
+        let both = format!("{}---\n{}", rule("b"), rule("c"));
+        let old = [("d/a.yml", rule("a")), ("d/b.yml", both.clone())];
+        let with = |file: &str, text: String| {
+            let mut files = old.to_vec();
+            files.retain(|(at, _)| *at != file);
+            files.push((if file == "d/a.yml" { "d/a.yml" } else { "d/b.yml" }, text));
+            set(&files)
+        };
+        let broken = "title: [\n".to_owned();
+        let added = [&old[..], &[("d/n.yml", broken.clone())]].concat();
+        for (name, new, want) in [
+            ("new", set(&added), 0),
+            ("the whole file", with("d/a.yml", broken.clone()), 1),
+            ("beside those in force", with("d/b.yml", format!("{both}---\n{broken}")), 0),
+            ("in the place of one", with("d/b.yml", format!("{}---\n{broken}", rule("b"))), 1),
+            ("removed", set(&old[..1]), 0),
+        ] {
+            let lost = lost(&set(&old), &new);
+            assert_eq!(lost.len(), want, "{name}: {lost:?}");
+        }
+        let unreadable = |file: &str| Rejected {
+            file: file.to_owned(),
+            line: 1,
+            title: String::new(),
+            id: String::new(),
+            reason: crate::detect::sigma::Reason::Unreadable("no".to_owned()),
+        };
+        for (file, want) in [("d", 1), ("d/a.yml", 1), ("d/a", 0), ("e", 0)] {
+            let unreadable = vec![unreadable(file)];
+            let options = Options { unreadable, ..Options::default() };
+            let new = RuleSet::compile(&[], &options, &mut Interner::default());
+            assert_eq!(lost(&set(&old), &new).len(), want, "{file}");
         }
     }
 }

@@ -38,6 +38,9 @@ pub enum Reason {
     /// Bytes that are no text.
     #[error("not UTF-8: octet {0} of the file begins no character")]
     NotUtf8(usize),
+    /// A file, or a folder, that is there and cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(String),
     /// A filter that does not say which rules it is for.
     #[error("not a filter that can be applied: {0}")]
     Filter(String),
@@ -116,8 +119,13 @@ pub enum Reason {
         placeholder: String,
     },
     /// A name in the condition that no detection has.
-    #[error("condition names `{0}`, which is not in the detection")]
-    Identifier(String),
+    #[error("condition names `{name}`{near}, which is not in the detection")]
+    Identifier {
+        /// The name.
+        name: String,
+        /// A hint, if it is near one that is there.
+        near: String,
+    },
     /// `2 of them`.
     #[error("`{0} of` is not in the Sigma specification: expected `1 of`, `any of` or `all of`")]
     Quantifier(u64),
@@ -151,6 +159,7 @@ impl Reason {
             Self::Correlation(_) => "correlation",
             Self::Base { .. } => "base_rule",
             Self::NotUtf8(_) => "not_utf8",
+            Self::Unreadable(_) => "unreadable",
             Self::Filter(_) => "filter",
             Self::Silencing(_) => "silencing_filter",
             Self::Misplaced => "misplaced",
@@ -165,7 +174,7 @@ impl Reason {
             Self::AllOfOne(_) => "all_of_one",
             Self::Regex { .. } => "regex",
             Self::Placeholder { .. } => "placeholder",
-            Self::Identifier(_) => "identifier",
+            Self::Identifier { .. } => "identifier",
             Self::Quantifier(_) => "quantifier",
             Self::UnknownUnderNot { .. } => "unknown_under_not",
             Self::NeverMatches(_) => "never_matches",

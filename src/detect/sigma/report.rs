@@ -54,6 +54,17 @@ pub struct LoadReport {
     pub warnings: Vec<Note>,
 }
 
+impl LoadReport {
+    /// What to say where there is no rule and no correlation.
+    #[must_use]
+    pub const fn no_rule(&self) -> Option<&'static str> {
+        match self.loaded + self.correlations {
+            0 => Some("no rule is loaded: nothing is matched"),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: ", self.file, self.line)?;

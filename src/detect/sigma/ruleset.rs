@@ -209,6 +209,8 @@ pub struct Named {
     pub id: String,
     /// Its title.
     pub title: String,
+    /// Where it stands.
+    pub file: String,
 }
 
 impl RuleSet {
@@ -240,7 +242,10 @@ impl RuleSet {
 
     /// Notes the rules that the index cannot tell from others by any value.
     fn warn_of_unselective(&mut self) {
-        let everywhere = self.indices().filter(|rule| self.index.filed(rule.0) == Place::EveryFlow);
+        let in_vectors = |rule: &RuleIndex| {
+            matches!(self.index.filed(rule.0), Place::EveryFlow | Place::Vector(_))
+        };
+        let everywhere = self.indices().filter(in_vectors);
         // One that matches every flow was named for that.
         let asking = everywhere.filter(|&rule| {
             let expr = &self.rule(rule).expr;

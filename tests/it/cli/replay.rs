@@ -359,6 +359,49 @@ fn a_failed_replay_leaves_no_output_that_looks_whole() {
     assert!(bench.path("link.ndjson").is_symlink() && !there("old.ndjson.part"));
 }
 
+/// An empty file among others ends no hunt, and a file that ends within a row is told of, and so is what
+/// `--quiet` hides.
+#[test]
+fn a_hunt_goes_on_past_files_that_are_empty_or_cut_short() {
+    let bench = bench();
+    bench.weir("replay a.pcap -o whole.ndjson", 0);
+    let whole = bench.read("whole.ndjson");
+    bench.write("empty.ndjson", "").write("cut.ndjson", &whole[..whole.len() - 40]);
+    let rows = whole.lines().count();
+    let ended = bench.weir("replay empty.ndjson whole.ndjson -o -", 0);
+    assert_eq!(ended.lines().len(), rows);
+    assert!(ended.err.contains("WARN empty.ndjson: is empty: it holds no flow"), "{}", ended.err);
+    let ended = bench.weir("replay cut.ndjson whole.ndjson -o -", 3);
+    assert_eq!(ended.lines().len(), rows, "what follows is read");
+    let says = format!("weir: cut.ndjson: cut short: it ends within row {rows}\n");
+    assert!(ended.err.ends_with(&says), "{}", ended.err);
+    let ended = bench.weir("replay cut.ndjson --summary s.json -o -", 3);
+    assert_eq!(ended.lines().len(), rows - 1);
+    let summary: Value = serde_json::from_str(&bench.read("s.json")).expect("JSON");
+    assert_eq!(summary["records"]["dropped"]["cut_short"], 1, "{summary}");
+}
+
+#[test]
+fn rejected_rules_are_counted_whatever_is_hidden() {
+    let bench = bench();
+    bench.write("rules/bad.yml", "title: Bad\ndetection: [\n").write("none/readme.txt", "none");
+    let ended = bench.weir("replay a.pcap --rules rules -o /dev/null", 0);
+    assert!(
+        ended.err.contains("WARN rules/bad.yml:3: Bad: rejected: not a Sigma rule"),
+        "{}",
+        ended.err
+    );
+    let ended = bench.weir("-q replay a.pcap --rules rules -o /dev/null", 0);
+    assert_eq!(ended.err.lines().count(), 1, "{}", ended.err);
+    assert!(
+        ended.err.contains("rules are rejected: `weir rules check` names them rejected=1 loaded=1"),
+        "{}",
+        ended.err
+    );
+    let ended = bench.weir("replay a.pcap --rules none -o /dev/null", 0);
+    assert!(ended.err.contains("WARN no rule is loaded: nothing is matched"), "{}", ended.err);
+}
+
 #[test]
 fn input_that_is_none_ends_with_3_and_its_name() {
     let bench = bench();
@@ -367,7 +410,7 @@ fn input_that_is_none_ends_with_3_and_its_name() {
     for (args, says) in [
         ("none.pcap", "none.pcap: No such file or directory"),
         ("d", "d: is a directory, expected a file"),
-        ("empty", "empty: not a pcap or pcapng capture"),
+        ("empty", "empty: is empty: it holds no flow"),
         ("binary", "binary: not a pcap or pcapng capture"),
         ("header", "header: "),
         ("a.pcap --rules none", "none: No such file or directory"),

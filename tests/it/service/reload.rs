@@ -56,6 +56,19 @@ fn a_reload_takes_everything_or_nothing() {
     assert!(last.contains("; its version in force stays"), "{log}");
     assert!(fires(&bench, &sensor, 1_006), "the version in force stays");
 
+    // What never loaded holds nothing back.
+    bench.write("rules/https.yml", HTTPS).write("rules/new.yml", BAD);
+    std::os::unix::fs::symlink("nowhere", bench.path("rules/link.yml")).expect("a link");
+    reload(&sensor, "INFO reloaded");
+    for says in
+        ["new.yml:3: Bad: rejected: not a Sigma rule", "link.yml:1: rejected: cannot be read"]
+    {
+        assert!(sensor.log().contains(says), "{says}: {}", sensor.log());
+    }
+    // And what was said of it is not said again.
+    reload(&sensor, "said_before=2");
+    assert_eq!(sensor.log().matches("new.yml:3: Bad: rejected").count(), 1, "{}", sensor.log());
+
     let config = bench.read("weir.toml");
     bench.write("rules/https.yml", HTTPS.replace("443", "80"));
     for (name, broken, says) in [
@@ -80,7 +93,7 @@ fn a_reload_takes_everything_or_nothing() {
     }
     assert!(fires(&bench, &sensor, 1_004), "the set in force stays");
     sensor.reaches("weir_config_reloads_total{result=\"failure\"}", 6.0);
-    sensor.reaches("weir_config_reloads_total{result=\"success\"}", 1.0);
+    sensor.reaches("weir_config_reloads_total{result=\"success\"}", 3.0);
 
     bench.write("weir.toml", config);
     reload(&sensor, "INFO reloaded");

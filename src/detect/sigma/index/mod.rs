@@ -77,7 +77,10 @@ pub(super) enum Place {
     Value(Field),
     /// A threshold of a field, among the bit vectors.
     Threshold(Field),
-    /// Among the bit vectors, looked at for every flow.
+    /// Among the bit vectors, where values of a field tell it from others.
+    Vector(Field),
+    /// Among the bit vectors, and no value of a field tells it from others: it is looked at for every
+    /// flow.
     EveryFlow,
 }
 
@@ -87,6 +90,7 @@ impl std::fmt::Display for Place {
             Self::Nowhere => write!(f, "nothing"),
             Self::Value(field) => write!(f, "values of {field:?}"),
             Self::Threshold(field) => write!(f, "threshold of {field:?}"),
+            Self::Vector(field) => write!(f, "bit vector by {field:?}"),
             Self::EveryFlow => write!(f, "every flow"),
         }
     }
@@ -112,7 +116,7 @@ impl Index {
             index.note(
                 rule,
                 match order {
-                    Order::None => Place::EveryFlow,
+                    Order::None => told_apart(&branch, estimate),
                     Order::AtLeast(field) | Order::AtMost(field) => Place::Threshold(field),
                 },
             );
@@ -228,6 +232,13 @@ fn best_order(branch: &Branch<'_>, estimate: Estimate<'_>) -> (Order, u128) {
         Some((share, order, threshold)) if share < 0.9 => (order, threshold),
         _ => (Order::None, 0),
     }
+}
+
+/// The place of a branch without a threshold, by the most selective of its sets.
+fn told_apart(branch: &Branch<'_>, estimate: Estimate<'_>) -> Place {
+    let sets = branch.all.iter().filter(|leaf| matches!(leaf.test, Test::In { .. }));
+    let best = sets.min_by(|a, b| estimate.share(a).total_cmp(&estimate.share(b)));
+    best.map_or(Place::EveryFlow, |leaf| Place::Vector(leaf.field))
 }
 
 /// An order as something that sorts.
