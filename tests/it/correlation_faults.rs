@@ -227,6 +227,11 @@ fn conditions_that_are_never_true_are_rejected_and_those_that_always_are_warned_
         (with("value_count", "field: [initiated, dst_port], gte: 3"), ""),
         (with("value_count", "field: application, gte: 3"), ""),
         (ports, ""),
+        (
+            with("value_count", "field: SourceIp, gte: 2"),
+            "no count of values: it counts what it groups by, which has one value in each group",
+        ),
+        (with("value_count", "field: [src_ip, dst_port], gte: 2"), ""),
         (with("value_sum", "field: bytes_out, lt: 0"), "no number satisfies its condition"),
         (with("value_sum", "field: bytes_out, gte: 0"), "always"),
         (with("value_avg", "field: dst_port, gt: 5, lt: 5"), "no average satisfies its condition"),

@@ -60,6 +60,7 @@ mod sigma_language;
 mod sigma_law;
 mod sigma_load;
 mod sigma_others;
+mod sigma_slips;
 mod sigma_vectors;
 #[allow(dead_code, reason = "used by the modules that need vectors")]
 mod support;

@@ -671,7 +671,7 @@ pub(crate) const CASES: &[Case] = &[
         "keyword and a number",
         "- 443",
         r#"{"dst_port":443}"#,
-        "false",
+        "rejected: value",
         "numbers and addresses are no text: they have fields",
     ),
     Case(

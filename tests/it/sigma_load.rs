@@ -17,12 +17,13 @@ fn the_report_names_file_line_rule_and_reason() {
     let report = load(&text.join("---\n")).report().to_string();
     let want = [
         "test.yml:18: Rule b (b): rejected: `x` on `src_ip` is not an IPv4 or IPv6 address",
-        "test.yml:22: Rule a (a): rejected: its id is that of the rule at test.yml:1",
+        "test.yml:23: Rule a (a): rejected: its id is that of the rule at test.yml:1",
         "test.yml:48: Rule d (d): rejected: field `Dst_Port` (did you mean `dst_port`?) is one that \
          flows never have, and it stands under `not`: the rule would match what it means to \
          exclude; rules.enable with its id loads it all the same",
-        "test.yml:32: Rule c: warning: invalid level: 'lwo'",
         "test.yml:32: Rule c: warning: matches every flow",
+        "test.yml:40: Rule c: warning: level `lwo` is none of informational, low, medium, high, critical \
+         (did you mean `low`?): medium is taken",
         "2 rules loaded, 3 rejected, 0 disabled",
     ];
     assert_eq!(report.lines().collect::<Vec<_>>(), want);

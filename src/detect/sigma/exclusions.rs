@@ -64,7 +64,7 @@ pub(super) fn compile(
     let options = compiler.options;
     for source in &options.exclusions {
         for document in front::documents(&source.text) {
-            let Document { line, text, title, id, notes, body } = document;
+            let Document { line, text, title, id, notes, passed, body } = document;
             let rejected = |line, reason| Rejected {
                 file: source.file.clone(),
                 line,
@@ -99,8 +99,7 @@ pub(super) fn compile(
             };
             match made {
                 Err(fault) => {
-                    let key = fault.key;
-                    let at = key.map_or(line, |k| front::line_of_key(text, line, &k));
+                    let at = fault.line(text, line);
                     report.rejected.push(rejected(at, fault.reason));
                 }
                 Ok(Compiled { expr, warnings, .. }) => {
@@ -112,7 +111,9 @@ pub(super) fn compile(
                     };
                     places.insert(id.clone(), format!("{}:{line}", source.file));
                     let (file, title) = (source.file.clone(), rule.title);
-                    for text in notes.into_iter().chain(warnings) {
+                    let passed = passed.into_iter().map(|passed| (passed.line, passed.text));
+                    let others = notes.into_iter().chain(warnings).map(|text| (line, text));
+                    for (line, text) in passed.chain(others) {
                         let (file, title) = (file.clone(), title.clone());
                         report.warnings.push(Note { file, line, title, text });
                     }

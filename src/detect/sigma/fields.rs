@@ -187,6 +187,26 @@ impl Field {
         }
     }
 
+    /// What it may hold, in words.
+    #[must_use]
+    pub fn domain(self) -> String {
+        match self.kind() {
+            Kind::Address => "it is an address".to_owned(),
+            Kind::Integer { max: u128::MAX } => "it is a whole number from 0 on".to_owned(),
+            Kind::Integer { max } => format!("it is a whole number from 0 to {max}"),
+            Kind::Time { instant: true } => "it is a time from 1970 on".to_owned(),
+            Kind::Time { instant: false } => "it is a length of time".to_owned(),
+            Kind::Named(all) => {
+                let first: Vec<&str> = all.iter().filter_map(|w| w.first().copied()).collect();
+                format!("it is one of {}", first.join(", "))
+            }
+            Kind::Protocol => "it is the name or the number of an IP protocol".to_owned(),
+            Kind::Site => "it is the name of a site of the configuration".to_owned(),
+            Kind::Text => "it is a text".to_owned(),
+            Kind::FlagNames => "it is a set of TCP flags".to_owned(),
+        }
+    }
+
     /// When its value is final.
     #[must_use]
     pub const fn change(self) -> Change {

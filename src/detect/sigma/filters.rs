@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rsigma_parser::{ConditionExpr, FilterRule, FilterRuleTarget, LogSource};
 
 use super::compile::{Compiled, Compiler, Fault};
+use super::contradictions;
 use super::expr::Expr;
 use super::fields::FieldSet;
 use super::reason::Reason;
@@ -18,11 +19,16 @@ use super::report::{Note, Rejected};
 /// Items that filters add to all rules, at most: a rule has those of each of its filters.
 const ADDED_MAX: usize = 1 << 22;
 
+/// Rules that a filter silences and that are named.
+const NAMED_MAX: usize = 3;
+
 /// What a filter looks at to decide whether it is meant for a rule.
 #[derive(Debug)]
 pub(super) struct Target {
     /// The rule's id.
     pub id: String,
+    /// The rule's title.
+    pub title: String,
     /// The rule's name, if it has one.
     pub name: Option<String>,
     /// The rule's log source.
@@ -54,6 +60,8 @@ struct Filter {
     /// What it names, and whether a rule of that id or name was met.
     references: Vec<(String, bool)>,
     applied: usize,
+    /// Rules that can never fire with it, and why.
+    silenced: Vec<(String, String)>,
     /// Whether it was too much for a rule.
     refused: bool,
 }
@@ -108,6 +116,7 @@ impl Filters {
             items,
             references: references.into_iter().map(|reference| (reference, false)).collect(),
             applied: 0,
+            silenced: Vec::new(),
             refused: false,
         });
         Ok(warnings)
@@ -129,7 +138,7 @@ impl Filters {
         }
         meant.sort_unstable();
         meant.dedup();
-        let mut parts = vec![expr];
+        let (mut parts, mut added) = (vec![expr], Vec::new());
         for at in meant {
             let filter = &mut self.filters[at];
             if filter.logsource.as_ref().is_some_and(|wide| !covers(wide, &rule.logsource)) {
@@ -140,7 +149,11 @@ impl Filters {
             if !filter.refused {
                 self.added += filter.items;
                 parts.push(filter.expr.clone());
+                added.push(at);
             }
+        }
+        if let Some((last, why)) = silencing(&parts) {
+            self.filters[added[last]].silenced.push((rule.title.clone(), why));
         }
         match parts.len() {
             1 => parts.pop().expect("the rule's own"),
@@ -171,6 +184,12 @@ impl Filters {
             for (reference, _) in filter.references.iter().filter(|(_, met)| !met) {
                 say(format!("it names `{reference}`, which is no loaded rule's id or name"));
             }
+            for (title, why) in filter.silenced.iter().take(NAMED_MAX) {
+                say(format!("with it, rule `{title}` can never fire: {why}"));
+            }
+            if let more @ 1.. = filter.silenced.len().saturating_sub(NAMED_MAX) {
+                say(format!("with it, {more} further rules can never fire"));
+            }
             let met = filter.references.iter().any(|(_, met)| *met);
             if filter.applied == 0 && (met || filter.references.is_empty()) {
                 say("its log source is that of no loaded rule that it names".to_owned());
@@ -178,6 +197,19 @@ impl Filters {
         }
         notes
     }
+}
+
+/// Where no flow satisfies all of `parts`, the condition of a rule and those of filters: the first
+/// filter with which it is so, and why.
+fn silencing(parts: &[Expr]) -> Option<(usize, String)> {
+    let never = |parts: &[Expr]| {
+        let all = Expr::And(parts.to_vec()).fold(FieldSet::EMPTY);
+        contradictions::found(&all).map(|clash| clash.in_words)
+    };
+    if parts.len() == 1 || never(parts).is_none() {
+        return None;
+    }
+    (2..=parts.len()).find_map(|count| Some((count - 2, never(&parts[..count])?)))
 }
 
 /// Whether every part of `wide` that is given is also in `narrow`.

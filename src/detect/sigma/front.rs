@@ -8,8 +8,9 @@ use rsigma_parser::{
 };
 
 use super::reason::Reason;
+use super::shape::{self, Passed};
 use super::terms::{self, Terms, Threshold, Wrong};
-use super::{operators, plain};
+use super::{operators, plain, wording};
 
 /// Parentheses or `not`s that a condition may nest; what the parser itself allows, checked
 /// beforehand because it recurses before it counts.
@@ -30,8 +31,10 @@ pub(super) struct Document<'a> {
     pub title: Option<String>,
     /// Its id, as far as it has one.
     pub id: Option<String>,
-    /// What the parser took offence at without giving the rule up, a misspelt level for example.
+    /// What the parser took offence at without giving the rule up.
     pub notes: Vec<String>,
+    /// What the parser passes over, a misspelt level for example.
+    pub passed: Vec<Passed>,
     /// What is in it.
     pub body: Result<Body, Reason>,
 }
@@ -60,7 +63,8 @@ impl<'a> Chunk<'a> {
     fn broken(self, reason: Reason, line: u32) -> Document<'a> {
         let text = self.text;
         let (title, id) = (top_level(text, "title"), top_level(text, "id"));
-        Document { line, text, title, id, notes: Vec::new(), body: Err(reason) }
+        let (notes, passed) = (Vec::new(), Vec::new());
+        Document { line, text, title, id, notes, passed, body: Err(reason) }
     }
 
     /// A term of its correlation, or of its filter, is wrong.
@@ -70,17 +74,41 @@ impl<'a> Chunk<'a> {
             return self.broken(Reason::Correlation(wrong.why), line);
         }
         let line = line_of_key(self.text, self.line, wrong.key);
-        self.broken(Reason::Filter(wrong.why), line)
+        let slips = self.slips();
+        let line = line_of_slip(&slips, wrong.key).unwrap_or(line);
+        self.broken(Reason::Filter(with(wrong.why, &slips)), line)
     }
 
     /// It cannot be read for a reason that the parser gives, of a text that begins at the line
     /// `begins`.
     fn broken_by(self, error: &str, begins: u32) -> Document<'a> {
-        let in_condition = error.starts_with("Condition").then_some("condition");
-        let by_key = in_condition.map(|key| line_of_key(self.text, self.line, key));
-        let (error, at) = in_file(error, begins);
-        self.broken(syntax(&error, self.text), at.or(by_key).unwrap_or(self.line))
+        let said = wording::of(error, self.text);
+        let (words, in_yaml) = in_file(&said.words, begins);
+        // A key that is missing may be there, misspelt.
+        let slips = if error.starts_with("Missing") { self.slips() } else { Vec::new() };
+        let by_slip = slips.first().map(|slip| slip.line);
+        let by_key = said.key.map(|key| line_of_key(self.text, self.line, &key));
+        let line = by_slip.or(in_yaml).or(by_key).unwrap_or(self.line);
+        self.broken(syntax(with(words, &slips), error, self.text), line)
     }
+
+    /// The keys that are slips of others.
+    fn slips(self) -> Vec<Passed> {
+        let mut passed = shape::passed(self.text, self.line);
+        passed.retain(|passed| passed.text.contains("did you mean"));
+        passed
+    }
+}
+
+/// The line of the slip of `key`.
+fn line_of_slip(slips: &[Passed], key: &str) -> Option<u32> {
+    let of = format!("did you mean `{key}`?");
+    slips.iter().find(|slip| slip.text.contains(&of)).map(|slip| slip.line)
+}
+
+/// What is wrong, and what was passed over.
+fn with(words: String, passed: &[Passed]) -> String {
+    passed.iter().fold(words, |words, passed| format!("{words}; {}", passed.text))
 }
 
 /// Splits `text` into its documents and parses each. Documents that hold no rule of their own
@@ -94,13 +122,46 @@ pub(super) fn documents(text: &str) -> Vec<Document<'_>> {
 }
 
 /// The line on which `key` is used as a mapping key in `text`, which begins at the line `from`; else
-/// `from`.
+/// `from`. A key that begins a line goes before one within braces.
 pub(super) fn line_of_key(text: &str, from: u32, key: &str) -> u32 {
-    let found = text.lines().position(|line| {
-        let rest = line.trim_start().trim_start_matches("- ").trim_start_matches(['\'', '"']);
-        rest.strip_prefix(key).is_some_and(|rest| rest.starts_with([':', '|', '\'', '"']))
-    });
+    let begins = text.lines().position(|line| begins_with_key(line, key));
+    let found = begins.or_else(|| text.lines().position(|line| has_key_within(line, key)));
     found.map_or(from, |at| from + u32::try_from(at).unwrap_or(0))
+}
+
+/// What follows a key.
+fn ends_key(rest: &str) -> bool {
+    rest.starts_with([':', '|', '\'', '"'])
+}
+
+fn begins_with_key(line: &str, key: &str) -> bool {
+    let rest = line.trim_start().trim_start_matches("- ").trim_start_matches(['\'', '"']);
+    rest.strip_prefix(key).is_some_and(ends_key)
+}
+
+/// Whether the line has the key in braces.
+fn has_key_within(line: &str, key: &str) -> bool {
+    line.match_indices(key).any(|(at, _)| {
+        let before = line[..at].trim_end_matches(['\'', '"']).trim_end();
+        before.ends_with(['{', ',', '[']) && ends_key(&line[at + key.len()..])
+    })
+}
+
+/// The line on which `value` stands below `key`, or beside it, in `text`, which begins at the line
+/// `from`.
+pub(super) fn line_of_value(text: &str, from: u32, key: &str, value: &str) -> Option<u32> {
+    let mut below = false;
+    for (number, line) in (from..).zip(text.lines()) {
+        if begins_with_key(line, key) || has_key_within(line, key) {
+            below = true;
+        } else if !line.trim_start().starts_with("- ") {
+            below = false;
+        }
+        if below && line.contains(value) {
+            return Some(number);
+        }
+    }
+    None
 }
 
 /// The first line of a correlation, which begins at `from`, that has `word`; else `from`.
@@ -162,8 +223,9 @@ fn parse<'a>(text: &'a str, chunks: &[Chunk<'a>]) -> Vec<Document<'a>> {
         && let Some(rule) = plain::rule(text)
     {
         let (title, id) = (Some(rule.title.clone()), rule.id.clone());
-        let (line, notes, body) = (first.line, Vec::new(), Ok(Body::Rule(Box::new(rule))));
-        return vec![Document { line, text, title, id, notes, body }];
+        let (line, body) = (first.line, Ok(Body::Rule(Box::new(rule))));
+        let (notes, passed) = (Vec::new(), Vec::new());
+        return vec![Document { line, text, title, id, notes, passed, body }];
     }
     let limits = within_limits(text);
     let limits = if alone { limits } else { limits.and_then(|()| shares_little(text, chunks)) };
@@ -182,12 +244,52 @@ fn parse<'a>(text: &'a str, chunks: &[Chunk<'a>]) -> Vec<Document<'a>> {
             (errors, listed(collection, chunks, &terms))
         }
     };
-    match found.first_mut() {
-        // What the parser says of a document that it takes all the same.
-        Some(document) if alone => document.notes.extend(errors),
-        _ => found.extend(errors.iter().map(|error| first.broken_by(error, begins))),
+    for error in errors {
+        match found.first_mut() {
+            // What the parser says of a document that it takes all the same.
+            Some(document) if alone || is_note(&error) => {
+                if !shape::tells(&error) {
+                    document.notes.push(error);
+                }
+            }
+            // An empty document, which is none.
+            _ if !alone && error.contains("is not a YAML mapping") && !is_of(chunks, &error) => {}
+            _ => found.push(faulty(chunks, &error).broken_by(&error, begins)),
+        }
+    }
+    for chunk in chunks {
+        let at = found.iter().position(|document| document.line == chunk.line).unwrap_or(0);
+        if let Some(document) = found.get_mut(at).filter(|document| document.body.is_ok()) {
+            document.passed.extend(shape::passed(chunk.text, chunk.line));
+        }
     }
     found
+}
+
+/// Whether the parser says it of a document that it takes.
+fn is_note(error: &str) -> bool {
+    error.starts_with("invalid ") || error.contains("related")
+}
+
+/// Whether the parser says it of one of the documents alone.
+fn is_of(chunks: &[Chunk<'_>], error: &str) -> bool {
+    chunks.iter().any(|chunk| says(chunk, error))
+}
+
+fn says(chunk: &Chunk<'_>, error: &str) -> bool {
+    read(chunk.text).is_ok_and(|found| found.errors.iter().any(|said| said == error))
+}
+
+/// The document of a collection that the parser means.
+fn faulty<'a>(chunks: &[Chunk<'a>], error: &str) -> Chunk<'a> {
+    let line = in_file(error, 1).1.filter(|_| error.starts_with("YAML"));
+    let has_it = |chunk: &&Chunk<'a>| match line {
+        Some(line) => chunk.line <= line,
+        None => says(chunk, error),
+    };
+    let found =
+        if line.is_some() { chunks.iter().rfind(has_it) } else { chunks.iter().find(has_it) };
+    *found.unwrap_or(&chunks[0])
 }
 
 /// The terms of each chunk that is a correlation, and the text for the parser. What is not whole
@@ -283,7 +385,8 @@ fn listed<'a>(
     };
     let document = |title: String, id: Option<String>, at: usize, body| {
         let Chunk { line, text } = chunks[at];
-        Document { line, text, title: Some(title), id, notes: Vec::new(), body: Ok(body) }
+        let (notes, passed) = (Vec::new(), Vec::new());
+        Document { line, text, title: Some(title), id, notes, passed, body: Ok(body) }
     };
     let rules = collection.rules.into_iter().map(|rule| {
         let (title, id) = (rule.title.clone(), rule.id.clone());
@@ -305,10 +408,10 @@ fn listed<'a>(
     rules.chain(correlations).chain(filters).collect()
 }
 
-/// An error of the parser as a reason; correlations, however they are written, get theirs.
-fn syntax(error: &str, chunk: &str) -> Reason {
+/// An error of the parser in our words as a reason; correlations, however they are written, get theirs.
+fn syntax(words: String, error: &str, chunk: &str) -> Reason {
     if has_key(chunk, "correlation") {
-        return Reason::Correlation(words(error));
+        return Reason::Correlation(words);
     }
     let condition = chunk.lines().find_map(|l| l.trim_start().strip_prefix("condition:"));
     if let Some(condition) = condition
@@ -317,15 +420,7 @@ fn syntax(error: &str, chunk: &str) -> Reason {
     {
         return Reason::Aggregation(condition.trim().to_owned());
     }
-    Reason::Syntax(words(error))
-}
-
-/// The parser draws the place of an error over several lines; the first says it in words.
-fn words(error: &str) -> String {
-    let mut lines = error.lines();
-    let head = lines.next().unwrap_or_default().trim();
-    let detail = lines.rfind(|l| l.trim_start().starts_with('=')).unwrap_or_default();
-    format!("{head} {}", detail.trim_start_matches([' ', '='])).trim().to_owned()
+    Reason::Syntax(words)
 }
 
 fn has_key(chunk: &str, key: &str) -> bool {

@@ -76,8 +76,9 @@ struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     fn add(&mut self, source: &'a Source, document: Document<'a>, wanted: &mut Wanted<'_>) {
-        let Document { line, text, title, id, notes, body } = document;
+        let Document { line, text, title, id, notes, passed, body } = document;
         let place = Place { source, line, text, title: title.unwrap_or_default() };
+        let disabled = self.loaded.report.disabled;
         let made = match body {
             Err(reason) => {
                 self.linker.rule(id.as_deref().unwrap_or_default(), None, Fate::Rejected);
@@ -97,8 +98,18 @@ impl<'a> Loader<'a> {
                 self.rule(*rule, &place, notes)
             }
         };
-        if let Err(Fault { reason, key }) = made {
-            let at = key.map_or(line, |key| front::line_of_key(text, line, &key));
+        if self.loaded.report.disabled == disabled {
+            let passed = passed.into_iter().map(|passed| Note {
+                file: source.file.clone(),
+                line: passed.line,
+                title: place.title.clone(),
+                text: passed.text,
+            });
+            self.loaded.report.warnings.extend(passed);
+        }
+        if let Err(fault) = made {
+            let at = fault.line(text, line);
+            let reason = fault.reason;
             let (file, id) = (source.file.clone(), id.unwrap_or_default());
             let rejected = Rejected { file, line: at, title: place.title, id, reason };
             self.loaded.report.rejected.push(rejected);
@@ -130,8 +141,8 @@ impl<'a> Loader<'a> {
         notes.extend(warnings);
         notes.extend(meta::status_note(&rule));
         self.note(place, notes);
-        let (id, logsource) = (meta.id.clone(), rule.logsource);
-        self.targets.push(Target { id, name, logsource });
+        let (id, title, logsource) = (meta.id.clone(), rule.title, rule.logsource);
+        self.targets.push(Target { id, title, name, logsource });
         self.loaded.rules.push(Rule::new(meta, expr));
         Ok(())
     }
@@ -153,8 +164,8 @@ impl<'a> Loader<'a> {
             self.linker.rule(&meta.id, None, Fate::Rule(self.loaded.rules.len()));
             self.places.insert(meta.id.clone(), format!("{}:{}", meta.file, meta.line));
             meta.uid = self.interner.uid(&meta.id);
-            let (id, logsource) = (meta.id.clone(), of_flows());
-            self.targets.push(Target { id, name: None, logsource });
+            let (id, title, logsource) = (meta.id.clone(), meta.title.clone(), of_flows());
+            self.targets.push(Target { id, title, name: None, logsource });
             self.loaded.rules.push(Rule::of_feed(meta, expr, indicators));
         }
     }
@@ -191,7 +202,11 @@ impl<'a> Loader<'a> {
             self.is_new(id)?;
         }
         let file: Arc<str> = place.source.file.as_str().into();
-        let named = Named { id: id.clone().unwrap_or_default(), title: filter.title.clone() };
+        let named = Named {
+            id: id.clone().unwrap_or_default(),
+            title: filter.title.clone(),
+            file: place.source.file.clone(),
+        };
         notes.extend(self.filters.add(filter, (&file, place.line), &self.compiler)?);
         self.loaded.filters.push(named);
         if let Some(id) = id {

@@ -8,14 +8,18 @@
 
 mod already;
 mod compile;
+mod contradictions;
 mod filters;
 mod front;
 mod index;
 mod load;
 mod meta;
+mod near;
 mod operators;
 mod plain;
+mod shape;
 mod terms;
+mod wording;
 
 pub mod changes;
 pub mod correlate;

@@ -194,10 +194,15 @@ pub fn look_up(name: &str) -> Option<(Field, Unit)> {
     NAMES.iter().find(|entry| entry.name == name).map(|entry| (entry.field, entry.unit))
 }
 
-/// A known name that differs from `name` in case only.
+/// The known name that `name` is a slip of, perhaps.
 #[must_use]
 pub fn near(name: &str) -> Option<&'static str> {
-    NAMES.iter().map(|entry| entry.name).find(|known| known.eq_ignore_ascii_case(name))
+    super::near::near(name, NAMES.iter().map(|entry| entry.name))
+}
+
+/// ` (did you mean ...?)`, or nothing.
+pub(super) fn hint(name: &str) -> String {
+    super::near::hint(name, NAMES.iter().map(|entry| entry.name))
 }
 
 /// TCP flags by name, with their bit (IE 6).

@@ -39,6 +39,13 @@ pub(super) fn in_small_letters(text: &str) -> Cow<'_, str> {
     Cow::Owned(small)
 }
 
+/// A condition alone, with its operators in small letters.
+pub(super) fn of_condition(condition: &str) -> String {
+    let mut small = String::with_capacity(condition.len());
+    lower(condition, &mut small);
+    small
+}
+
 /// A condition that stands in a line with others (`{s: {dst_port: 1}, condition: s}`): what is before
 /// its text, and its text with what follows.
 fn in_a_row(line: &str) -> Option<(&str, &str)> {

@@ -178,13 +178,31 @@ impl Predicate {
     /// taken to lack possibly, besides those that are nullable by nature.
     #[must_use]
     pub fn constant(&self, absent: FieldSet) -> Option<bool> {
-        let Test::In { set, null } = &self.test else { return None };
         let may_be_null = self.field.nullable() || absent.contains(self.field);
+        let (set, null) = match &self.test {
+            Test::In { set, null } => (set, null),
+            Test::Part { set, negated, null, .. } if set.is_empty() => {
+                return (*null == *negated || !may_be_null).then_some(*negated);
+            }
+            _ => return None,
+        };
         let has_values = self.field.kind() != Kind::Text;
         if has_values && set.is_full(self.field.max()) && (*null || !may_be_null) {
             return Some(true);
         }
         (set.is_empty() && !(*null && may_be_null)).then_some(false)
+    }
+
+    /// Of a predicate that is false of every flow: why, in words.
+    #[must_use]
+    pub(super) fn why_never(&self) -> String {
+        let Self { name, words, field, .. } = self;
+        match &self.test {
+            _ if self.negated => format!("not (`{name}` {words}), but every flow satisfies that"),
+            Test::In { null: true, .. } => format!("`{name}` {words}, but every flow has it"),
+            Test::Part { part, .. } => format!("`{name}` {words}, but {}", part.domain()),
+            _ => format!("`{name}` {words}, but {}", field.domain()),
+        }
     }
 
     /// When its answer is final.
@@ -249,6 +267,26 @@ impl TimePart {
             Self::Month => "month",
             Self::Year => "year",
         }
+    }
+
+    /// The least and the greatest value that it has.
+    #[must_use]
+    pub const fn bounds(self) -> (u128, u128) {
+        match self {
+            Self::Minute => (0, 59),
+            Self::Hour => (0, 23),
+            Self::Day => (1, 31),
+            Self::Week => (1, 53),
+            Self::Month => (1, 12),
+            Self::Year => (1970, 9999),
+        }
+    }
+
+    /// The same in words.
+    #[must_use]
+    pub fn domain(self) -> String {
+        let (least, most) = self.bounds();
+        format!("that is a whole number from {least} to {most}")
     }
 
     /// The part of an instant in microseconds since 1970.

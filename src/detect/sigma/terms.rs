@@ -5,6 +5,7 @@
 use rsigma_parser::{ConditionOperator, CorrelationType, Timespan};
 use yaml_serde::{Mapping, Value};
 
+use super::near;
 use super::number::Decimal;
 
 /// What `correlation` may hold (specification of correlations; `window` and `gap` beyond it).
@@ -236,7 +237,8 @@ fn strangers(place: &str, mapping: &Mapping, known: &[&str]) -> Vec<String> {
     let keys = mapping.keys().filter_map(Value::as_str);
     let strange = keys.filter(|key| !known.contains(key) && !key.starts_with(EXTENSION));
     let note = |key: &str| {
-        format!("{place} has no key `{key}`, which is ignored: expected {}", known.join(", "))
+        let (hint, known) = (near::hint(key, known.iter().copied()), known.join(", "));
+        format!("{place} has no key `{key}`{hint}, which is ignored: expected {known}")
     };
     strange.map(note).collect()
 }
@@ -253,8 +255,11 @@ mod tests {
                     timespan: 1m\n  rsigma.window: tumbling\n  condition: {gte: 1, lt_e: 5}\n";
         let notes = read(text).expect("terms").notes;
         assert_eq!(notes.len(), 2, "{notes:?}");
-        assert!(notes[0].starts_with("correlation has no key `group_by`, which is ignored"));
-        assert!(notes[1].starts_with("correlation.condition has no key `lt_e`"));
+        let says = "correlation has no key `group_by` (did you mean `group-by`?), which is ignored";
+        assert!(notes[0].starts_with(says), "{notes:?}");
+        assert!(
+            notes[1].starts_with("correlation.condition has no key `lt_e` (did you mean `lte`?)")
+        );
         for fine in ["correlation: 5", "title: T", ": ["] {
             assert_eq!(read(fine).expect("nothing").notes, Vec::<String>::new(), "{fine}");
         }

@@ -30,6 +30,12 @@ impl Pattern {
         Self { glyphs, cased }
     }
 
+    /// Whether it compares case.
+    #[must_use]
+    pub const fn is_cased(&self) -> bool {
+        self.cased
+    }
+
     /// The text itself, if there is no wildcard.
     #[must_use]
     pub fn literal(&self) -> Option<String> {
@@ -132,6 +138,16 @@ impl Matcher {
         match self {
             Self::Glob(pattern) => Some(pattern.longest_literal()),
             Self::Regex(_) => None,
+        }
+    }
+
+    /// Whether it is written as `other` is.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Glob(a), Self::Glob(b)) => a == b,
+            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
+            _ => false,
         }
     }
 

@@ -56,6 +56,12 @@ fn fielded(from: &DetectionItem, name: &str, work: &Work<'_>) -> Result<Expr, Re
     if nulls > 0 && from.values.len() > 1 {
         return Err(Reason::NullInList(name.to_owned()));
     }
+    let nested = from.values.iter().find_map(nested);
+    if let Some(value) = nested {
+        let expected = "a text, a number, true, false or null, or a list of these";
+        let (field, value) = (name.to_owned(), value.to_owned());
+        return Err(Reason::Value { field, value, expected });
+    }
     // Placeholders are filled in, and named, also where no flow has the field.
     let groups = transform::groups(name, &from.values, &modifiers.steps, modifiers.op, work)?;
     let Some((field, unit)) = names::look_up(name) else {
@@ -107,15 +113,35 @@ impl Item<'_> {
     fn set(&self, groups: &Groups<'_>) -> Result<IntervalSet, Reason> {
         if !self.all {
             let sets = groups.iter().flat_map(|group| group.iter());
-            let sets = sets.map(|v| value::set(self, v)).collect::<Result<Vec<_>, _>>()?;
+            let sets = sets.map(|v| self.one(v)).collect::<Result<Vec<_>, _>>()?;
             return Ok(IntervalSet::union_of(sets));
         }
         let mut all = IntervalSet::range(0, self.field.max());
         for group in groups {
-            let sets = group.iter().map(|v| value::set(self, v)).collect::<Result<Vec<_>, _>>()?;
+            let sets = group.iter().map(|v| self.one(v)).collect::<Result<Vec<_>, _>>()?;
             all = all.intersection(&IntervalSet::union_of(sets));
         }
         Ok(all)
+    }
+
+    /// One value as a set. One that no flow has is noted: it may be a slip, and is easily overlooked
+    /// in a list or under `not`. An empty text is no slip.
+    fn one(&self, value: &SigmaValue) -> Result<IntervalSet, Reason> {
+        let set = value::set(self, value)?;
+        let set = match self.part.map(TimePart::bounds) {
+            Some((least, most)) => set.intersection(&IntervalSet::range(least, most)),
+            None => set,
+        };
+        let is_empty_text = matches!(value, SigmaValue::String(text) if text.original.is_empty());
+        if set.is_empty() && !is_empty_text {
+            let (words, domain) = (self.words_of(1, [value].into_iter()), self.domain());
+            self.work.note(format!("`{}` {words}: no flow has that: {domain}", self.name));
+        }
+        Ok(set)
+    }
+
+    fn domain(&self) -> String {
+        self.part.map_or_else(|| self.field.domain(), TimePart::domain)
     }
 
     /// Values of which at least one has to be looked at as text. Beside it in a list, an address or
@@ -182,7 +208,7 @@ impl Item<'_> {
             return Err(self.modifier("it asks for a part of a point in time"));
         }
         // A part is a small number of its own, whatever the field's unit.
-        let number = Item { field: Field::RttUs, unit: Unit::ONE, part: None, ..self.clone() };
+        let number = Item { field: Field::RttUs, unit: Unit::ONE, ..self.clone() };
         Ok(Test::Part { part, set: number.set(groups)?, negated: false, null: false })
     }
 
@@ -195,6 +221,10 @@ impl Item<'_> {
             let Some((other, unit)) = names::look_up(&other.original) else {
                 return Ok(Expr::Unknown { name: other.original.clone(), negated: false });
             };
+            if how == Reference::Equal && !can_equal(self.field.kind(), other.kind()) {
+                let expected = "a field that can equal it: one holds addresses, the other does not";
+                return Err(self.value(&group[0], expected));
+            }
             let test = Test::Reference { other, unit, how, negated: false, null: false };
             Ok(self.leaf(test, words))
         };
@@ -311,6 +341,20 @@ impl Item<'_> {
         };
         Reason::Modifier { field: self.name.to_owned(), modifier: modifier.to_owned(), why }
     }
+}
+
+/// Of a value that is a mapping or a list in a list, what it is: the parser writes it out as it does
+/// for debugging.
+pub(super) fn nested(value: &SigmaValue) -> Option<&'static str> {
+    let SigmaValue::String(text) = value else { return None };
+    let of = [("Mapping {", "a mapping"), ("Sequence [", "a list"), ("Tagged(", "a tagged value")];
+    of.into_iter().find(|(begin, _)| text.original.starts_with(begin)).map(|(_, what)| what)
+}
+
+/// Whether values of the two kinds may be equal: an address is the text of no number.
+fn can_equal(a: Kind, b: Kind) -> bool {
+    let address = |kind| kind == Kind::Address;
+    address(a) == address(b) || a == Kind::Text || b == Kind::Text
 }
 
 /// The modifiers of an item before its field is known.

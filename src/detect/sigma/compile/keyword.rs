@@ -83,9 +83,14 @@ pub(super) fn compile(
 }
 
 fn matcher(item: &Item<'_>, value: &SigmaValue) -> Result<Matcher, Reason> {
-    let empty = matches!(value, SigmaValue::String(text) if text.original.is_empty());
-    if empty || matches!(value, SigmaValue::Null) {
-        return Err(item.value(value, "a text to search for"));
+    match value {
+        SigmaValue::String(text) if !text.original.is_empty() => {}
+        SigmaValue::Integer(_) | SigmaValue::Float(_) => {
+            let expected = "a text, and only texts are searched for keywords: name the field of the \
+                            number, or write it in quotes";
+            return Err(item.value(value, expected));
+        }
+        _ => return Err(item.value(value, "a text to search for")),
     }
     value::matcher(item, value)
 }

@@ -10,9 +10,12 @@ use rsigma_parser::{
     ConditionExpr, Detection, Detections, LogSource, Quantifier, SelectorPattern, SigmaRule,
 };
 
+use super::contradictions;
 use super::expr::Expr;
 use super::fields::FieldSet;
+use super::front;
 use super::names;
+use super::near;
 use super::reason::Reason;
 use super::ruleset::Options;
 use super::text::{Glyph, Pattern};
@@ -28,6 +31,31 @@ pub(super) struct Fault {
 impl From<Reason> for Fault {
     fn from(reason: Reason) -> Self {
         Self { reason, key: None }
+    }
+}
+
+impl Fault {
+    /// The line at fault of the document `text`, which begins at the line `from`: where its key stands
+    /// with the value at fault, else where its key stands first.
+    pub(super) fn line(&self, text: &str, from: u32) -> u32 {
+        let key = match &self.reason {
+            Reason::Logsource(_) => Some("logsource"),
+            Reason::Identifier { .. } | Reason::Quantifier(_) | Reason::EveryFlow => {
+                Some("condition")
+            }
+            Reason::Duplicate(_) => Some("id"),
+            _ => None,
+        };
+        let value = match &self.reason {
+            Reason::Value { value, .. } => Some(value.as_str()),
+            Reason::Regex { pattern, .. } => Some(pattern.as_str()),
+            Reason::Placeholder { placeholder, .. } => Some(placeholder.as_str()),
+            _ => None,
+        };
+        let Some(key) = self.key.as_deref().or(key) else { return from };
+        value
+            .and_then(|value| front::line_of_value(text, from, key, value))
+            .unwrap_or_else(|| front::line_of_key(text, from, key))
     }
 }
 
@@ -85,36 +113,94 @@ fn condition(detection: &Detections, id: &str, work: &Work<'_>) -> Result<Compil
     if let Some((field, _)) = unknown.iter().find(|(_, negated)| *negated)
         && !enabled
     {
-        let near = names::near(field).map_or(String::new(), |n| format!(" (did you mean `{n}`?)"));
-        let key = Some((*field).to_owned());
+        let (key, near) = (Some((*field).to_owned()), names::hint(field));
         let field = (*field).to_owned();
         return Err(Fault { reason: Reason::UnknownUnderNot { field, near }, key });
     }
-    let mut names: Vec<String> = unknown.iter().map(|(name, _)| format!("`{name}`")).collect();
-    names.sort_unstable();
-    names.dedup();
-    let mut warnings = Vec::new();
-    let always = match expr.clone().fold(FieldSet::EMPTY) {
-        Expr::Const(false) => {
-            let why = if names.is_empty() {
-                "no value of its fields satisfies its condition".to_owned()
-            } else {
-                format!("flows never have the field(s) {}", names.join(", "))
-            };
-            return Err(Reason::NeverMatches(why).into());
-        }
-        Expr::Const(true) => true,
-        _ => false,
-    };
-    if !names.is_empty() {
-        let names = names.join(", ");
+    let mut unknown: Vec<&str> = unknown.into_iter().map(|(name, _)| name).collect();
+    unknown.sort_unstable();
+    unknown.dedup();
+    let always = is_always(&expr, &unknown)?;
+    let mut warnings = work.notes();
+    if !unknown.is_empty() {
+        let names = quoted(&unknown);
         warnings.push(format!("items on {names} are false: flows never have such field(s)"));
     }
+    warnings.extend(unread(detection));
     if detection.timeframe.is_some() {
         warnings.push("`timeframe` has no effect without a correlation".to_owned());
     }
     hints(detection.named.values(), &mut warnings);
     Ok(Compiled { expr: expr.fold(FieldSet::ALL), always, warnings })
+}
+
+/// Whether every flow satisfies the condition, which has these `unknown` fields.
+///
+/// # Errors
+/// If none does.
+fn is_always(expr: &Expr, unknown: &[&str]) -> Result<bool, Fault> {
+    let folded = expr.clone().fold(FieldSet::EMPTY);
+    let mut never = Vec::new();
+    expr.leaves(&mut |leaf| {
+        if leaf.constant(FieldSet::EMPTY) == Some(false) {
+            never.push(leaf);
+        }
+    });
+    let (why, key) = match (&folded, unknown, &never[..]) {
+        (Expr::Const(true), ..) => return Ok(true),
+        (Expr::Const(false), [], [leaf, ..]) => (leaf.why_never(), Some(leaf.name.clone())),
+        (Expr::Const(false), [], []) => ("its condition is always false".to_owned(), None),
+        (Expr::Const(false), [first, ..], _) => {
+            let why = format!("flows never have the field(s) {}", quoted(unknown));
+            (why, Some((*first).to_owned()))
+        }
+        _ => match contradictions::found(&folded) {
+            Some(clash) => (clash.in_words, Some(clash.field)),
+            None => return Ok(contradictions::always(&folded)),
+        },
+    };
+    Err(Fault { reason: Reason::NeverMatches(why), key })
+}
+
+/// Names that no flow has, each with the one that was meant, perhaps.
+fn quoted(names: &[&str]) -> String {
+    let quoted: Vec<String> =
+        names.iter().map(|name| format!("`{name}`{}", names::hint(name))).collect();
+    quoted.join(", ")
+}
+
+/// A warning for each detection that no condition names.
+fn unread(detection: &Detections) -> Vec<String> {
+    // What begins with `_` is put aside on purpose.
+    let names = detection.named.keys().map(String::as_str);
+    let mut names: Vec<&str> = names.filter(|name| !name.starts_with('_')).collect();
+    detection.conditions.iter().for_each(|condition| keep_unnamed(condition, &mut names));
+    names.sort_unstable();
+    let known = ["condition", "timeframe"];
+    let note =
+        |name| format!("no condition names `{name}`, which is ignored{}", near::hint(name, known));
+    names.into_iter().map(note).collect()
+}
+
+/// Keeps those of the `names` that the condition does not name.
+fn keep_unnamed(condition: &ConditionExpr, names: &mut Vec<&str>) {
+    match condition {
+        ConditionExpr::And(parts) | ConditionExpr::Or(parts) => {
+            parts.iter().for_each(|part| keep_unnamed(part, names));
+        }
+        ConditionExpr::Not(part) => keep_unnamed(part, names),
+        ConditionExpr::Identifier(named) => names.retain(|name| name != named),
+        ConditionExpr::Selector { pattern, .. } => {
+            names.retain(|name| !selects(pattern, name));
+        }
+    }
+}
+
+fn selects(pattern: &SelectorPattern, name: &str) -> bool {
+    match pattern {
+        SelectorPattern::Them => !name.starts_with('_'),
+        SelectorPattern::Pattern(pattern) => name_pattern(pattern).matches(name),
+    }
 }
 
 /// What to say of keywords.
@@ -172,7 +258,10 @@ fn expression(of: &Detections, from: &ConditionExpr, work: &Work<'_>) -> Result<
         ConditionExpr::Not(part) => expression(of, part, work)?.negate(),
         ConditionExpr::Identifier(name) => match of.named.get(name) {
             Some(found) => detection(found, work)?,
-            None => return Err(Reason::Identifier(name.clone()).into()),
+            None => {
+                let near = near::hint(name, of.named.keys().map(String::as_str));
+                return Err(Reason::Identifier { name: name.clone(), near }.into());
+            }
         },
         ConditionExpr::Selector { quantifier, pattern } => {
             let parts = selected(of, pattern, work)?;
@@ -191,16 +280,10 @@ fn selected(
     pattern: &SelectorPattern,
     work: &Work<'_>,
 ) -> Result<Vec<Expr>, Fault> {
-    let mut chosen: Vec<_> = of
-        .named
-        .iter()
-        .filter(|(name, _)| match pattern {
-            SelectorPattern::Them => !name.starts_with('_'),
-            SelectorPattern::Pattern(pattern) => name_pattern(pattern).matches(name),
-        })
-        .collect();
+    let mut chosen: Vec<_> = of.named.iter().filter(|(name, _)| selects(pattern, name)).collect();
     if chosen.is_empty() {
-        return Err(Reason::Identifier(pattern.to_string()).into());
+        let (name, near) = (pattern.to_string(), String::new());
+        return Err(Reason::Identifier { name, near }.into());
     }
     chosen.sort_unstable_by_key(|(name, _)| *name);
     chosen.into_iter().map(|(_, found)| detection(found, work)).collect()

@@ -1,7 +1,7 @@
 //! What a condition may take, whatever its author wrote: selections that are named again and again,
 //! values that modifiers multiply, and large regular expressions are no way to fill the memory.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use regex::{Regex, RegexBuilder};
 
@@ -21,6 +21,8 @@ const REGEX_OCTETS: [usize; 4] = [1 << 14, 1 << 16, 1 << 18, 1 << 20];
 const SET_ITEMS_MAX: usize = 1 << 23;
 const SET_VALUES_MAX: usize = 1 << 23;
 const SET_REGEX_OCTETS_MAX: usize = 256 << 20;
+/// Notes on a condition.
+const NOTES_MAX: usize = 10;
 
 /// What the conditions of a rule set took so far, without those that were rejected.
 #[derive(Debug, Default)]
@@ -36,12 +38,28 @@ pub(in crate::detect::sigma) struct Work<'a> {
     items: Cell<usize>,
     values: Cell<usize>,
     regex_octets: Cell<usize>,
+    notes: RefCell<Vec<String>>,
 }
 
 impl<'a> Work<'a> {
     pub(super) fn new(options: &'a Options) -> Self {
         let none = || Cell::new(0);
-        Self { options, items: none(), values: none(), regex_octets: none() }
+        let notes = RefCell::default();
+        Self { options, items: none(), values: none(), regex_octets: none(), notes }
+    }
+
+    /// Takes note of what should be said although the condition compiles; once, as a condition may
+    /// name a selection again.
+    pub(super) fn note(&self, text: String) {
+        let mut notes = self.notes.borrow_mut();
+        if notes.len() < NOTES_MAX && !notes.contains(&text) {
+            notes.push(text);
+        }
+    }
+
+    /// What was taken note of.
+    pub(super) fn notes(&self) -> Vec<String> {
+        self.notes.take()
     }
 
     /// Takes note of an item of the condition.

@@ -233,8 +233,7 @@ fn slot(rule: &CorrelationRule, name: &str, target: &Target<'_>) -> Result<Slot,
     match known {
         Some((field, unit)) => Ok(Slot { origin: Origin::Flow, field, unit }),
         None => {
-            let near = names::near(named);
-            let near = near.map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
+            let near = names::hint(named);
             fault(format!("field `{named}`{near} is one that flows never have"), Some(named))
         }
     }
@@ -305,6 +304,7 @@ fn says_something(
     // The greatest value of the field, if it has one.
     let greatest = fields.map(max).max().filter(|&max| max < u128::MAX);
     let values = match condition.fields.len() {
+        _ if bases.iter().all(counts_its_group) => Some(1),
         1 => greatest.map(|max| max + 1),
         _ => None,
     };
@@ -315,6 +315,11 @@ fn says_something(
         Kind::EventCount => {
             (plan.range.share(1, None), "no count of matches, which is at least 1,")
         }
+        Kind::ValueCount if values == Some(1) => (
+            plan.range.share(1, values),
+            "no count of values: it counts what it groups by, which has one value in each group, so \
+             none",
+        ),
         Kind::ValueCount => {
             (plan.range.share(1, values), "no count of values, which is at least 1,")
         }
@@ -332,6 +337,13 @@ fn says_something(
             Ok(Some(why.to_owned()))
         }
     }
+}
+
+/// Whether each field whose values are counted is one to group by.
+fn counts_its_group(base: &Base) -> bool {
+    let same = |a: &Slot, b: &Slot| (a.origin, a.field) == (b.origin, b.field);
+    !base.values.is_empty()
+        && base.values.iter().all(|value| base.group.iter().any(|group| same(group, value)))
 }
 
 /// Whatever is measured, the condition is false.
