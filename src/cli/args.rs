@@ -321,6 +321,9 @@ pub(super) struct SpoolPlace {
 pub(super) enum SpoolCommand {
     /// Show the segments, and how far each sink has come. Also beside a running sensor.
     List {
+        /// Read every payload, too, and count what is damaged. Without, only headers are read.
+        #[arg(long)]
+        verify: bool,
         #[command(flatten)]
         place: SpoolPlace,
         /// Tables, or JSON.

@@ -13,8 +13,8 @@ use crate::time::Micros;
 
 pub(super) fn run(command: &SpoolCommand) -> Result<(), Failure> {
     match command {
-        SpoolCommand::List { place, format } => {
-            let survey = operator::survey(&directory(place)?, false)?;
+        SpoolCommand::List { verify, place, format } => {
+            let survey = operator::survey(&directory(place)?, *verify)?;
             tell(*format, &survey, || listed(&survey))
         }
         SpoolCommand::Inspect { segments, records, place, format } => {
@@ -119,7 +119,8 @@ fn listed(survey: &Survey) -> String {
         survey.segments.len(),
         if survey.running { "; a sensor runs on it" } else { "" },
     );
-    let segments: Vec<_> = survey.segments.iter().map(segment_row).collect();
+    let row = |segment| segment_row(segment, survey.verified);
+    let segments: Vec<_> = survey.segments.iter().map(row).collect();
     if !segments.is_empty() {
         text.push('\n');
         let head = [
@@ -157,6 +158,15 @@ fn listed(survey: &Survey) -> String {
     text.push('\n');
     let head = ["sink", "takes", "cursor", "waiting", "oldest", "passes over"];
     text.push_str(&table(&head, &sinks));
+    if !survey.verified && !segments.is_empty() {
+        text.push_str("\ndamaged: `-` was not looked for; --verify reads every payload\n");
+    }
+    if survey.running {
+        text.push_str(
+            "\nwhat the sensor holds in memory is not here: see `delivery` of its /readyz (`spool.queued`, \
+             and sinks with durability = \"memory\")\n",
+        );
+    }
     for cursor in &survey.unreadable {
         let what = "a cursor that cannot be read, so that everything is delivered again";
         writeln!(text, "\n{what}: {cursor}").expect("a string takes all");
@@ -167,7 +177,12 @@ fn listed(survey: &Survey) -> String {
     text
 }
 
-fn segment_row(segment: &SegmentReport) -> Vec<String> {
+fn segment_row(segment: &SegmentReport, verified: bool) -> Vec<String> {
+    // A header that is gone is seen without reading payloads; that none is damaged is not.
+    let damaged = match segment.damaged {
+        0 if !verified => "-".to_owned(),
+        damaged => damaged.to_string(),
+    };
     vec![
         segment.number.to_string(),
         if segment.sealed { "sealed" } else { "open" }.to_owned(),
@@ -177,7 +192,7 @@ fn segment_row(segment: &SegmentReport) -> Vec<String> {
         segment.sums.slices.to_string(),
         segment.sums.tagged.to_string(),
         segment.sums.alerts.to_string(),
-        segment.damaged.to_string(),
+        damaged,
         segment.unfinished.to_string(),
     ]
 }
@@ -203,6 +218,13 @@ fn inspected(frames: &[FrameReport]) -> String {
 
 fn told(moved: &Moved, what: &str) -> String {
     let Moved { sink, from, to, records } = moved;
+    if from == to {
+        let (segment, offset) = (from.segment, from.offset);
+        return format!(
+            "{sink}: nothing to do: nothing waits there; its cursor stays at segment {segment} offset \
+             {offset}\n"
+        );
+    }
     format!(
         "{sink}: from segment {} offset {} to segment {} offset {}: {records} records {what}\n",
         from.segment, from.offset, to.segment, to.offset

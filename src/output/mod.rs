@@ -104,6 +104,12 @@ pub trait Sink: Send + Sync {
     /// wait and nothing need be shed.
     fn offer_blocking(&self, batch: &Arc<Batch>);
 
+    /// As [`offer_blocking`](Self::offer_blocking), at the end of live input: waits only as long as the
+    /// queue moves, as a stop must end although a disk or another side takes nothing.
+    fn offer_last(&self, batch: &Arc<Batch>) {
+        self.offer_blocking(batch);
+    }
+
     /// Counts `slices` without a tag that were never made as selected, where they would have been,
     /// and shed for [`OVERLOAD`]. Sinks that get none of live input have nothing to count.
     fn shed_untagged(&self, slices: u64) {

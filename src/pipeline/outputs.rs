@@ -45,22 +45,30 @@ impl Outputs {
 
     /// Hands `batch` to each sink.
     pub fn hand(&self, batch: Batch) {
-        self.offer(batch, self.wait);
+        let offer = |sink: &dyn Sink, batch: &Arc<Batch>| match self.wait {
+            true => sink.offer_blocking(batch),
+            false => sink.offer(batch),
+        };
+        self.offer(batch, offer);
     }
 
     /// As [`Self::hand`], at the end of the input: also on live input sinks are waited for, as
-    /// nothing comes after that could be lost for it.
+    /// nothing comes after that could be lost for it, but not one that takes nothing any more.
     pub fn flush(&self, batch: Batch) {
-        self.offer(batch, true);
+        let offer = |sink: &dyn Sink, batch: &Arc<Batch>| match self.wait {
+            true => sink.offer_blocking(batch),
+            false => sink.offer_last(batch),
+        };
+        self.offer(batch, offer);
     }
 
-    fn offer(&self, batch: Batch, wait: bool) {
+    fn offer(&self, batch: Batch, offer: impl Fn(&dyn Sink, &Arc<Batch>)) {
         if batch.is_empty() {
             return;
         }
         let batch = Arc::new(batch);
         for sink in &self.sinks {
-            if wait { sink.offer_blocking(&batch) } else { sink.offer(&batch) }
+            offer(&**sink, &batch);
         }
     }
 

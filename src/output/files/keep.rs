@@ -85,7 +85,7 @@ pub(super) fn remove(sink: &str, file: &Finished, why: &'static str) -> bool {
 ///
 /// # Errors
 /// Of statvfs(3).
-pub(super) fn free(directory: &Path) -> io::Result<u64> {
+pub fn free(directory: &Path) -> io::Result<u64> {
     let path = CString::new(directory.as_os_str().as_bytes())?;
     // SAFETY: all zeros is a value of this plain structure.
     let mut told: libc::statvfs = unsafe { std::mem::zeroed() };

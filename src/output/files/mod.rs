@@ -30,7 +30,8 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
 use serde::Serialize;
 
-pub use keep::DISK_FULL;
+pub use keep::{DISK_FULL, free};
+pub(in crate::output) use worker::is_full;
 
 use super::{Batch, Context, Ledgers, OVERLOAD, Sink};
 use crate::config::{Files, Select};

@@ -396,7 +396,7 @@ fn reason(error: &io::Error) -> &'static str {
 }
 
 /// Whether `error` says that the disk, or the sink's share of it, is full.
-pub(super) fn is_full(error: &io::Error) -> bool {
+pub(in crate::output) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

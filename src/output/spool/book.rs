@@ -48,6 +48,8 @@ pub(super) struct Taker {
     pub(super) whole: bool,
     pub(super) ledger: ledger::Sink,
     pub(super) cursor: Cursor,
+    /// Whether a cursor of it stands on disk.
+    pub(super) noted: bool,
     /// Records that it selects of the cursor's segment and has not settled.
     pub(super) left: u64,
     /// The unit that is being delivered.

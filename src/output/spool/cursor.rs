@@ -1,11 +1,13 @@
-//! How far a sink has come: kept in a file of its own, replaced as a whole.
+//! How far a sink has come: kept in a file of its own, which is replaced as a whole and needs no room
+//! for it ([`super::slots`]).
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::slots;
 use crate::config::Select;
 
 /// A place in the log: everything before it is delivered, or was given up.
@@ -112,6 +114,10 @@ pub fn load(directory: &Path, sink: &str) -> io::Result<Option<Saved>> {
 /// If it is none, or its gaps do not come one after the other.
 pub fn parse(text: &[u8]) -> Result<Saved, serde_json::Error> {
     use serde::de::Error;
+    // An earlier form was the text alone.
+    let alone = text.first() == Some(&b'{');
+    let text = if alone { Some(text) } else { slots::text(text) };
+    let text = text.ok_or_else(|| serde_json::Error::custom("neither of its copies is whole"))?;
     let saved: Saved = serde_json::from_slice(text)?;
     let gaps = &saved.cursor.gaps;
     let forward = gaps.iter().all(|(first, last)| first <= last);
@@ -121,16 +127,14 @@ pub fn parse(text: &[u8]) -> Result<Saved, serde_json::Error> {
     Err(serde_json::Error::custom("gaps do not come one after the other"))
 }
 
-/// Puts `saved` in the place of what its sink had. A crash leaves the one or the other.
+/// Puts `saved` in the place of what its sink had. A crash leaves the one or the other. Only the first
+/// cursor of a sink needs room.
 ///
 /// # Errors
 /// Of the file system.
 pub fn save(directory: &Path, saved: &Saved) -> io::Result<()> {
-    let path = path(directory, &saved.sink);
-    let next = path.with_extension("cursor.next");
     let text = serde_json::to_vec(saved).map_err(io::Error::other)?;
-    File::create(&next)?.write_all(&text)?;
-    fs::rename(&next, &path)
+    slots::replace(&path(directory, &saved.sink), &text)
 }
 
 /// The cursors of all sinks in `directory`; those that cannot be read are left out.
@@ -219,6 +223,10 @@ mod tests {
         fs::write(path(place, "torn"), "{\"sink\":").expect("room");
         let told = unreadable(place).expect("readable");
         assert!(told.len() == 1 && told[0].contains("torn.cursor: EOF"), "{told:?}");
+        fs::write(path(place, "zeros"), [0; 64]).expect("room");
+        let error = load(place, "zeros").expect_err("no cursor").to_string();
+        assert!(error.contains("neither of its copies"), "{error}");
+        fs::remove_file(path(place, "zeros")).expect("there");
         let error = load(place, "torn").expect_err("no cursor");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         remove(place, "a/b").expect("it is there");

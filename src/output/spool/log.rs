@@ -3,12 +3,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::book::{Book, Flight, Settled, Work};
 use super::cursor;
+use super::recover;
 use super::segment::{open_path, sealed_path};
 use super::target::Stop;
 use super::wall;
@@ -23,6 +24,8 @@ pub(super) struct Log {
     pub(super) directory: PathBuf,
     /// The spool's own number.
     pub(super) id: u64,
+    /// Whether that number stands on disk.
+    noted: AtomicBool,
     book: Mutex<Book>,
     /// Something was appended or sealed, or the spool was closed.
     changed: Condvar,
@@ -54,10 +57,17 @@ impl Totals {
 }
 
 impl Log {
-    pub(super) fn new(directory: PathBuf, id: u64, book: Book, counts: Totals) -> Self {
+    /// The log of the spool with the number `id`, which may be noted on disk already.
+    pub(super) fn new(
+        directory: PathBuf,
+        (id, noted): (u64, bool),
+        book: Book,
+        counts: Totals,
+    ) -> Self {
         Self {
             directory,
             id,
+            noted: AtomicBool::new(noted),
             book: Mutex::new(book),
             changed: Condvar::new(),
             room: Condvar::new(),
@@ -85,6 +95,27 @@ impl Log {
     /// Counts a failed step of the spool's own.
     pub(super) fn error(&self, reason: &'static str) {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner).one(reason);
+    }
+
+    /// Notes what a full disk did not take at the start: the spool's number, and where each sink begins.
+    /// Nothing is appended before, so that a crash leaves neither without a record that is due.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub(super) fn note(&self) -> io::Result<()> {
+        if !self.noted.load(Ordering::Relaxed) {
+            recover::note_id(&self.directory, self.id)?;
+            self.noted.store(true, Ordering::Relaxed);
+        }
+        let unnoted = |book: &Book| book.takers.iter().position(|taker| !taker.noted);
+        loop {
+            let book = self.book();
+            let Some(index) = unnoted(&book) else { return Ok(()) };
+            let saved = book.takers[index].saved();
+            drop(book);
+            cursor::save(&self.directory, &saved)?;
+            self.book().takers[index].noted = true;
+        }
     }
 
     /// Waits for something to read for the sink at `index`; `None` when it should stop.

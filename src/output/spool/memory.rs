@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 
 use super::courier::{Stopped, persist};
 use super::dead::DeadLetters;
+use super::room::{Patience, Wait};
 use super::target::{Stop, Target, Unit};
 use super::{DEAD_LETTER, wall};
 use crate::config::{self, Full, Select};
@@ -27,6 +28,7 @@ pub struct MemorySink {
     records_max: usize,
     full: Full,
     stop_s: u32,
+    patience: Patience,
     context: ArcSwap<Context>,
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -95,13 +97,14 @@ impl MemorySink {
             records_max: config.memory_records_max,
             full: config.full,
             stop_s: config.stop_s,
+            patience: Patience::new(Duration::from_secs(config.stop_s.into())),
             context: ArcSwap::from_pointee(context),
             shared,
             thread,
         })
     }
 
-    fn take(&self, batch: &Arc<Batch>, wait: bool) {
+    fn take(&self, batch: &Arc<Batch>, wait: Wait) {
         let selected = batch.count(self.select);
         if selected == 0 {
             return;
@@ -110,13 +113,10 @@ impl MemorySink {
         let batch = if sparse { Arc::new(batch.only(self.select)) } else { Arc::clone(batch) };
         let queued = Queued { batch, context: self.context.load_full(), at: wall() };
         let held = queued.held();
-        let mut state = self.shared.lock();
         let full = |s: &State| s.queued > 0 && s.queued + held > self.records_max;
-        if wait {
-            let full = |s: &mut State| full(s) && !s.closed;
-            let waited = self.shared.changed.wait_while(state, full);
-            state = waited.unwrap_or_else(PoisonError::into_inner);
-        }
+        let (changed, state) = (&self.shared.changed, self.shared.lock());
+        let waits = |s: &State| full(s) && !s.closed;
+        let mut state = self.patience.wait(wait, changed, state, waits, |s| s.queued);
         state.ledger.selected += selected as u64;
         if state.closed {
             return state.ledger.shed.add(CLOSED, selected as u64);
@@ -141,11 +141,15 @@ impl MemorySink {
 
 impl Sink for MemorySink {
     fn offer(&self, batch: &Arc<Batch>) {
-        self.take(batch, false);
+        self.take(batch, Wait::No);
     }
 
     fn offer_blocking(&self, batch: &Arc<Batch>) {
-        self.take(batch, true);
+        self.take(batch, Wait::Ever);
+    }
+
+    fn offer_last(&self, batch: &Arc<Batch>) {
+        self.take(batch, Wait::Moving);
     }
 
     fn shed_untagged(&self, slices: u64) {
@@ -187,6 +191,10 @@ impl Sink for MemorySink {
             let mut state = self.shared.lock();
             let lost = std::mem::take(&mut state.ledger.spooled);
             state.ledger.shed.add(CLOSED, lost);
+            if lost > 0 {
+                tracing::warn!(sink = self.name, records = lost, ledger = ?state.ledger,
+                    "lost by the stop: they waited in memory, and were not delivered in the time for it");
+            }
         }
         self.ledgers()
     }

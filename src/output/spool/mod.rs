@@ -24,7 +24,9 @@ mod log;
 mod memory;
 pub mod operator;
 mod recover;
+mod room;
 mod segment;
+mod slots;
 mod sync;
 mod tail;
 mod target;
@@ -53,8 +55,9 @@ pub use unit::Objects;
 
 use self::book::Kept;
 use self::log::Log;
+use self::room::{Patience, Wait};
 use self::tail::Tail;
-use self::writer::{Handed, Message, Scribe};
+use self::writer::{Handed, Message, Scribe, WRITE_ERROR};
 use crate::config::{self, Durability, Select};
 use crate::metrics::{Delivery, SpoolState};
 use crate::output::files::{CLOSED, QUEUE_FULL};
@@ -108,6 +111,7 @@ pub struct Spool {
     records_max: usize,
     octets_max: u64,
     stop_time: Duration,
+    patience: Patience,
     context: ArcSwap<Context>,
     slices: Sender<Message>,
     alerts: Sender<Message>,
@@ -166,13 +170,13 @@ impl Spool {
         };
         recover::make(&config.directory).map_err(named)?;
         let lock = recover::lock(&config.directory).map_err(named)?;
-        let id = recover::id(&config.directory).map_err(named)?;
+        let (id, noted) = recover::id(&config.directory).map_err(named)?;
         let whole = |sink: &Behind| matches!(sink.place, Place::Objects(_));
         let wanted: Vec<_> = sinks.iter().map(|s| (s.name.as_str(), s.select, whole(s))).collect();
         let (mut book, totals) = recover::book(&config.directory, &wanted).map_err(named)?;
         let for_us = i64::from(config.keep_s) * SECOND;
         book.kept = Kept { for_us, octets: config.bytes_max / 2 };
-        let log = Arc::new(Log::new(config.directory.clone(), id, book, totals));
+        let log = Arc::new(Log::new(config.directory.clone(), (id, noted), book, totals));
         let gone = log.book().clean(wall());
         log.remove(&gone);
 
@@ -180,6 +184,8 @@ impl Spool {
         let thread = |name: String| std::thread::Builder::new().name(name);
         let wants = Wants::of(&sinks);
         let tail = Arc::new(Tail::new(Arc::clone(&log), config.clone(), sealer, 2));
+        // A full disk is told at once, not with the first record.
+        tail.lock().probe();
         let scribe = |stream, name: &str| -> io::Result<_> {
             let (sender, receiver) = crossbeam_channel::unbounded();
             let scribe = Scribe::new(config, (&log, &tail), stream, receiver)?;
@@ -203,6 +209,7 @@ impl Spool {
             records_max: config.memory_records_max,
             octets_max: config.bytes_max,
             stop_time: Duration::from_secs(config.stop_s.into()),
+            patience: Patience::new(Duration::from_secs(config.stop_s.into())),
             context: ArcSwap::from_pointee(context),
             slices,
             alerts,
@@ -210,16 +217,26 @@ impl Spool {
         })
     }
 
-    fn take(&self, batch: &Arc<Batch>, wait: bool) {
+    /// Tells what the stop cost since `before`: what waited in memory for a disk that takes nothing.
+    fn tell_lost(&self, before: &Ledgers) {
+        for (sink, ledger) in self.ledgers() {
+            let earlier = before.get(&sink).map_or(0, |ledger| ledger.shed.of(WRITE_ERROR));
+            let records = ledger.shed.of(WRITE_ERROR) - earlier;
+            if records > 0 {
+                let directory = self.log.directory.display();
+                tracing::warn!(sink, records, %directory, ?ledger,
+                    "lost by the stop: they waited in memory, as the spool cannot be written");
+            }
+        }
+    }
+
+    fn take(&self, batch: &Arc<Batch>, wait: Wait) {
         let Some(batch) = self.wants.narrow(batch) else { return };
         let held = batch.slices.len() + batch.alerts.len();
-        let mut book = self.log.book();
         let full = |book: &book::Book| book.queued > 0 && book.queued + held > self.records_max;
-        if wait {
-            let full = |book: &mut book::Book| full(book) && !book.closed;
-            let waited = self.log.room.wait_while(book, full);
-            book = waited.unwrap_or_else(PoisonError::into_inner);
-        }
+        let waits = |book: &book::Book| full(book) && !book.closed;
+        let (room, book) = (&self.log.room, self.log.book());
+        let mut book = self.patience.wait(wait, room, book, waits, |book| book.queued);
         if book.closed {
             return book.refuse(&batch, CLOSED);
         }
@@ -242,11 +259,15 @@ impl Spool {
 
 impl Sink for Spool {
     fn offer(&self, batch: &Arc<Batch>) {
-        self.take(batch, false);
+        self.take(batch, Wait::No);
     }
 
     fn offer_blocking(&self, batch: &Arc<Batch>) {
-        self.take(batch, true);
+        self.take(batch, Wait::Ever);
+    }
+
+    fn offer_last(&self, batch: &Arc<Batch>) {
+        self.take(batch, Wait::Moving);
     }
 
     fn shed_untagged(&self, slices: u64) {
@@ -302,6 +323,7 @@ impl Sink for Spool {
     fn close(&self) -> Ledgers {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Threads { writers, couriers, lock }) = threads {
+            let before = self.ledgers();
             let mut book = self.log.book();
             book.closed = true;
             for sender in [&self.slices, &self.alerts] {
@@ -315,6 +337,7 @@ impl Sink for Spool {
                     tracing::error!("a thread of the spool died");
                 }
             }
+            self.tell_lost(&before);
             join_until_over(couriers, &self.log.stop);
             drop(lock);
         }

@@ -27,6 +27,8 @@ pub struct Survey {
     pub id: String,
     /// Whether a sensor runs on it.
     pub running: bool,
+    /// Whether payloads were read and checked; else damage is known only where a frame's header is gone.
+    pub verified: bool,
     /// Its segments, the oldest first.
     pub segments: Vec<SegmentReport>,
     /// The sinks that have a cursor.
@@ -177,7 +179,8 @@ pub fn survey(directory: &Path, verify: bool) -> io::Result<Survey> {
     });
     let broken: BTreeSet<String> = broken.collect();
     let broken = broken.into_iter().collect();
-    Ok(Survey { id: id.trim().to_owned(), running, segments, sinks, unreadable, broken })
+    let (id, verified) = (id.trim().to_owned(), verify);
+    Ok(Survey { id, running, verified, segments, sinks, unreadable, broken })
 }
 
 /// A running sensor may remove a segment at any time: then it is not there, which is no error.
@@ -408,30 +411,30 @@ pub fn replay(directory: &Path, sink: &str, goal: Goal) -> io::Result<Moved> {
     shift(directory, sink, goal, |from, to| {
         let back = (to.segment, to.offset) < (from.segment, from.offset);
         let message = "the cursor stands there or before it: nothing would be delivered again";
-        if back { Ok(0) } else { Err(message) }
+        if back { Ok(Some(0)) } else { Err(message) }
     })
 }
 
 /// Moves the cursor of `sink` forward to `goal`. What it passes over is never delivered to this
-/// sink; the next start counts it as shed by [`super::DROPPED`].
+/// sink; the next start counts it as shed by [`super::DROPPED`]. Where nothing waits before `goal`, it
+/// stays. Needs no room on the disk.
 ///
 /// # Errors
-/// If a sensor runs on the spool, there is no such sink or segment, or the cursor stands behind
-/// `goal` already.
+/// If a sensor runs on the spool, or there is no such sink or segment.
 pub fn discard(directory: &Path, sink: &str, goal: Goal) -> io::Result<Moved> {
     shift(directory, sink, goal, |from, to| {
         let forward = (to.segment, to.offset) > (from.segment, from.offset);
-        if forward { Ok(1) } else { Err("the cursor stands there or behind it already") }
+        Ok(forward.then_some(1))
     })
 }
 
 /// Moves the cursor of `sink`, if `allowed`, which says how often the records in between count as
-/// dropped.
+/// dropped; `None`: it stays.
 fn shift(
     directory: &Path,
     sink: &str,
     goal: Goal,
-    allowed: impl Fn(&Cursor, &Cursor) -> Result<u64, &'static str>,
+    allowed: impl Fn(&Cursor, &Cursor) -> Result<Option<u64>, &'static str>,
 ) -> io::Result<Moved> {
     let lock = take(directory)?;
     let Some(mut saved) = cursor::load(directory, sink)? else {
@@ -453,6 +456,10 @@ fn shift(
     let before = waiting(&place, &segments, &saved, from.clone())?.0;
     let after = waiting(&place, &segments, &saved, to.clone())?.0;
     let records = before.abs_diff(after);
+    let Some(times) = times.filter(|&times| times == 0 || records > 0) else {
+        let (sink, to) = (sink.to_owned(), from.clone());
+        return Ok(Moved { sink, from, to, records: 0 });
+    };
     saved.cursor.clone_from(&to);
     saved.dropped += times * records;
     save(directory, &saved)?;

@@ -13,6 +13,7 @@ use super::log::{Totals, sync_directory};
 use super::segment::{Segment, list, open_path, sealed_path, walk};
 use crate::config::Select;
 use crate::metrics::{Delivery, ledger};
+use crate::output::files::is_full;
 
 /// What the spool is opened with: of each sink its name, what it selects, and whether it takes
 /// whole segments.
@@ -39,25 +40,38 @@ pub(super) fn lock(directory: &Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::AddrInUse, "in use by another weir"))
 }
 
-/// The spool's own number: drawn when it is made, kept in a file.
-pub(super) fn id(directory: &Path) -> io::Result<u64> {
+/// The spool's own number, drawn when it is made and kept in a file, and whether it stands there: a
+/// full disk may have no room for it.
+pub(super) fn id(directory: &Path) -> io::Result<(u64, bool)> {
     let path = directory.join("id");
     match fs::read_to_string(&path) {
-        Ok(text) => u64::from_str_radix(text.trim(), 16).map_err(|_| {
-            let message = format!("{}: expected 16 hexadecimal digits", path.display());
-            io::Error::new(io::ErrorKind::InvalidData, message)
-        }),
+        Ok(text) => match u64::from_str_radix(text.trim(), 16) {
+            Ok(id) => Ok((id, true)),
+            Err(_) => {
+                let message = format!("{}: expected 16 hexadecimal digits", path.display());
+                Err(io::Error::new(io::ErrorKind::InvalidData, message))
+            }
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let id = RandomState::new().build_hasher().finish();
-            let next = path.with_extension("next");
-            fs::write(&next, format!("{id:016x}\n"))?;
-            File::open(&next)?.sync_all()?;
-            fs::rename(&next, &path)?;
-            sync_directory(directory)?;
-            Ok(id)
+            match note_id(directory, id) {
+                Ok(()) => Ok((id, true)),
+                Err(error) if is_full(&error) => Ok((id, false)),
+                Err(error) => Err(error),
+            }
         }
         Err(error) => Err(error),
     }
+}
+
+/// Keeps the spool's own number.
+pub(super) fn note_id(directory: &Path, id: u64) -> io::Result<()> {
+    let path = directory.join("id");
+    let next = path.with_extension("next");
+    fs::write(&next, format!("{id:016x}\n"))?;
+    File::open(&next)?.sync_all()?;
+    fs::rename(&next, &path)?;
+    sync_directory(directory)
 }
 
 /// Reads the book off the disk. Segments that were being written are cut after their last whole
@@ -86,8 +100,13 @@ pub(super) fn book(directory: &Path, sinks: &[Wanted<'_>]) -> io::Result<(Book, 
         book.takers.push(taker);
     }
     book.settle_all();
-    for taker in &book.takers {
-        cursor::save(directory, &taker.saved())?;
+    for taker in &mut book.takers {
+        match cursor::save(directory, &taker.saved()) {
+            Ok(()) => taker.noted = true,
+            // Nothing is appended before it stands there.
+            Err(error) if is_full(&error) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok((book, totals))
 }
@@ -177,6 +196,7 @@ fn taker(directory: &Path, book: &Book, (name, select, whole): &Wanted<'_>) -> i
         whole: *whole,
         ledger: ledger::Sink::default(),
         cursor,
+        noted: false,
         left: 0,
         flight: None,
         delivery: Delivery::default(),

@@ -15,6 +15,11 @@ use crate::config;
 
 /// Octets that the head and the schemas of a segment may have.
 const HEAD_OCTETS: u64 = 16 << 10;
+/// How long the disk has to take everything before a fault is over: at the edge of full it takes one
+/// frame and not the next.
+const WELL: Duration = Duration::from_secs(2);
+/// Between two looks whether a disk that took nothing takes something again.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What the scribes share: whoever holds it writes.
 pub(super) struct Tail(Mutex<End>);
@@ -35,6 +40,8 @@ pub(super) struct End {
     active: Option<Appender>,
     begun: Instant,
     last: Instant,
+    /// When the disk took something not, last.
+    failed: Option<Instant>,
     /// Threads that still append.
     scribes: usize,
 }
@@ -48,7 +55,8 @@ impl Tail {
     ) -> Self {
         let now = Instant::now();
         let (begun, last) = (now, now);
-        Self(Mutex::new(End { log, config, sealer, active: None, begun, last, scribes }))
+        let (active, failed) = (None, None);
+        Self(Mutex::new(End { log, config, sealer, active, begun, last, failed, scribes }))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, End> {
@@ -57,15 +65,60 @@ impl Tail {
 }
 
 impl End {
+    /// When there is something to do without a record: a segment to seal, or a disk to look at.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        let looks = self.failed.map(|_| Instant::now() + LOOK);
+        self.seals_at().into_iter().chain(looks).min()
+    }
+
+    /// Does it, if it is time.
+    pub(super) fn tend(&mut self) {
+        self.seal_if_due();
+        if self.failed.is_some_and(|at| at.elapsed() >= WELL) {
+            self.probe();
+        }
+    }
+
+    /// Tries whether the disk takes anything: a frame's worth, and what it had no room for before.
+    pub(super) fn probe(&mut self) {
+        const OCTETS: usize = 64 << 10;
+        let path = self.log.directory.join("probe");
+        let tried = std::fs::write(&path, vec![0x55; OCTETS]);
+        let removed = std::fs::remove_file(&path);
+        match tried.and(removed).and_then(|()| self.log.note()) {
+            Ok(()) => self.worked(),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// The disk took something.
+    fn worked(&mut self) {
+        if self.failed.is_some_and(|at| at.elapsed() >= WELL) {
+            self.failed = None;
+            self.log.book().fault = None;
+            tracing::info!("the spool can be written again");
+        }
+    }
+
+    /// It did not.
+    pub(super) fn failed(&mut self, error: &io::Error) {
+        self.failed = Some(Instant::now());
+        let directory = self.log.directory.display();
+        let fault = format!("{directory}: {error}: records wait in memory");
+        if self.log.book().fault.replace(fault).is_none() {
+            tracing::error!(%directory, %error, "cannot write to the spool: records wait in memory");
+        }
+    }
+
     /// When the segment that is being written is sealed by age or idle.
-    pub(super) fn seals_at(&self) -> Option<Instant> {
+    fn seals_at(&self) -> Option<Instant> {
         let age = Duration::from_secs(self.config.segment_age_s.into());
         let idle = Duration::from_secs(self.config.segment_idle_s.into());
         self.active.as_ref().map(|_| (self.begun + age).min(self.last + idle))
     }
 
     /// Seals the segment if it is time.
-    pub(super) fn seal_if_due(&mut self) {
+    fn seal_if_due(&mut self) {
         if self.seals_at().is_some_and(|at| at <= Instant::now()) {
             self.seal();
         }
@@ -104,12 +157,8 @@ impl End {
         Totals::add(&totals.appended_octets, len);
         let file = Some(Arc::clone(&active.file));
         *self.log.unsynced.lock().unwrap_or_else(PoisonError::into_inner) = file;
-        let mut book = self.log.book();
-        book.appended(header, octets);
-        if book.fault.take().is_some() {
-            tracing::info!("the spool can be written again");
-        }
-        drop(book);
+        self.log.book().appended(header, octets);
+        self.worked();
         self.log.notify();
         self.last = Instant::now();
         if octets >= self.config.segment_bytes {
@@ -132,6 +181,7 @@ impl End {
     }
 
     fn begin(&mut self) -> io::Result<()> {
+        self.log.note()?;
         let number = self.log.book().next;
         let head = Head { number, created: wall(), spool: self.log.id };
         let active = Appender::create(&self.log.segments(), head)?;
@@ -205,7 +255,7 @@ mod tests {
             recover::make(directory.path()).expect("room");
             let sinks = [("dead", Select::Slices, false), ("alive", Select::Slices, false)];
             let (book, totals) = recover::book(directory.path(), &sinks).expect("empty");
-            let log = Arc::new(Log::new(directory.path().to_owned(), 1, book, totals));
+            let log = Arc::new(Log::new(directory.path().to_owned(), (1, true), book, totals));
             let (sealer, seals) = crossbeam_channel::unbounded();
             let tail = Tail::new(Arc::clone(&log), config, sealer, 1);
             let (mut framer, mut seed) = (Framer::new(Stream::Slices).expect("zstd"), 1);

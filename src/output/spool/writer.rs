@@ -73,8 +73,8 @@ impl Scribe {
     pub(super) fn run(mut self) {
         loop {
             // Whoever wrote last wakes up in time to seal.
-            let seals_at = self.tail.lock().seals_at();
-            let message = match seals_at {
+            let due_at = self.tail.lock().due_at();
+            let message = match due_at {
                 Some(at) => self.receiver.recv_deadline(at),
                 None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
@@ -83,7 +83,7 @@ impl Scribe {
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => true,
                 Err(RecvTimeoutError::Timeout) => false,
             };
-            self.tail.lock().seal_if_due();
+            self.tail.lock().tend();
             if closed {
                 break;
             }
@@ -193,11 +193,7 @@ impl Scribe {
                 Err(error) => error,
             };
             self.log.error("write");
-            let place = format!("{}: {error}", self.log.directory.display());
-            if self.log.book().fault.replace(place).is_none() {
-                tracing::error!(directory = %self.log.directory.display(), %error,
-                    "cannot write to the spool: records wait in memory");
-            }
+            self.tail.lock().failed(&error);
             if stopping {
                 // Tried once more after the stop was asked for, and lost.
                 self.log.book().lose(sums, WRITE_ERROR);

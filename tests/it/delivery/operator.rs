@@ -82,7 +82,7 @@ fn the_operator_sees_what_waits_and_moves_cursors() {
     for (wrong, message) in [
         (
             "drop nobody --all",
-            "no sink `nobody` has a cursor here, only: elastic, files, hec, syslog",
+            "no sink `nobody` has a cursor here, only: elastic, files, hec, ipfix, syslog",
         ),
         ("replay hec --segment 77", "there is no segment 77"),
     ] {
