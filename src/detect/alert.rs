@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::sequence::Verdict;
 use crate::flow::{Biflow, FlowId, Slice};
@@ -10,7 +10,9 @@ use crate::net::fold_u64;
 use crate::time::Micros;
 
 /// Sigma's `level`.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are Sigma's")]
 pub enum Level {
@@ -37,7 +39,7 @@ impl Level {
 }
 
 /// An ATT&CK technique that a rule's tags name.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Technique {
     /// For example `T1071.001`.
     pub id: String,
@@ -47,7 +49,7 @@ pub struct Technique {
 
 /// What travels with every match of a rule; the licence of SigmaHQ's rules (DRL 1.1) asks for
 /// author and id or link on each.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RuleMeta {
     /// Interned id, stable over reloads within a process. Not written out.
     #[serde(skip)]
@@ -75,7 +77,7 @@ pub struct RuleMeta {
 }
 
 /// One predicate that made a rule fire.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Evidence {
     /// The field as the rule names it.
     pub field: String,

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::decode::slices::{SliceError, decode};
+use crate::detect::sequence::{Attack, Class, Sequence, Verdict};
 use crate::detect::sigma::correlate::Match;
 use crate::detect::sigma::{Record, RuleIndex};
 use crate::detect::volume::Sent;
-use crate::detect::{Alert, TaggedSlice};
+use crate::detect::{Alert, Evidence, RuleMeta, TaggedSlice};
 use crate::flow::stitch::{Source, Stitched};
 use crate::flow::{Biflow, FlowId, Memory, Slice};
 use crate::net::Addr;
@@ -84,9 +85,60 @@ struct State {
 enum Told {
     Match { v: u32, time: i64, rule: String, at_end: bool },
     Alert { v: u32, time: i64, rule: String, id: String },
+    Found { v: u32, time: i64, id: String, found: Box<Found> },
     Sent { v: u32, time: i64, site: String, host: String, peer: String, octets: u64 },
     Clock { v: u32, partition: i32, clock: i64 },
     Idle { v: u32, partition: i32 },
+}
+
+/// What the sequence model found: its rules are in no book, so they go with the alert.
+#[derive(Debug, Deserialize, Serialize)]
+struct Found {
+    uid: u32,
+    rule: RuleMeta,
+    evidence: Vec<Evidence>,
+    class: Class,
+    /// The score's bits: what is read is what was written.
+    score: u64,
+    /// Tactic and technique.
+    attack: Option<(Arc<str>, Arc<str>)>,
+    /// Start in milliseconds, and ordinal.
+    sequence: (i64, u32),
+}
+
+impl Found {
+    /// What `alert`, of which `verdict` is, takes with it.
+    fn of(alert: &Alert, verdict: &Verdict) -> Self {
+        let Verdict { class, score, attack, sequence } = verdict.clone();
+        Self {
+            uid: alert.rule.uid,
+            rule: RuleMeta::clone(&alert.rule),
+            evidence: alert.evidence.clone(),
+            class,
+            score: score.to_bits(),
+            attack: attack.map(|Attack { tactic, technique }| (tactic, technique)),
+            sequence: (sequence.start_ms, sequence.ordinal),
+        }
+    }
+
+    /// The alert again.
+    fn alert(self, (id, time): (u128, Micros), slice: Slice) -> Alert {
+        let Self { uid, rule, evidence, class, score, attack, sequence } = self;
+        let attack = attack.map(|(tactic, technique)| Attack { tactic, technique });
+        let score = f64::from_bits(score);
+        let sequence = Sequence { start_ms: sequence.0, ordinal: sequence.1 };
+        Alert {
+            id,
+            time,
+            rule: Arc::new(RuleMeta { uid, ..rule }),
+            evidence,
+            flow_id: slice.flow_id,
+            flow: slice.flow,
+            suppressed: 0,
+            arrived: None,
+            verdict: Some(Verdict { class, score, attack, sequence }),
+        }
+    }
 }
 
 /// What a record of the topic of matches says.
@@ -208,6 +260,12 @@ impl Codec {
                 let head = Told::Match { v: VERSION, time, rule, at_end };
                 self.line(&head, Some((found.flow_id, &found.flow)))
             }
+            Message::Alert(alert) if alert.verdict.is_some() => {
+                let found = Box::new(Found::of(alert, alert.verdict.as_ref()?));
+                let (v, time, id) = (VERSION, alert.time.0, format!("{:032x}", alert.id));
+                let head = Told::Found { v, time, id, found };
+                self.line(&head, Some((alert.flow_id, &alert.flow)))
+            }
             Message::Alert(alert) => {
                 let (time, rule) = (alert.time.0, alert.rule.id.clone());
                 let id = format!("{:032x}", alert.id);
@@ -272,6 +330,12 @@ impl Codec {
                 let (flow_id, flow) = (slice.flow_id, Arc::new(slice.flow));
                 let found = Match { time: Micros(time), rule, at_end, flow_id, flow };
                 Ok(Said::Message(Message::Match(found)))
+            }
+            Told::Found { v, time, id, found } => {
+                version(v)?;
+                let id = u128::from_str_radix(&id, 16).map_err(|_| CodecError::Number("id"))?;
+                let alert = found.alert((id, Micros(time)), flow()?);
+                Ok(Said::Message(Message::Alert(Box::new(alert))))
             }
             Told::Alert { v, time, rule, id } => {
                 version(v)?;

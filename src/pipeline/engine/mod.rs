@@ -573,13 +573,7 @@ impl StitchSink for Telling<'_> {
         let excluded = flow.memory.excluded.and_then(|uid| book.exclusion(uid));
         let rules = book.metas(&slice.fired).collect();
         let verdict = self.tagger.judge(&slice, flow.now, excluded.is_some());
-        // Nobody groups by what the model found: its rules are not among those that are loaded.
-        let suppressed = |message: &mut Message| matches!(message, Message::Alert(alert) if alert.verdict.is_some());
-        let found = self.tagger.messages.extract_if(.., suppressed).filter_map(|message| {
-            let Message::Alert(alert) = message else { return None };
-            Some(*alert)
-        });
-        let found = found.chain(self.tagger.batch.alerts.drain(..));
+        let found = self.tagger.batch.alerts.drain(..);
         self.alerts.extend(found.map(|alert| (alert, None)));
         self.slices.push((TaggedSlice { slice, rules, excluded, verdict }, Arc::clone(sensor)));
     }

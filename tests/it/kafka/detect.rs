@@ -78,6 +78,11 @@ struct Written {
 
 impl<'a> Group<'a> {
     fn new(kafka: &'a Kafka, name: &'static str) -> Self {
+        Self::with(kafka, name, "")
+    }
+
+    /// With `more` in its configuration.
+    fn with(kafka: &'a Kafka, name: &'static str, more: &str) -> Self {
         let bench = Bench::new();
         let rules = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/rules");
         let text = format!(
@@ -87,7 +92,7 @@ impl<'a> Group<'a> {
              slices = \"{name}.slices\"\nselect = \"slices\"\nalerts = \"{name}.alerts\"\n\
              states = \"{name}.states\"\nmatches = \"{name}.matches\"\ncreate_topics = true\n\
              session_timeout_ms = 6000\ntransaction_timeout_ms = 10000\nbatch_records = 300\n\
-             idle_s = {IDLE_S}\n",
+             idle_s = {IDLE_S}\n{more}",
             rules.display(),
             kafka.brokers(),
         );
@@ -330,4 +335,30 @@ fn tags_of_the_engine_are_those_of_a_sensor() {
     let of_engine: BTreeMap<&str, usize> =
         of_engine.iter().map(|(rule, count)| (rule.as_str(), *count)).collect();
     assert_eq!(of_engine, of_sensor);
+
+    // Suppression holds for all of them, also for what the model finds, whose rules are in no file.
+    let more = "[[rules.suppress]]\nrule = \"*\"\nalerts = 1\nwindow_s = 2592000\n";
+    let held = Group::with(&kafka, "held", more);
+    let detector = held.detector("one");
+    held.wait_committed(slices.len());
+    let left = held.written().alerts;
+    detector.stop();
+    let mut once: Vec<String> = Vec::new();
+    for text in left.values().flatten() {
+        let alert: Value = serde_json::from_str(text).expect("JSON");
+        once.push(alert["rule"]["id"].as_str().expect("a rule").to_owned());
+        let model = alert["model_class"].is_string();
+        let found = got.alerts.values().flatten().any(|text| {
+            let other: Value = serde_json::from_str(text).expect("JSON");
+            other["rule"] == alert["rule"]
+                && (!model
+                    || (other["id"] == alert["id"] && other["evidence"] == alert["evidence"]))
+        });
+        assert!(found, "{text}");
+    }
+    once.sort();
+    let rules: Vec<&str> = of_sensor.keys().copied().collect();
+    assert_eq!(once, rules, "one alert of each rule\n{}", held.logs());
+    let found = got.alerts.values().flatten().filter(|text| !text.contains("\"model_class\":null"));
+    assert!(found.count() > 0, "the model finds something");
 }
