@@ -32,6 +32,12 @@ pub struct Ipfix {
     pub messages_per_s_max: u32,
     /// Seconds to wait for a connection, and for what was sent to be taken: 1 to 600.
     pub timeout_s: u32,
+    /// Octets of what went last over TCP that are kept in memory, and sent again when the connection
+    /// ends: nothing says whether the collector had read them. A record is the same if `flowId`, start
+    /// and end are. 0 (none is sent again) to 1 GiB.
+    pub resend_bytes: usize,
+    /// Seconds before the last message within which those went: 0 to 3,600.
+    pub resend_s: u32,
     /// Where records wait: `disk` or `memory`.
     pub durability: Durability,
 }
@@ -60,6 +66,8 @@ impl Default for Ipfix {
             template_refresh_s: 60,
             messages_per_s_max: 20_000,
             timeout_s: 30,
+            resend_bytes: 8 << 20,
+            resend_s: 10,
             durability: Durability::Disk,
         }
     }
@@ -85,6 +93,8 @@ impl Table for Ipfix {
         report.within(&key("template_refresh_s"), self.template_refresh_s, 1..=86_400);
         report.within(&key("messages_per_s_max"), self.messages_per_s_max, 1..=1_000_000);
         report.within(&key("timeout_s"), self.timeout_s, 1..=600);
+        report.within(&key("resend_bytes"), self.resend_bytes, 0..=1 << 30);
+        report.within(&key("resend_s"), self.resend_s, 0..=3_600);
     }
 
     fn paths(&mut self, _: &mut dyn FnMut(&mut PathBuf)) {}

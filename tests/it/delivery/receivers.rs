@@ -108,10 +108,16 @@ enum Side {
     Syslog {
         tally: Arc<Mutex<Tally>>,
     },
+    /// Keeps of each record its `flowId`: the upper half of the flow's id.
+    Ipfix {
+        tally: Arc<Mutex<Tally>>,
+    },
     Kafka(Kafka),
     S3(S3),
     /// Files behind the spool, in this folder.
     Files(PathBuf),
+    /// Files with a queue of their own.
+    Queue(PathBuf),
 }
 
 /// All of them, by the names of the sinks.
@@ -123,6 +129,8 @@ pub(crate) fn own() -> Receivers {
         ("elastic", Receiver::http(bulk)),
         ("files", Receiver::files()),
         ("hec", Receiver::http(events)),
+        ("ipfix", Receiver::ipfix()),
+        ("queue", Receiver { proxy: Proxy::new(), side: Side::Queue(PathBuf::new()), round: 0 }),
         ("syslog", Receiver::syslog()),
     ])
 }
@@ -165,6 +173,18 @@ impl Receiver {
 
     /// A syslog server that counts octets (RFC 6587).
     fn syslog() -> Self {
+        let (proxy, tally) = Self::stream(messages);
+        Self { proxy, side: Side::Syslog { tally }, round: 0 }
+    }
+
+    /// A collector of IPFIX over TCP (RFC 7011 §10.4).
+    fn ipfix() -> Self {
+        let (proxy, tally) = Self::stream(exports);
+        Self { proxy, side: Side::Ipfix { tally }, round: 0 }
+    }
+
+    /// A server that takes connections, each read by `read` in a thread of its own.
+    fn stream(read: fn(TcpStream, &Mutex<Tally>)) -> (Proxy, Arc<Mutex<Tally>>) {
         let (proxy, tally) = (Proxy::new(), Arc::<Mutex<Tally>>::default());
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         proxy.to(listener.local_addr().expect("bound"));
@@ -172,10 +192,20 @@ impl Receiver {
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let (Ok(client), kept) = (client, Arc::clone(&kept)) else { return };
-                std::thread::spawn(move || messages(client, &kept));
+                std::thread::spawn(move || read(client, &kept));
             }
         });
-        Self { proxy, side: Side::Syslog { tally }, round: 0 }
+        (proxy, tally)
+    }
+
+    /// What it keeps of `identity`.
+    pub(crate) fn keeps(&self, identity: Identity) -> Identity {
+        if matches!(self.side, Side::Ipfix { .. }) { identity >> 64 } else { identity }
+    }
+
+    /// Whether what was appended to the spool is due to it.
+    pub(crate) fn is_behind_the_spool(&self) -> bool {
+        !matches!(self.side, Side::Queue(_))
     }
 
     /// Empty, for the next run, which has a disk at `disk`. Without `index` what records are put into
@@ -183,11 +213,12 @@ impl Receiver {
     pub(crate) fn renew(&mut self, disk: &Path, index: bool) {
         self.round += 1;
         match &mut self.side {
-            Side::Http { tally, .. } | Side::Syslog { tally } => {
+            Side::Http { tally, .. } | Side::Syslog { tally } | Side::Ipfix { tally } => {
                 tally.lock().expect("no panic").clear();
             }
             Side::Kafka(_) | Side::S3(_) => {}
             Side::Files(folder) => *folder = disk.join("files"),
+            Side::Queue(folder) => *folder = disk.join("queue"),
         }
         if index {
             self.make_index();
@@ -200,12 +231,12 @@ impl Receiver {
     pub(crate) fn forget(&mut self) {
         let place = self.place();
         match &mut self.side {
-            Side::Http { tally, .. } | Side::Syslog { tally } => {
+            Side::Http { tally, .. } | Side::Syslog { tally } | Side::Ipfix { tally } => {
                 *tally.lock().expect("no panic") = Tally::default();
             }
             Side::Kafka(kafka) => kafka.forget(&place),
             Side::S3(s3) => s3.forget(&place),
-            Side::Files(_) => {}
+            Side::Files(_) | Side::Queue(_) => {}
         }
     }
 
@@ -213,7 +244,7 @@ impl Receiver {
     pub(crate) fn make_index(&self) {
         match &self.side {
             Side::Http { mood, .. } => mood.lock().expect("no panic").index = true,
-            Side::Syslog { .. } | Side::Files(_) => {}
+            Side::Syslog { .. } | Side::Ipfix { .. } | Side::Files(_) | Side::Queue(_) => {}
             Side::Kafka(kafka) => create(&kafka.inside(), &self.place(), 4, &[]),
             Side::S3(s3) => s3.bucket(&self.place()),
         }
@@ -259,6 +290,13 @@ impl Receiver {
                 "files",
                 &format!("directory = \"{}\"\ndurability = \"disk\"\n", folder.display()),
             ),
+            Side::Queue(folder) => {
+                named("files", &format!("directory = \"{}\"\nrotate_s = 1\n", folder.display()))
+            }
+            // It has no choice of fields.
+            Side::Ipfix { .. } => {
+                format!("[[output.ipfix]]\nname = \"{name}\"\naddress = \"{address}\"\n")
+            }
             Side::S3(_) => named(
                 "s3",
                 &format!(
@@ -304,12 +342,12 @@ impl Receiver {
     /// How often it has which slice.
     pub(crate) fn tally(&self) -> Tally {
         match &self.side {
-            Side::Http { tally, .. } | Side::Syslog { tally } => {
+            Side::Http { tally, .. } | Side::Syslog { tally } | Side::Ipfix { tally } => {
                 tally.lock().expect("no panic").clone()
             }
             Side::Kafka(kafka) => read_topic(kafka, &self.place()),
             Side::S3(s3) => read_bucket(s3, &self.place()),
-            Side::Files(folder) => read_folder(folder),
+            Side::Files(folder) | Side::Queue(folder) => read_folder(folder),
         }
     }
 }
@@ -449,6 +487,58 @@ fn events(mood: &Mood, tally: &Mutex<Tally>, request: &Request) -> Answer {
     }
     add(tally, identities(&request.body));
     said(200, 0, "Success")
+}
+
+/// Takes whole messages of IPFIX until the end of the stream; each session has its templates.
+fn exports(mut client: TcpStream, tally: &Mutex<Tally>) {
+    // Of each template the octets of a record, and where `flowId` stands in it.
+    let mut templates: HashMap<u16, (usize, usize)> = HashMap::new();
+    let (mut held, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
+    while let Ok(octets @ 1..) = client.read(&mut chunk) {
+        held.extend(&chunk[..octets]);
+        let mut at = 0;
+        while let Some(length) = held.get(at + 2..at + 4) {
+            let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+            let Some(message) = held.get(at..at + length) else { break };
+            flow_ids(message, &mut templates, tally);
+            at += length;
+        }
+        held.drain(..at);
+    }
+}
+
+/// Notes the templates of a message, and the flows of its records.
+fn flow_ids(message: &[u8], templates: &mut HashMap<u16, (usize, usize)>, tally: &Mutex<Tally>) {
+    const FLOW_ID: u16 = 148;
+    let two = |at: usize| u16::from_be_bytes([message[at], message[at + 1]]);
+    let mut set = 16;
+    while set < message.len() {
+        let (id, end) = (two(set), set + usize::from(two(set + 2)));
+        let mut at = set + 4;
+        while id == 2 && at < end {
+            let (template, fields) = (two(at), two(at + 2));
+            let (mut record, mut place) = (0, None);
+            at += 4;
+            for _ in 0..fields {
+                let (element, octets) = (two(at), usize::from(two(at + 2)));
+                if element == FLOW_ID {
+                    place = Some(record);
+                }
+                record += octets;
+                at += if element & 0x8000 == 0 { 4 } else { 8 };
+            }
+            templates.insert(template, (record, place.expect("a flowId")));
+        }
+        if id >= 256 {
+            let (record, place) = templates[&id];
+            let found = (at..end).step_by(record).map(|at| {
+                let id = message[at + place..at + place + 8].try_into().expect("eight octets");
+                u128::from(u64::from_be_bytes(id))
+            });
+            add(tally, found);
+        }
+        set = end;
+    }
 }
 
 /// Takes whole messages until the end of the stream.

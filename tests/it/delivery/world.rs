@@ -1,6 +1,6 @@
 //! A sensor with every sink, slices that flow through it, and what came of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use weir::output::spool::operator;
 
 use super::receivers::{
-    KAFKA_SECRET, Receivers, S3_SECRET, SECRET, Tally, credentials, identities,
+    Identity, KAFKA_SECRET, Receivers, S3_SECRET, SECRET, Tally, credentials, identities,
 };
 use crate::netflow::build::{fixed, fixed_record};
 use crate::system::{Bench, PATIENCE, Sensor, free_ports, kill, reap, weir};
@@ -68,7 +68,7 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    fn start(port: u16, per_second: u32, enough: u32) -> Self {
+    pub(crate) fn start(port: u16, per_second: u32, enough: u32) -> Self {
         let (sent, stop) = (Arc::<AtomicU32>::default(), Arc::<AtomicBool>::default());
         let enough = Arc::new(AtomicU32::new(enough));
         let (told, stops, limit) = (Arc::clone(&sent), Arc::clone(&stop), Arc::clone(&enough));
@@ -138,9 +138,11 @@ pub(crate) struct World<'a> {
     /// was appended and may be.
     pub(crate) due: Tally,
     pub(crate) known: Tally,
-    spool: PathBuf,
+    pub(crate) spool: PathBuf,
     ports: (u16, u16),
     sensor: Option<Sensor>,
+    /// Records that files with a queue of their own had acknowledged, as each sensor said last.
+    acknowledged: u64,
     /// When the fault ended, and the seconds that each sink took from then on.
     recovered: BTreeMap<&'static str, f64>,
 }
@@ -177,7 +179,8 @@ stop_s = 60
         let ports = free_ports();
         Sensor::configure(&bench, &config, ports);
         let (due, known, recovered) = (Tally::default(), Tally::default(), BTreeMap::new());
-        Self { bench, size, receivers, due, known, spool, ports, sensor: None, recovered }
+        let (sensor, acknowledged) = (None, 0);
+        Self { bench, size, receivers, due, known, spool, ports, sensor, acknowledged, recovered }
     }
 
     pub(crate) fn start(&mut self) {
@@ -205,7 +208,7 @@ stop_s = 60
     }
 
     /// Waits until no flow is open and all slices are shipped.
-    fn calm(&self) {
+    pub(crate) fn calm(&self) {
         const QUIET: Duration = Duration::from_millis(300);
         let mut last = (0.0, Instant::now());
         self.wait("the last slice", || {
@@ -248,8 +251,16 @@ stop_s = 60
         self.sensor.as_ref().expect("a sensor that runs")
     }
 
+    /// Takes note of what files with a queue of their own have acknowledged: it has to be there.
+    fn note_acknowledged(&mut self) {
+        let sensor = self.sensor();
+        let acknowledged = sensor.metric("weir_output_records_acknowledged_total{sink=\"queue\"}");
+        self.acknowledged += acknowledged.unwrap_or(0.0) as u64;
+    }
+
     /// kill -9.
     pub(crate) fn kill(&mut self) {
+        self.note_acknowledged();
         let mut sensor = self.sensor.take().expect("a sensor that runs");
         kill(&sensor.process, libc::SIGKILL);
         reap(&mut sensor.process);
@@ -259,6 +270,12 @@ stop_s = 60
     #[track_caller]
     pub(crate) fn stop(&mut self) {
         self.sensor.take().expect("a sensor that runs").stop();
+    }
+
+    /// The same; what it said until then.
+    #[track_caller]
+    pub(crate) fn stop_and_read(&mut self) -> String {
+        self.sensor.take().expect("a sensor that runs").stop().1
     }
 
     /// What stands in the spool now: it keeps what is delivered, too.
@@ -280,7 +297,8 @@ stop_s = 60
     /// notes how long that took.
     pub(crate) fn recover(&mut self) {
         let start = Instant::now();
-        let names: Vec<&'static str> = self.receivers.keys().copied().collect();
+        let behind = self.receivers.iter().filter(|(_, receiver)| receiver.is_behind_the_spool());
+        let names: Vec<&'static str> = behind.map(|(&name, _)| name).collect();
         let of = |world: &Self, what: &str, sink: &str| {
             let name = format!("weir_output_records_{what}{{sink=\"{sink}\"}}");
             world.sensor().metric(&name).unwrap_or(0.0)
@@ -290,6 +308,10 @@ stop_s = 60
         let mut recovered = BTreeMap::new();
         self.wait("the sinks", || {
             let mut done = Vec::new();
+            if start.elapsed() > PATIENCE {
+                let ready = self.sensor().get("/readyz").1;
+                eprintln!("waits for {due:?}: {ready}");
+            }
             for (&name, &selected) in &due {
                 if of(self, "acknowledged_total", name) >= selected {
                     done.push(name);
@@ -313,6 +335,7 @@ stop_s = 60
             let gauge = format!("weir_output_records_spooled{{sink=\"{name}\"}}");
             self.wait(name, || (self.sensor().metric(&gauge) == Some(0.0)).then_some(()));
         }
+        self.note_acknowledged();
         self.stop();
         let survey = operator::survey(&self.spool, true).expect("a spool");
         let damaged: u64 = survey.segments.iter().map(|s| s.damaged + s.unfinished).sum();
@@ -323,19 +346,28 @@ stop_s = 60
         self.known.extend(&sent);
         sent.extend(&self.due);
         let rows = names.iter().map(|&sink| {
-            let tally = self.receivers[sink].tally();
-            Row {
+            let receiver = &self.receivers[sink];
+            let tally = receiver.tally();
+            let of = |all: &Tally| -> BTreeSet<Identity> {
+                all.keys().map(|&identity| receiver.keeps(identity)).collect()
+            };
+            let (due, known) = (of(&sent), of(&self.known));
+            let mut row = Row {
                 fault: fault.to_owned(),
                 sink: sink.to_owned(),
-                sent: sent.len(),
-                lost: sent.keys().filter(|identity| !tally.contains_key(identity)).count(),
-                duplicated: tally
-                    .keys()
-                    .filter(|identity| !self.known.contains_key(identity))
-                    .count(),
+                sent: due.len(),
+                lost: due.iter().filter(|identity| !tally.contains_key(identity)).count(),
+                duplicated: tally.keys().filter(|identity| !known.contains(identity)).count(),
                 raw_duplicates: tally.values().map(|&count| count as usize - 1).sum(),
                 recovery_s: self.recovered.get(sink).copied().unwrap_or(0.0),
+            };
+            if !receiver.is_behind_the_spool() {
+                // What it never acknowledged a kill may take, and the spool may hold what it never got.
+                row.sent = usize::try_from(self.acknowledged).expect("a count");
+                row.lost = row.sent.saturating_sub(tally.len());
+                row.duplicated = 0;
             }
+            row
         });
         rows.collect()
     }

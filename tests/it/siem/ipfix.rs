@@ -145,6 +145,49 @@ fn weir_reads_back_what_it_exports_over_tcp() {
     }
 }
 
+/// A collector that ends with octets that it has not read: they come again down the next session,
+/// which counts them from 0 on.
+#[test]
+fn what_a_collector_may_not_have_read_goes_again() {
+    let (bench, given) = (Bench::new(), traffic(600));
+    let mut more = Given { offset: 9, ..traffic(650) };
+    more.batch.slices.drain(..600);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let reads = |mut session: std::net::TcpStream| {
+        let mut octets = Vec::new();
+        session.read_to_end(&mut octets).expect("readable");
+        messages(&octets)
+    };
+    for resend_bytes in [8 << 20, 0] {
+        let sink = Ipfix { address: address.clone(), resend_bytes, ..Ipfix::default() };
+        let mut target = ipfix(&sink);
+        deliver(&mut *target, &given);
+        // All of it is in this side's kernel, and goes with it.
+        let (session, _) = listener.accept().expect("a session");
+        drop(session);
+        let reader = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| reads(listener.accept().expect("a session").0));
+            deliver(&mut *target, &more);
+            drop(target);
+            reader.join().expect("no panic")
+        });
+        let mut want = told(&more);
+        if resend_bytes > 0 {
+            want.extend(told(&given));
+        }
+        assert!(read_back(&bench, &reader) == want, "resend_bytes {resend_bytes}");
+        let mut records = 0;
+        for message in &reader {
+            assert_eq!(word(message, 8), records, "the sequence of this session");
+            records +=
+                u32::try_from(read_back(&bench, &[reader[0].clone(), message.clone()]).len())
+                    .expect("few");
+        }
+        assert_eq!(records as usize, if resend_bytes > 0 { 650 } else { 50 });
+    }
+}
+
 #[test]
 fn the_sequence_counts_records_and_templates_come_again() {
     let (one, two) = (traffic(100), traffic(50));

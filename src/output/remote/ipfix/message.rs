@@ -135,6 +135,32 @@ impl Messages {
         self.message.clear();
     }
 
+    /// Has `messages`, which went in an earlier session, count on in this one.
+    pub(super) fn count_on(&mut self, messages: &mut [u8]) {
+        let two = |octets: &[u8], at: usize| {
+            usize::from(u16::from_be_bytes([octets[at], octets[at + 1]]))
+        };
+        let mut rest = messages;
+        while rest.len() >= HEADER {
+            let length = two(rest, 2);
+            let (message, after) = rest.split_at_mut(length);
+            message[8..12].copy_from_slice(&self.sequence.to_be_bytes());
+            let mut at = HEADER;
+            while at < length {
+                let (set, octets) = (two(message, at), two(message, at + 2));
+                if let Some(kind) = set.checked_sub(usize::from(FIRST)) {
+                    let fields = self.fields(u16::try_from(kind).expect("one of four"));
+                    let record: usize =
+                        fields.iter().map(|&(_, octets, _)| usize::from(octets)).sum();
+                    let records = u32::try_from((octets - SET) / record).expect("few");
+                    self.sequence = self.sequence.wrapping_add(records);
+                }
+                at += octets;
+            }
+            rest = after;
+        }
+    }
+
     /// A message with all templates.
     pub(super) fn templates(&mut self, export_time_s: u32) -> Vec<u8> {
         debug_assert!(self.message.is_empty(), "between messages");

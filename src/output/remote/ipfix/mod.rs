@@ -1,15 +1,17 @@
 //! Export of slices as IPFIX, to a collector of one's own: RFC 7011 over TCP and UDP.
 //!
 //! Over TCP every session begins with the templates; a unit is delivered when the collector's kernel
-//! has it. Over UDP templates are sent again at an interval, messages are paced, and what the
+//! has it, and what the collector may not have read of the session before is sent again. Over UDP templates are sent again at an interval, messages are paced, and what the
 //! collector does not take is lost, as RFC 7011 has it; that nobody listens is noticed.
 
 mod message;
 
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::message::Messages;
+use super::kept::Kept;
 use super::stream::{Stream, failure};
 use crate::config::{self, Carrier};
 use crate::output::spool::{Delivered, Failure, Stop, Target, Unit};
@@ -26,7 +28,13 @@ const TURN: Duration = Duration::from_millis(10);
 pub fn ipfix(sink: &config::Ipfix) -> Box<dyn Target> {
     let messages = Messages::new(sink.domain, sink.biflow);
     match sink.transport {
-        Carrier::Tcp => Box::new(Tcp { sink: sink.clone(), messages, stream: None }),
+        Carrier::Tcp => Box::new(Tcp {
+            messages,
+            stream: None,
+            kept: Kept::new(sink.resend_bytes, Duration::from_secs(sink.resend_s.into())),
+            progress: (None, 0),
+            sink: sink.clone(),
+        }),
         Carrier::Udp => Box::new(Udp {
             sink: sink.clone(),
             messages,
@@ -47,41 +55,77 @@ struct Tcp {
     sink: config::Ipfix,
     messages: Messages,
     stream: Option<Stream>,
+    /// What a collector that went away may not have read.
+    kept: Kept,
+    /// The unit in hand, and how many of its records the other side has.
+    progress: (Option<(u64, u64, u64)>, usize),
+}
+
+impl Tcp {
+    /// A session: templates, and what may not have been read of the one before.
+    fn connect(&mut self, stop: &Stop) -> Result<Stream, Failure> {
+        let address = &self.sink.address;
+        let timeout = Duration::from_secs(self.sink.timeout_s.into());
+        let mut stream = Stream::connect(address, None, timeout)?;
+        self.messages.restart();
+        let mut send =
+            |octets: &[u8]| stream.send(octets, stop).map_err(|error| failure(address, &error));
+        send(&self.messages.templates(export_time_s()))?;
+        for burst in self.kept.bursts() {
+            let mut burst = burst.to_vec();
+            self.messages.count_on(&mut burst);
+            send(&burst)?;
+        }
+        if self.kept.octets() > 0 {
+            let octets = self.kept.octets();
+            tracing::info!(address, octets, "sent again what the collector may not have read");
+        }
+        Ok(stream)
+    }
+
+    /// Sends whole messages down the session, which is over if it fails.
+    fn send(&mut self, burst: Vec<u8>, stop: &Stop) -> Result<(), Failure> {
+        let mut stream = self.stream.take().expect("there is a session");
+        if let Err(error) = stream.send(&burst, stop) {
+            let in_order = error.kind() == io::ErrorKind::UnexpectedEof;
+            self.kept.ended(in_order, Instant::now());
+            return Err(failure(&self.sink.address, &error));
+        }
+        self.stream = Some(stream);
+        self.kept.went(burst, Instant::now());
+        Ok(())
+    }
 }
 
 impl Target for Tcp {
     fn deliver(&mut self, unit: &dyn Unit, stop: &Stop) -> Result<Delivered, Failure> {
-        // Out of place until the unit is delivered: after a failure the session is over.
-        let mut session = self.stream.take();
-        let mut delivered = Delivered::default();
-        let mut burst = Vec::new();
-        if session.is_none() {
-            let timeout = Duration::from_secs(self.sink.timeout_s.into());
-            session = Some(Stream::connect(&self.sink.address, None, timeout)?);
-            self.messages.restart();
-            burst = self.messages.templates(export_time_s());
+        let name = Some((unit.spool(), unit.segment(), unit.offset()));
+        if self.progress.0 != name {
+            self.progress = (name, 0);
         }
-        let stream = session.as_mut().expect("just connected");
-        let address = &self.sink.address;
-        let mut send = |burst: &mut Vec<u8>| {
-            delivered.octets += burst.len() as u64;
-            let sent = stream.send(burst, stop).map_err(|error| failure(address, &error));
-            burst.clear();
-            sent
-        };
-        for record in unit.records() {
+        if self.stream.is_none() {
+            self.stream = Some(self.connect(stop)?);
+        }
+        let (mut delivered, mut burst) = (Delivered::default(), Vec::new());
+        let now = export_time_s();
+        for row in self.progress.1..unit.len() {
             let mut full = |message: &[u8]| {
                 burst.extend_from_slice(message);
-                if burst.len() < BURST { Ok(()) } else { send(&mut burst) }
+                Ok::<_, Failure>(())
             };
-            self.messages.add(&record, TCP_OCTETS, export_time_s(), &mut full)?;
+            self.messages.add(&unit.record(row), TCP_OCTETS, now, &mut full)?;
+            if row + 1 == unit.len() || burst.len() >= BURST {
+                let mut full = |message: &[u8]| {
+                    burst.extend_from_slice(message);
+                    Ok::<_, Failure>(())
+                };
+                self.messages.end(now, &mut full)?;
+                delivered.octets += burst.len() as u64;
+                self.send(std::mem::take(&mut burst), stop)?;
+                self.progress.1 = row + 1;
+            }
         }
-        self.messages.end(export_time_s(), |message| {
-            burst.extend_from_slice(message);
-            Ok::<_, Failure>(())
-        })?;
-        send(&mut burst)?;
-        self.stream = session;
+        self.progress = (None, 0);
         Ok(delivered)
     }
 }
@@ -98,8 +142,7 @@ struct Udp {
 impl Udp {
     fn connect(&self) -> Result<UdpSocket, Failure> {
         let address = &self.sink.address;
-        let failed =
-            |error: std::io::Error| Failure::later("connect", format!("{address}: {error}"));
+        let failed = |error: io::Error| Failure::later("connect", format!("{address}: {error}"));
         let place = address.to_socket_addrs().map_err(failed)?.next();
         let none = || Failure::later("connect", format!("{address}: the name has no address"));
         let place = place.ok_or_else(none)?;
@@ -133,7 +176,7 @@ impl Udp {
             Err(error) => {
                 let address = &self.sink.address;
                 let reason = match error.kind() {
-                    std::io::ErrorKind::ConnectionRefused => "connect",
+                    io::ErrorKind::ConnectionRefused => "connect",
                     _ => "cut",
                 };
                 Err(Failure::later(reason, format!("{address}: {error}")))
