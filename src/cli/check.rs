@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{Failure, load};
-use crate::config::Config;
+use crate::config::{Config, Problem};
 use crate::detect::sigma::{Interner, LoadReport, RuleSet};
 use crate::pipeline::feeds::Feeds;
 use crate::pipeline::sequences;
@@ -26,7 +26,14 @@ pub(super) fn run(path: &Path, strict: bool) -> Result<(), Failure> {
     if let Err(error) = sequences::book(&config) {
         problems.push(error.to_string());
     }
-    directories(&config, &mut problems);
+    match service::load::preflight(path, &config, false) {
+        Ok(unseen) => unseen.iter().for_each(|line| tracing::warn!("{line}: not looked at")),
+        Err(error) => problems.push(error.to_string()),
+    }
+    let mut places = Vec::new();
+    directories(&config, &mut places);
+    service::load::locate(path, &mut places);
+    problems.extend(places.iter().map(ToString::to_string));
     #[cfg(feature = "capture")]
     if let Some(capture) = config.input.capture.as_ref().filter(|c| !c.filter.is_empty())
         && let Err(error) = crate::input::capture::Filter::new(&capture.filter)
@@ -95,11 +102,16 @@ fn outputs(config: &Config) -> String {
 
 /// Directories that the sensor writes to: each must exist or have a parent that takes it, and
 /// take a file.
-fn directories(config: &Config, problems: &mut Vec<String>) {
+fn directories(config: &Config, problems: &mut Vec<Problem>) {
     let files = config.output.files.iter().enumerate();
     let outputs = files.map(|(i, f)| (format!("output.files[{i}].directory"), &f.directory));
     let state = ("sensor.state_directory".to_owned(), &config.sensor.state_directory);
-    for (key, directory) in outputs.chain([state]) {
+    let spool = config.output.spooled();
+    let spool = spool.then(|| ("spool.directory".to_owned(), &config.spool.directory));
+    for (key, directory) in outputs.chain([state]).chain(spool) {
+        let mut add = |message| {
+            problems.push(Problem { file: String::new(), line: None, key: key.clone(), message });
+        };
         let mut standing = directory.as_path();
         while !standing.exists() {
             match standing.parent() {
@@ -110,15 +122,34 @@ fn directories(config: &Config, problems: &mut Vec<String>) {
         }
         if !standing.is_dir() {
             let what = format!("{} is not a directory", standing.display());
-            problems.push(format!("{key}: {}: {what}", directory.display()));
+            add(format!("{}: {what}", directory.display()));
         } else if let Err(error) = probe(standing) {
-            problems.push(format!("{key}: {}: {error}", standing.display()));
+            add(format!("{}: {error}", standing.display()));
+        } else if key == "spool.directory" {
+            spool_room(config, standing);
         }
     }
 }
 
 fn probe(directory: &Path) -> std::io::Result<()> {
     let file = directory.join(format!(".weir-check-{}", std::process::id()));
-    fs::write(&file, b"")?;
-    fs::remove_file(&file)
+    // A full disk takes a name, and no octets.
+    let written = fs::write(&file, [0; 4096]);
+    let removed = fs::remove_file(&file);
+    written.and(removed)
+}
+
+/// Warns where the disk at `place` would be full before the spool is.
+fn spool_room(config: &Config, place: &Path) {
+    let Ok(free) = crate::output::files::free(place) else { return };
+    let files = fs::read_dir(config.spool.directory.join("segments")).into_iter().flatten();
+    let octets = files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len()));
+    let most = config.spool.bytes_max.saturating_sub(octets.sum());
+    if free < most {
+        let directory = config.spool.directory.display();
+        tracing::warn!(
+            "spool.bytes_max: the spool in {directory} may take {most} octets more, and {free} are free: the \
+             disk is full before `spool.full` has a say"
+        );
+    }
 }

@@ -26,7 +26,7 @@ pub use output::{
     Body, Carrier, Durability, Elasticsearch, Files, Format, Full, Hec, Http, Ipfix, Output, Place,
     S3, Secret, Select, Spool, Syslog, Tee, Tls, Transport, Webhook,
 };
-pub use parse::{parse, parse_with};
+pub use parse::{locate, parse, parse_with};
 pub use workers::Workers;
 
 use crate::net::{Addr, Cidr};

@@ -43,10 +43,7 @@ pub fn parse_with(
     })?;
     let mut problems = config.check();
     problems.extend(check(&config));
-    for problem in &mut problems {
-        file.clone_into(&mut problem.file);
-        problem.line = line_of_key(table.get_ref(), &problem.key).map(at);
-    }
+    locate(file, text, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -58,6 +55,16 @@ pub fn parse_with(
     let file = if lines.is_empty() { String::new() } else { file.to_owned() };
     config.rules.written = Written { file, lines };
     Ok(config)
+}
+
+/// Gives `problems` the `file` and the lines of their keys in its `text`.
+pub fn locate(file: &str, text: &str, problems: &mut [Problem]) {
+    let Ok(table) = DeTable::parse(text) else { return };
+    for problem in problems {
+        file.clone_into(&mut problem.file);
+        let offset = line_of_key(table.get_ref(), &problem.key);
+        problem.line = offset.map(|offset| line_of(text, offset));
+    }
 }
 
 /// The deserializer's message without the names of Rust's types.
@@ -82,7 +89,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 fn line_of_key(table: &DeTable<'_>, key: &str) -> Option<usize> {
     let mut found = None;
     let mut place = Some(Place::Table(table));
-    for step in key.split(['.', '[']).map(|step| step.trim_end_matches(']')) {
+    for step in steps(key) {
         let value: Option<&Spanned<DeValue<'_>>> = match place {
             Some(Place::Table(table)) => {
                 let entry = table.iter().find(|(name, _)| name.get_ref() == step);
@@ -103,6 +110,20 @@ fn line_of_key(table: &DeTable<'_>, key: &str) -> Option<usize> {
         };
     }
     found
+}
+
+/// The names and indices that a dotted key leads through; what is quoted is one name.
+fn steps(key: &str) -> Vec<&str> {
+    let (mut steps, mut rest) = (Vec::new(), key);
+    while !rest.is_empty() {
+        let (step, after) = match rest.strip_prefix('"').and_then(|quoted| quoted.split_once('"')) {
+            Some(quoted) => quoted,
+            None => rest.split_at(rest.find(['.', '[']).unwrap_or(rest.len())),
+        };
+        steps.push(step.trim_end_matches(']'));
+        rest = after.strip_prefix(['.', '[']).unwrap_or("");
+    }
+    steps
 }
 
 enum Place<'a, 'b> {
@@ -220,6 +241,11 @@ mod tests {
             &["weir.toml:3: sensor.fields.Tenant: a name has 1 to 64 of a to z, 0 to 9 and `_`"],
         );
         check("[[exporter]]\naddress = \"10.0.0\"\n", &["weir.toml:2: exporter"]);
+        check(
+            "[[output.kafka]]\nbrokers = [\"a:1\"]\n[output.kafka.properties]\n\"socket.max.fails\" = \"1\"\n\
+             \"linger.ms\" = \"5\"\n",
+            &["weir.toml:5: output.kafka[0].properties.\"linger.ms\": has a key of its own"],
+        );
     }
 
     #[test]

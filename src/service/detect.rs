@@ -39,6 +39,7 @@ pub fn run(path: &Path) -> Result<Ledgers, RunError> {
         let message = format!("{}: detect.engine: the table is missing", path.display());
         return Err(RunError::Detect(message));
     }
+    load::preflight(path, &config, true)?;
     let notifier = Notifier::from_environment();
     let (rules, stop) = (Arc::new(Rules::default()), Arc::new(AtomicBool::default()));
     let (sources, options) = load::rules(&config, &mut Feeds::default())?;

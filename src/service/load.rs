@@ -73,6 +73,40 @@ pub fn config(path: &Path) -> Result<Config, LoadError> {
     Ok(config)
 }
 
+/// Looks at what the sinks of `config`, which was read from `path`, are to be made of: secrets,
+/// certificates, settings of clients. Whoever is about to run `starts`: what the service manager did not
+/// hand over is missing then. Else it is given, a line each.
+///
+/// # Errors
+/// [`LoadError::Problems`].
+#[cfg(feature = "spool")]
+pub fn preflight(path: &Path, config: &Config, starts: bool) -> Result<Vec<String>, LoadError> {
+    let mut findings = crate::output::remote::preflight::check(config);
+    if starts {
+        findings.problems.append(&mut findings.unseen);
+    }
+    locate(path, &mut findings.problems);
+    locate(path, &mut findings.unseen);
+    if findings.problems.is_empty() {
+        Ok(findings.unseen.iter().map(ToString::to_string).collect())
+    } else {
+        Err(LoadError::Problems(findings.problems))
+    }
+}
+
+/// There is nothing to look at.
+#[cfg(not(feature = "spool"))]
+pub fn preflight(_: &Path, _: &Config, _: bool) -> Result<Vec<String>, LoadError> {
+    Ok(Vec::new())
+}
+
+/// Gives `problems` the lines of their keys in the file at `path`.
+pub fn locate(path: &Path, problems: &mut [Problem]) {
+    // It was read just now; without it the keys stand alone.
+    let text = fs::read_to_string(path).unwrap_or_default();
+    config::locate(&path.display().to_string(), &text, problems);
+}
+
 /// As [`config`], for a sensor: where rules run in an engine behind it, it has none of its own.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ pub mod detect;
 pub mod load;
 pub mod reload;
 pub mod run;
+mod shedding;
 mod sockets;
 mod status;
 pub mod systemd;

@@ -67,6 +67,7 @@ pub enum RunError {
 /// If it cannot start, or an input fails for good.
 pub fn run(path: &Path) -> Result<Ledgers, RunError> {
     let config = load::sensor(path)?;
+    load::preflight(path, &config, true)?;
     let notifier = Notifier::from_environment();
     let mut sensor = Sensor::start(path, config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -274,6 +275,8 @@ impl Sensor {
                 }
                 _ = tick.tick() => {
                     self.balancer.look(&self.shared.board, Instant::now());
+                    // Whoever sheds is told of, also where nobody asks.
+                    self.status.sheds();
                     let stalled = self.status.stalled();
                     if stalled.is_empty() {
                         notifier.watchdog();

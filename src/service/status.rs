@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::reload::Reloads;
+use super::shedding::Shedding;
 use crate::api::Status;
 use crate::decode::netflow::CollectorTotals;
 use crate::metrics::{Exporters, Snapshot};
@@ -28,6 +29,7 @@ pub struct SensorStatus {
     exporters: Arc<ExporterBoard>,
     reloads: Arc<Reloads>,
     beats: Mutex<Vec<(u64, Instant)>>,
+    shedding: Mutex<Shedding>,
 }
 
 impl SensorStatus {
@@ -36,7 +38,13 @@ impl SensorStatus {
     pub fn new(shared: Arc<Shared>, exporters: Arc<ExporterBoard>, reloads: Arc<Reloads>) -> Self {
         let beats = shared.board.slots().iter().map(|slot| (slot.beats(), Instant::now()));
         let beats = Mutex::new(beats.collect());
-        Self { shared, exporters, reloads, beats }
+        Self { shared, exporters, reloads, beats, shedding: Mutex::default() }
+    }
+
+    /// The sinks that shed records now, each with a line; who begins and who ends is told in the log.
+    pub fn sheds(&self) -> Vec<String> {
+        let mut shedding = self.shedding.lock().unwrap_or_else(PoisonError::into_inner);
+        shedding.look(&self.shared.outputs.ledgers(), Instant::now())
     }
 
     /// One line for the service manager.
@@ -217,7 +225,7 @@ impl Status for SensorStatus {
     fn unready(&self) -> Vec<String> {
         let faults = self.shared.outputs.faults().into_iter();
         let faults = faults.map(|(sink, fault)| format!("output {sink}: {fault}"));
-        self.stalled().into_iter().chain(faults).collect()
+        self.stalled().into_iter().chain(faults).chain(self.sheds()).collect()
     }
 }
 

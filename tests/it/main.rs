@@ -35,6 +35,8 @@ mod packets;
 mod pcap_files;
 mod pcaps;
 mod peers;
+#[cfg(all(feature = "http", feature = "kafka", feature = "s3"))]
+mod preflight;
 mod replays;
 mod retro_hunt;
 mod schema;

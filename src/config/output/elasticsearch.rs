@@ -102,6 +102,14 @@ impl Table for Elasticsearch {
         secrets.into_iter().flatten().for_each(|secret| secret.paths(absolute));
         self.tls.paths(absolute);
     }
+
+    fn secrets(&self) -> Vec<(&'static str, &Secret)> {
+        super::set([("password", &self.password), ("api_key", &self.api_key)])
+    }
+
+    fn tls(&self) -> Option<&Tls> {
+        Some(&self.tls)
+    }
 }
 
 impl Elasticsearch {

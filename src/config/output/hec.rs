@@ -94,4 +94,12 @@ impl Table for Hec {
         self.token.iter_mut().for_each(|secret| secret.paths(absolute));
         self.tls.paths(absolute);
     }
+
+    fn secrets(&self) -> Vec<(&'static str, &Secret)> {
+        super::set([("token", &self.token)])
+    }
+
+    fn tls(&self) -> Option<&Tls> {
+        Some(&self.tls)
+    }
 }

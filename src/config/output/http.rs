@@ -38,11 +38,26 @@ pub(super) fn check_url(url: &str, key: &dyn Fn(&str) -> String, report: &mut Re
     if cfg!(not(feature = "http")) {
         report.add(&key("url"), "this build has no feature `http`".into());
     }
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    if rest.is_none_or(str::is_empty) || url.contains(char::is_whitespace) {
-        report.add(&key("url"), "must be https://HOST or http://HOST, with port and path".into());
-    } else if rest.is_some_and(|rest| rest.split('/').next().unwrap_or("").contains('@')) {
-        let message = "must hold no user or password: name the places of those in their own keys";
-        report.add(&key("url"), message.into());
+    if let Some(fault) = url_fault(url) {
+        report.add(&key("url"), fault.into());
     }
+}
+
+/// What is wrong with a URL, without the URL itself: it may be a secret.
+#[must_use]
+pub fn url_fault(url: &str) -> Option<&'static str> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let host = rest.map_or("", |rest| rest.split(['/', '?', '#']).next().unwrap_or(""));
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let port = host.strip_prefix(name).and_then(|port| port.strip_prefix(':'));
+    if name.is_empty() || url.contains(char::is_whitespace) {
+        return Some("must be https://HOST or http://HOST, with port and path");
+    }
+    if host.contains('@') {
+        return Some("must hold no user or password: name the places of those in their own keys");
+    }
+    let good = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    // The colons of an IPv6 address stand in brackets.
+    let bad = !host.ends_with(']') && port.is_some_and(|port| !good(port));
+    bad.then_some("must have a port from 1 to 65535, or none")
 }

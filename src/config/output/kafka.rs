@@ -269,6 +269,18 @@ impl KafkaAccess<'_> {
     }
 }
 
+impl<'a> KafkaAccess<'a> {
+    /// Its secrets, each with its key in the table.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<(&'static str, &'a Secret)> {
+        let tls = self.tls.and_then(|tls| tls.key_password.as_ref());
+        let password = self.sasl.and_then(|sasl| sasl.password.as_ref());
+        let token = self.sasl.and_then(|sasl| sasl.token.as_ref());
+        let all = [("tls.key_password", tls), ("sasl.password", password), ("sasl.token", token)];
+        all.into_iter().filter_map(|(key, secret)| Some((key, secret?))).collect()
+    }
+}
+
 impl KafkaAccess<'_> {
     /// Reports that topics are to be created where they cannot be.
     pub(in crate::config) fn check_creation(
@@ -373,5 +385,9 @@ impl Table for Kafka {
     fn paths(&mut self, absolute: &mut dyn FnMut(&mut PathBuf)) {
         self.tls.iter_mut().for_each(|tls| tls.paths(absolute));
         self.sasl.iter_mut().for_each(|sasl| sasl.paths(absolute));
+    }
+
+    fn secrets(&self) -> Vec<(&'static str, &Secret)> {
+        self.access().secrets()
     }
 }

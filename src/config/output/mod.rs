@@ -26,7 +26,7 @@ pub use elasticsearch::Elasticsearch;
 pub use files::Files;
 pub use format::{Format, Place};
 pub use hec::Hec;
-pub use http::Http;
+pub use http::{Http, url_fault};
 pub use ipfix::{Carrier, Ipfix};
 pub use kafka::{
     Kafka, KafkaAccess, KafkaCompression, KafkaMechanism, KafkaSasl, KafkaTls, UnknownTopic,
@@ -140,6 +140,21 @@ pub trait Table {
     fn check(&self, key: &dyn Fn(&str) -> String, report: &mut Report);
     /// Calls `absolute` with every path in it, so that relative ones can be completed.
     fn paths(&mut self, absolute: &mut dyn FnMut(&mut PathBuf));
+    /// Its secrets, each with its key in the table.
+    fn secrets(&self) -> Vec<(&'static str, &Secret)> {
+        Vec::new()
+    }
+    /// Its TLS, if it has a table `tls` of the usual form.
+    fn tls(&self) -> Option<&Tls> {
+        None
+    }
+}
+
+/// Those of `secrets` that are configured.
+fn set<'a, const N: usize>(
+    secrets: [(&'static str, &'a Option<Secret>); N],
+) -> Vec<(&'static str, &'a Secret)> {
+    secrets.into_iter().filter_map(|(key, secret)| Some((key, secret.as_ref()?))).collect()
 }
 
 /// `text` as a part of a file name: what is not a letter, digit, `.`, `_` or `-` becomes `_`.

@@ -177,6 +177,13 @@ impl Table for S3 {
             secret.paths(absolute);
         }
     }
+
+    fn secrets(&self) -> Vec<(&'static str, &Secret)> {
+        super::set([
+            ("secret_access_key", &self.secret_access_key),
+            ("session_token", &self.session_token),
+        ])
+    }
 }
 
 impl S3 {

@@ -107,6 +107,10 @@ impl Table for Syslog {
     fn paths(&mut self, absolute: &mut dyn FnMut(&mut PathBuf)) {
         self.tls.paths(absolute);
     }
+
+    fn tls(&self) -> Option<&Tls> {
+        (self.transport == Transport::Tls).then_some(&self.tls)
+    }
 }
 
 /// Reports an address that is not `HOST:PORT`.

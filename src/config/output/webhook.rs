@@ -117,4 +117,12 @@ impl Table for Webhook {
         secrets.into_iter().flatten().for_each(|secret| secret.paths(absolute));
         self.tls.paths(absolute);
     }
+
+    fn secrets(&self) -> Vec<(&'static str, &Secret)> {
+        super::set([("url_secret", &self.url_secret), ("authorization", &self.authorization)])
+    }
+
+    fn tls(&self) -> Option<&Tls> {
+        Some(&self.tls)
+    }
 }

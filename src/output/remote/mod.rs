@@ -7,6 +7,7 @@ pub mod ipfix;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod kept;
+pub mod preflight;
 #[cfg(feature = "s3")]
 pub mod s3;
 pub mod secret;

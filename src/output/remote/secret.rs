@@ -42,7 +42,9 @@ pub enum SecretError {
         error: std::io::Error,
     },
     /// The environment variable is not there, or not UTF-8.
-    #[error("no secret in the environment variable {0}")]
+    #[error(
+        "no secret in the environment variable {0}: it is not set for this process, or is not UTF-8"
+    )]
     Env(String),
     /// systemd passed no credentials.
     #[error("no credential {0}: $CREDENTIALS_DIRECTORY is not set (LoadCredential= in the unit)")]
@@ -93,7 +95,10 @@ mod tests {
         for (place, want) in [
             (Secret::File(path), "is empty"),
             (Secret::File("/no/such".into()), "cannot read the secret in /no/such"),
-            (Secret::Env("WEIR_NO_SUCH".into()), "environment variable WEIR_NO_SUCH"),
+            (
+                Secret::Env("WEIR_NO_SUCH".into()),
+                "environment variable WEIR_NO_SUCH: it is not set",
+            ),
         ] {
             let error = reveal(&place).expect_err("none").to_string();
             assert!(error.contains(want), "{error}");

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
+use super::tls;
 use crate::output::spool::{Failure, Stop};
 
 /// Between two looks at what is not taken yet.
@@ -65,7 +66,7 @@ impl Stream {
         // So that a certificate that is refused is told of now, and not with the first octets.
         while connection.is_handshaking() {
             let handshake = connection.complete_io(&mut stream);
-            handshake.map_err(|error| Failure::later("tls", format!("{address}: {error}")))?;
+            handshake.map_err(|error| refused(address, &error))?;
         }
         Ok(Self::Tls(Box::new(StreamOwned::new(connection, stream))))
     }
@@ -130,11 +131,35 @@ impl Stream {
         self.socket().set_nonblocking(false)?;
         match read {
             Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the other side closed")),
+            Ok(some) if matches!(self, Self::Plain(_)) && is_alert(&octets[..some]) => {
+                let text = "the other side speaks TLS, and this connection does not";
+                Err(io::Error::new(io::ErrorKind::InvalidData, text))
+            }
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether `octets` are a TLS record with an alert (RFC 8446 §5.1, §6).
+fn is_alert(octets: &[u8]) -> bool {
+    const ALERT: u8 = 21;
+    matches!(octets, [ALERT, 3, 0..=4, 0, 2, ..])
+}
+
+/// Why TLS did not come about, and what to set.
+fn refused(address: &str, error: &io::Error) -> Failure {
+    let mut message = format!("{address}: no TLS: {error}");
+    let plain = "set transport = \"tcp\", or take the port that has TLS";
+    let silent = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+    let closed = error.kind() == io::ErrorKind::UnexpectedEof;
+    if let Some(hint) = tls::hint(&message, "tls.ca_file", plain) {
+        message = format!("{message}: {hint}");
+    } else if silent || closed {
+        message = format!("{message}: expected a server that speaks TLS: if it does not, {plain}");
+    }
+    Failure::later("tls", message)
 }
 
 /// Octets that were written and that the other side's kernel has not acknowledged (SIOCOUTQ).

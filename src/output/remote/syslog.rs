@@ -50,8 +50,8 @@ pub fn syslog(
     let address = sink.address.clone();
     let timeout = Duration::from_secs(sink.timeout_s.into());
     let kept = Kept::new(sink.resend_bytes, Duration::from_secs(sink.resend_s.into()));
-    let (stream, progress) = (None, (None, 0));
-    Ok(Box::new(Syslog { address, tls, timeout, messages, stream, kept, progress }))
+    let (stream, connected, progress) = (None, Instant::now(), (None, 0));
+    Ok(Box::new(Syslog { address, tls, timeout, messages, stream, connected, kept, progress }))
 }
 
 struct Syslog {
@@ -60,6 +60,7 @@ struct Syslog {
     timeout: Duration,
     messages: Messages,
     stream: Option<Stream>,
+    connected: Instant,
     /// What a server that went away may not have read.
     kept: Kept,
     /// The unit in hand, and how many of its records the other side has.
@@ -75,18 +76,32 @@ impl Syslog {
         if let Err(error) = stream.send(octets, stop) {
             let in_order = error.kind() == io::ErrorKind::UnexpectedEof;
             self.kept.ended(in_order, Instant::now());
-            return Err(failure(&self.address, &error));
+            return Err(self.ended(&error));
         }
         self.stream = Some(stream);
         self.kept.went(octets.to_vec(), Instant::now());
         Ok(())
     }
 
+    /// What is told of a connection that ended: a server that speaks TLS ends what does not at once.
+    fn ended(&self, error: &io::Error) -> Failure {
+        const AT_ONCE: Duration = Duration::from_secs(2);
+        let mut failure = failure(&self.address, error);
+        if let Failure::Later { reason: "cut", message, .. } = &mut failure
+            && self.tls.is_none()
+            && self.connected.elapsed() < AT_ONCE
+        {
+            *message += ", at once: if the server expects TLS, set transport = \"tls\"";
+        }
+        failure
+    }
+
     /// A connection down which what may not have been read has gone again.
-    fn connect(&self, stop: &Stop) -> Result<Stream, Failure> {
+    fn connect(&mut self, stop: &Stop) -> Result<Stream, Failure> {
         let mut stream = Stream::connect(&self.address, self.tls.as_ref(), self.timeout)?;
+        self.connected = Instant::now();
         for burst in self.kept.bursts() {
-            stream.send(burst, stop).map_err(|error| failure(&self.address, &error))?;
+            stream.send(burst, stop).map_err(|error| self.ended(&error))?;
         }
         if self.kept.octets() > 0 {
             let (address, octets) = (&self.address, self.kept.octets());

@@ -51,12 +51,77 @@ pub fn client(tls: &Tls) -> Result<ClientConfig, TlsError> {
         return Ok(client.with_no_client_auth());
     };
     let chain = certificates(certificate)?;
-    let key_der = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| wrong(key, "a private key that is not encrypted", error))?;
-    Ok(client.with_client_auth_cert(chain, key_der)?)
+    Ok(client.with_client_auth_cert(chain, private_key(key)?)?)
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let key = PrivateKeyDer::from_pem_file(file);
+    key.map_err(|error| wrong(file, "a private key that is not encrypted", error))
+}
+
+/// What is wrong with the files of `tls`, each with its key in the sink's table.
+#[must_use]
+pub fn faults(tls: &Tls) -> Vec<(&'static str, String)> {
+    let mut faults = Vec::new();
+    let files = [
+        ("tls.ca_file", tls.ca_file.as_deref()),
+        ("tls.certificate_file", tls.certificate_file.as_deref()),
+    ];
+    for (key, file) in files {
+        if let Some(Err(error)) = file.map(certificates) {
+            faults.push((key, error.to_string()));
+        }
+    }
+    if let Some(file) = &tls.key_file
+        && let Err(error) = private_key(file)
+    {
+        faults.push(("tls.key_file", error.to_string()));
+    }
+    // That they do not fit, or that the system trusts nobody.
+    if faults.is_empty()
+        && let Err(error) = client(tls)
+    {
+        let key = if tls.key_file.is_some() { "tls.key_file" } else { "tls" };
+        faults.push((key, error.to_string()));
+    }
+    faults
+}
+
+/// What to set where TLS failed with the message `text`, as rustls has it: `authority` is the key that
+/// names whom to trust, `plain` how the sink is told to go without TLS.
+#[must_use]
+pub fn hint(text: &str, authority: &str, plain: &str) -> Option<String> {
+    let has = |part: &str| text.contains(part);
+    let certificate = has("invalid peer certificate");
+    Some(match () {
+        () if certificate && has("UnknownIssuer") => format!(
+            "expected a certificate of an authority that is trusted: set {authority} to the file (PEM) \
+             of the one that issued it"
+        ),
+        () if certificate && (has("not valid for") || has("NotValidForName")) => {
+            "expected a certificate that has this host's name: name the host as its certificate does"
+                .to_owned()
+        }
+        () if certificate && (has("xpired") || has("NotValidYet")) => {
+            "expected a certificate that is valid now: look at its dates and at this host's clock"
+                .to_owned()
+        }
+        () if has("InvalidContentType") || has("wrong version number") => {
+            format!("expected a server that speaks TLS, and this one does not: {plain}")
+        }
+        () if has("CertificateRequired") || has("HandshakeFailure") || has("BadCertificate") => {
+            "the server wants a certificate of ours: set tls.certificate_file and tls.key_file"
+                .to_owned()
+        }
+        () => return None,
+    })
+}
+
+/// Reads the certificates in `file`.
+///
+/// # Errors
+/// [`TlsError::File`].
+pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let wrong = |error| wrong(file, "certificates", error);
     let found = CertificateDer::pem_file_iter(file).map_err(wrong)?;
     let found = found.collect::<Result<Vec<_>, _>>().map_err(wrong)?;

@@ -10,7 +10,7 @@ mod hec;
 mod ipfix;
 pub(crate) mod server;
 mod syslog;
-mod tls;
+pub(crate) mod tls;
 mod webhook;
 
 use std::process::Command;

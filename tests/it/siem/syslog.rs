@@ -171,6 +171,38 @@ fn rsyslogd_reads_by_tls_and_is_verified() {
     assert_eq!(server.received(5).len(), 5);
 }
 
+/// TLS where there is none, none where there is, and a name that the certificate has not.
+#[test]
+fn what_keeps_tls_from_coming_about_is_told_with_what_to_set() {
+    let Some(certificates) = Certificates::new().filter(|_| there("rsyslogd")) else { return };
+    let (plain, tls) = (Rsyslogd::new(None), Rsyslogd::new(Some(&certificates)));
+    let ca_file = Some(certificates.path("ca.pem"));
+    let known = Tls { ca_file, ..Tls::default() };
+    let check = |server: &Rsyslogd, host: &str, transport, tls: &Tls, want: &[&str]| {
+        let address = format!("{host}:{}", server.port);
+        let sink =
+            Syslog { address: address.clone(), transport, tls: tls.clone(), ..server.sink() };
+        let mut target = syslog(&sink, &layout(Stream::Alerts), "s1").expect("a sink");
+        // What a kernel took is only known to be refused with the next octets.
+        let until = Instant::now() + Duration::from_secs(20);
+        let told = |message: &str| want.iter().all(|want| message.contains(want));
+        loop {
+            let failed = target.deliver(&alerts(3), &weir::output::spool::Stop::default());
+            let message = format!("{:?}", failed.err());
+            if told(&message) && message.contains(&address) {
+                return;
+            }
+            assert!(Instant::now() < until, "wanted {want:?}: {message}");
+        }
+    };
+    let (tcp, over) = (Transport::Tcp, Transport::Tls);
+    let hint = "set transport = \\\"tls\\\"";
+    check(&tls, "localhost", tcp, &known, &["at once: if the server expects TLS, ", hint]);
+    check(&plain, "localhost", over, &known, &["expected a server that speaks TLS", "\\\"tcp\\\""]);
+    check(&tls, "localhost", over, &Tls::default(), &["set tls.ca_file to the file (PEM)"]);
+    check(&tls, "127.0.0.1", over, &known, &["name the host as its certificate does"]);
+}
+
 #[test]
 fn a_server_that_goes_and_comes_back_gets_the_rest() {
     if !there("rsyslogd") {

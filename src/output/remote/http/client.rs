@@ -164,5 +164,9 @@ fn told(error: reqwest::Error, place: &str) -> String {
         text += &format!(": {inner}");
         cause = inner.source();
     }
+    let plain = "begin the URL with http://, or take the port that has TLS";
+    if let Some(hint) = tls::hint(&text, "tls.ca_file", plain) {
+        text += &format!(": {hint}");
+    }
     text
 }

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rdkafka::client::OAuthToken;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
+use rdkafka::producer::BaseProducer;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaErrorCode;
 
@@ -77,6 +78,75 @@ pub fn config(access: KafkaAccess<'_>, client: &str) -> io::Result<ClientConfig>
         }
     }
     Ok(config)
+}
+
+/// What is wrong with `access` as librdkafka sees it, each with its key in the table: settings that it
+/// does not know or refuses, certificates and keys that it cannot use. Nothing is connected to.
+#[must_use]
+pub fn faults(access: KafkaAccess<'_>) -> Vec<(String, String)> {
+    let mut faults = Vec::new();
+    for (name, value) in access.properties {
+        let key = || format!("properties.\"{name}\"");
+        match ClientConfig::new().set(name, value).create_native_config() {
+            Err(KafkaError::ClientConfig(_, why, ..)) => faults.push((key(), in_words(&why))),
+            Err(error) => faults.push((key(), error.to_string())),
+            Ok(_) => {}
+        }
+    }
+    // What else is wrong with secrets is told of them.
+    let (true, Ok(mut config)) = (faults.is_empty(), config(access, "weir")) else {
+        return faults;
+    };
+    // Without brokers a client is made and reaches out for nobody.
+    config.remove("bootstrap.servers").remove("statistics.interval.ms");
+    if let Err(error) = config.create::<BaseProducer>() {
+        let text = error.to_string();
+        let keys = [
+            ("ssl.ca", "tls.ca_file"),
+            ("ssl.certificate", "tls.certificate_file"),
+            ("ssl.key", "tls.key_file"),
+            ("sasl.", "sasl"),
+            ("ssl", "tls"),
+        ];
+        let key = keys.iter().find(|(name, _)| text.contains(name)).map_or("brokers", |key| key.1);
+        faults.push((key.to_owned(), format!("librdkafka makes no client of it: {text}")));
+    }
+    faults
+}
+
+/// librdkafka's reason for refusing a setting, with what was expected.
+fn in_words(why: &str) -> String {
+    if why.contains("No such configuration property") {
+        return "librdkafka has no such setting: expected a name from its CONFIGURATION.md"
+            .to_owned();
+    }
+    format!("librdkafka refuses it: {why}")
+}
+
+/// What to set where librdkafka's message is `text`.
+fn hint(text: &str) -> Option<&'static str> {
+    let has = |part: &str| text.contains(part);
+    Some(match () {
+        () if has("certificate verify failed") => {
+            "expected a certificate of an authority that is trusted, with this host's name: set tls.ca_file"
+        }
+        () if has("wrong version number") || has("connecting to a PLAINTEXT broker listener") => {
+            "expected a listener that speaks TLS, and this one does not: take the port of one, or remove \
+             the table `tls`"
+        }
+        () if has("SSL listener") || has("Disconnected while requesting ApiVersion") => {
+            "the listener seems to want TLS or a login: set `tls` or `sasl`"
+        }
+        () if has("certificate required") || has("bad certificate") || has("handshake failure") => {
+            "the brokers want a certificate of ours: set tls.certificate_file and tls.key_file"
+        }
+        () if has("Unsupported SASL mechanism") || has("not enabled") => {
+            "set sasl.mechanism to one that the brokers have enabled"
+        }
+        () if has("uthentication") => "look at sasl.username, sasl.password and sasl.mechanism",
+        () if has("resolve") => "the name of the broker has no address: look at `brokers`",
+        () => return None,
+    })
 }
 
 fn reveal(secret: &Secret) -> io::Result<Revealed> {
@@ -157,11 +227,15 @@ impl Told {
             Some(RDKafkaErrorCode::SSL) => "tls",
             _ => "unreachable",
         };
+        let text = match hint(text) {
+            Some(hint) => format!("{text}: {hint}"),
+            None => text.to_owned(),
+        };
         tracing::warn!(reason, "kafka: {text}");
         let mut trouble = self.state();
         let worse = |trouble: &Trouble| trouble.reason != "unreachable" && reason == "unreachable";
         if !trouble.as_ref().is_some_and(worse) {
-            *trouble = Some(Trouble { reason, message: text.to_owned(), refused });
+            *trouble = Some(Trouble { reason, message: text, refused });
         }
     }
 

@@ -24,11 +24,14 @@ use object_store::path::Path;
 use object_store::{Error, ObjectStore, PutMode, PutOptions, PutPayload};
 use tokio::runtime::Runtime;
 
+pub use self::open::faults;
+
 use self::body::Body;
 use self::upload::Upload;
 use crate::config::S3;
 use crate::config::output::{Table as _, file_name};
 use crate::output::Encoder;
+use crate::output::remote::tls;
 use crate::output::schema::{Context, Layout};
 use crate::output::spool::{Delivered, Failure, ObjectTarget, Objects, Stop};
 
@@ -136,7 +139,12 @@ impl Store {
             _ => ("unavailable", "the store does not take the object"),
         };
         let url = self.config.url.trim_end_matches('/');
-        Failure::later(reason, format!("{url}/{key}: {what}: {}", told(error)))
+        let mut message = format!("{url}/{key}: {what}: {}", told(error));
+        let plain = "take https:// out of `endpoint`, or the port of one";
+        if let Some(hint) = tls::hint(&message, "ca_file", plain) {
+            message = format!("{message}: {hint}");
+        }
+        Failure::later(reason, message)
     }
 
     /// Puts an object that is not there yet.

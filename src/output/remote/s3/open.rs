@@ -17,6 +17,7 @@ use super::Place;
 use crate::config::output::{Compression, Encryption};
 use crate::config::{Format, S3, Secret};
 use crate::output::remote::secret::{Revealed, reveal};
+use crate::output::remote::tls;
 
 /// The store that `config` names.
 ///
@@ -62,6 +63,26 @@ pub(super) fn open(config: &S3) -> io::Result<Place> {
             Ok(Place { store: Arc::new(store), credentials })
         }
     }
+}
+
+/// What is wrong with `config` before the store is asked, each with its key in the table.
+#[must_use]
+pub fn faults(config: &S3) -> Vec<(&'static str, String)> {
+    let mut faults = Vec::new();
+    if let Some(Err(error)) = config.ca_file.as_deref().map(tls::certificates) {
+        faults.push(("ca_file", error.to_string()));
+    }
+    if let Some(path) = &config.credentials_file {
+        let profile = Profile { path: path.clone(), name: config.profile.clone() };
+        let amazon = !config.url.starts_with("gs://") && !config.url.starts_with("az://");
+        let found = if amazon { profile.read().map(drop) } else { read(path).map(drop) };
+        faults.extend(found.err().map(|error| ("credentials_file", error.to_string())));
+    }
+    if faults.is_empty() {
+        let key = if config.credentials_file.is_some() { "credentials_file" } else { "url" };
+        faults.extend(open(config).err().map(|error| (key, error.to_string())));
+    }
+    faults
 }
 
 fn amazon(config: &S3, bucket: &str) -> io::Result<AmazonS3Builder> {
