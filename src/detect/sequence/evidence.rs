@@ -242,9 +242,14 @@ fn moved(
         names.zip(found.iter().map(|p| whole - log_odds(score(p)))).collect();
     shares.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
     let value: Vec<String> =
-        shares.iter().map(|(name, share)| format!("{name} {share:+.1}")).collect();
+        shares.iter().map(|(name, share)| format!("{name} {}", tenths(*share))).collect();
     let predicate = "log odds of the score, against a benign pair's".to_owned();
     evidence("moved_by", predicate, value.join(", "))
+}
+
+/// With its sign; nothing is not less than nothing.
+fn tenths(value: f64) -> String {
+    format!("{:+.1}", (value * 10.0).round() / 10.0 + 0.0)
 }
 
 fn instant(time: Micros) -> String {
@@ -309,6 +314,7 @@ mod tests {
 
     #[test]
     fn quantities_read_as_a_person_writes_them() {
+        assert_eq!([0.96, 0.04, -0.04, -1.26].map(tenths), ["+1.0", "+0.0", "+0.0", "-1.3"]);
         assert_eq!(
             [span(59.64), span(900.0), span(3.5 * 3_600.0)],
             ["59.6 s", "15.0 min", "3.5 h"]

@@ -191,14 +191,11 @@ impl Labels {
             })?;
             groups.push((name, places));
         }
-        for class in &Class::ALL[1..] {
-            let name = class.as_str();
-            let known = file.attack.get(name).is_some_and(|of| of.technique.contains_key(""));
-            if !known {
-                let message = format!("`{name}` has no technique for any other service (\"\")");
-                return Err(LabelsError::Invalid { key: "attack", message });
-            }
+        if reference.iter().any(|value| !value.is_finite()) {
+            let message = "a value that 32 bits do not hold".to_owned();
+            return Err(LabelsError::Invalid { key: "reference_stats", message });
         }
+        check_attack(&file.attack)?;
         let attack = file.attack.into_iter().map(|(class, of)| (class, of.into())).collect();
         let Persistence { log_odds, .. } = file.persistence;
         if !(0.0..=10.0).contains(&log_odds) {
@@ -257,6 +254,38 @@ impl Labels {
         let technique = attack.technique.get(name).or_else(|| attack.technique.get(""))?;
         Some((&attack.tactic, technique))
     }
+}
+
+/// Whether every class but benign has ids of ATT&CK's form, by services that there are.
+fn check_attack(attack: &BTreeMap<String, Attack>) -> Result<(), LabelsError> {
+    let invalid = |message: String| Err(LabelsError::Invalid { key: "attack", message });
+    for class in &Class::ALL[1..] {
+        let name = class.as_str();
+        let Some(of) = attack.get(name).filter(|of| of.technique.contains_key("")) else {
+            return invalid(format!("`{name}` has no technique for any other service (\"\")"));
+        };
+        if !is_id(&of.tactic, "TA") {
+            return invalid(format!("`{name}`: `{}` is no tactic, as `TA0011` is", of.tactic));
+        }
+        for (service, id) in &of.technique {
+            let known = Service::ALL.iter().any(|known| known.as_str() == service);
+            if !known && !matches!(service.as_str(), "" | "icmp") {
+                return invalid(format!("`{name}`: there is no service `{service}`"));
+            }
+            let (technique, below) = id.split_once('.').unwrap_or((id, "001"));
+            let numbered = below.len() == 3 && below.bytes().all(|b| b.is_ascii_digit());
+            if !is_id(technique, "T") || !numbered {
+                return invalid(format!("`{name}`: `{id}` is no technique, as `T1071.001` is"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether `id` is `prefix` and four digits.
+fn is_id(id: &str, prefix: &str) -> bool {
+    let digits = id.strip_prefix(prefix);
+    digits.is_some_and(|digits| digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn same<const N: usize>(
@@ -358,6 +387,11 @@ mod tests {
             ("\"1\": ", "\"x\": ", "`x` is not a number"),
             ("\"1\": ", "\"3.0\": ", "a budget stands twice"),
             ("\"sha256\"", "\"sha\"", "missing field `sha256`"),
+            ("\"TA0011\"", "\"TA11\"", "`c2`: `TA11` is no tactic, as `TA0011` is"),
+            ("\"T1071.001\"", "\"T1071.1\"", "`c2`: `T1071.1` is no technique"),
+            ("\"tls\": \"T1071", "\"ssl\": \"T1071", "`c2`: there is no service `ssl`"),
+            ("\"reference_stats\": [", "\"reference_stats\": [1e308, ", "63 values, expected 62"),
+            ("\n  1.0986123085021973,", "\n  1e300,", "a value that 32 bits do not hold"),
             ("\"sha256\": \"c0", "\"sha256\": \"x", "`sha256`: `x79d7"),
         ] {
             let error = edited(from, to).expect_err(from).to_string();
