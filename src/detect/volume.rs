@@ -248,7 +248,7 @@ fn alert(sent: &Sent, host: &Host, limit: u64) -> Alert {
             ),
             evidence(
                 "dest_ip",
-                "where most of it went",
+                "where the largest part went",
                 format!("{peer}: {}", megabytes(most as f64)),
             ),
         ],
