@@ -50,7 +50,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let mut files = args.files.iter();
     // What was read before an input that is cut short counts, as in a replay; an output is only begun,
     // and an older one only lost, when there is something to write.
-    let failure = files.find_map(|path| read(path, &config, &mut table).err());
+    let alone = args.files.len() == 1;
+    let failure = files.find_map(|path| read(path, alone, &config, &mut table).err());
     if table.pairs() > 0 || failure.is_none() {
         let (pairs, windows) = write(table, &book, format, &args.output)?;
         tracing::info!(pairs, windows, "scored");
@@ -91,13 +92,17 @@ fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {
     Ok(Box::new(BufWriter::with_capacity(256 << 10, File::create(path)?)))
 }
 
-/// Reads one file into `table`.
-fn read(path: &Path, config: &Config, table: &mut Table) -> Result<(), Failure> {
+/// Reads one file into `table`. An empty one is no failure among others.
+fn read(path: &Path, alone: bool, config: &Config, table: &mut Table) -> Result<(), Failure> {
     let named =
         |error: &dyn std::fmt::Display| Failure::Invalid(format!("{}: {error}", path.display()));
     let mut source = Source::open(path, Arc::default())?;
     match source.kind()? {
         Kind::Text => rows(path, source, table),
+        Kind::Empty if !alone => {
+            tracing::warn!("{}: is empty: it holds no flow", path.display());
+            Ok(())
+        }
         #[cfg(feature = "parquet")]
         Kind::Parquet
             if path.is_file() && !flows::is_of_slices(path).map_err(|error| named(&error))? =>

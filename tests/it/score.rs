@@ -126,7 +126,7 @@ fn what_cannot_be_scored_is_told_by_name() {
     let gzip = gzip.finish().expect("compressed");
     bench.write("cut.csv.gz", &gzip[..60]);
     for (args, says) in [
-        ("empty.csv -o -", "empty.csv: not a pcap or pcapng capture"),
+        ("empty.csv -o -", "empty.csv: is empty: it holds no flow"),
         ("missing.csv -o -", "missing.csv: no column for src_port, dest_port, fwd_bytes, flow_dur"),
         ("bad.csv -o -", "bad.csv: none of 2 rows tells of a flow"),
         ("cut.csv.gz -o -", "cut.csv.gz: "),
@@ -147,6 +147,8 @@ fn what_cannot_be_scored_is_told_by_name() {
         let name = says.split(':').next().expect("a name");
         assert_eq!(last.matches(&format!("{name}: ")).count(), 1, "{args}: {last}");
     }
+    let alone = bench.weir("--quiet score good.csv -o -", 0).out;
+    assert_eq!(bench.weir("--quiet score empty.csv good.csv -o -", 0).out, alone);
     assert_eq!(bench.read("good.csv"), good, "the input is left alone");
     assert!(!bench.path("scores.csv").exists());
 }
