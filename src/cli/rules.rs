@@ -1,14 +1,16 @@
 //! `weir rules`: check and try Sigma rules.
 
-use std::fs::File;
+use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Failure, load};
 use crate::config::Config;
 use crate::decode::slices::{self, SliceError};
 use crate::detect::sigma::correlate::Rehearsal;
-use crate::detect::sigma::{Event, Interner, RuleSet};
+use crate::detect::sigma::{Event, Interner, RuleSet, names};
+use crate::input::source::Source;
 use crate::output::Context;
 use crate::pipeline::{feeds, rules};
 
@@ -53,16 +55,11 @@ pub(super) fn test(
     for rejected in &set.report().rejected {
         tracing::error!("{rejected}");
     }
-    let source: Box<dyn io::Read> = match events.as_os_str() == "-" {
-        true => Box::new(io::stdin()),
-        false => Box::new(File::open(events).map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", events.display()))
-        })?),
-    };
+    let source = Source::open(events, Arc::default())?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut rehearsal = Rehearsal::new(&set);
     let sites = Context::of(&config).sites;
-    let mut bad = 0;
+    let (mut bad, mut told) = (0, HashSet::new());
     for (number, line) in BufReader::new(source).split(b'\n').enumerate() {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
@@ -80,6 +77,12 @@ pub(super) fn test(
                 continue;
             }
         };
+        for key in &event.unknown {
+            if let Some(near) = names::near(key).filter(|_| told.insert(key.clone())) {
+                let (file, line) = (events.display(), number + 1);
+                tracing::warn!("{file}:{line}: no rule sees `{key}` (did you mean `{near}`?)");
+            }
+        }
         let (hits, alerts) = rehearsal.event(&event);
         let rules = hits.into_iter().map(|hit| set.rule(hit).meta.id.as_str());
         let ids: Vec<&str> = rules.chain(alerts.iter().map(|alert| &*alert.rule.id)).collect();

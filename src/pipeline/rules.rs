@@ -449,7 +449,8 @@ impl Found {
         if path.file_name().is_some_and(|name| name == ".git") {
             return;
         }
-        let is_rule = path.extension().is_some_and(|e| e == "yml" || e == "yaml");
+        let ends = |end: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(end));
+        let is_rule = ends("yml") || ends("yaml");
         if !path.is_dir() {
             // What is no file of rules, and a link that leads nowhere, may have any other name.
             if is_rule {

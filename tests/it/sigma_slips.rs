@@ -180,6 +180,31 @@ fn faults_are_told_by_their_lines_in_our_words() {
             "`x` on `dst_port`",
         ),
         (rule.replace("dst_port: 1", "dst_port|fieldref: src_ip"), 7, "one holds addresses"),
+        (
+            rule.replace("dst_port: 1", "dst_port: '1-1024'"),
+            7,
+            "a range is written with `gte` and `lte`",
+        ),
+        (
+            rule.replace("dst_port: 1", "src_ip: 10.0.0.0/8"),
+            7,
+            "a network takes the modifier `cidr`",
+        ),
+        (
+            rule.replace("dst_port: 1", "src_ip|cidr: '%Lan%'"),
+            7,
+            "a placeholder takes the modifier `expand`",
+        ),
+        (
+            rule.replace("dst_port: 1", "direction: out"),
+            7,
+            "is not one of outbound, inbound, internal, external",
+        ),
+        (
+            rule.replace("dst_port: 1", "a: 1\n        b: 2\n        a: 3"),
+            7,
+            "its key `a` stands twice",
+        ),
         (rule.replace("dst_port: 1", "dst_port: 70000"), 7, "it can never match a flow"),
         (one_line.replace("ITEM", "src_port: foo"), 3, "`foo` on `src_port`"),
         (one_line.replace("ITEM", "src_port: 1, dst_prt: 5"), 3, "did you mean `dst_port`?"),

@@ -114,6 +114,8 @@ fn with(words: String, passed: &[Passed]) -> String {
 /// Splits `text` into its documents and parses each. Documents that hold no rule of their own
 /// (empty ones, `action: global`) are not in the result.
 pub(super) fn documents(text: &str) -> Vec<Document<'_>> {
+    // Some editors begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let chunks = chunks(text);
     if chunks.iter().any(|chunk| top_level(chunk.text, "action").is_some()) {
         return parse(text, &chunks);
@@ -430,8 +432,10 @@ fn has_key(chunk: &str, key: &str) -> bool {
 /// The plain value of a key at the left margin.
 fn top_level(chunk: &str, key: &str) -> Option<String> {
     let value = chunk.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'))?;
-    let value = value.trim().trim_matches(['\'', '"']);
-    (!value.is_empty()).then(|| value.to_owned())
+    let value = value.trim();
+    let plain = !value.starts_with(['[', '{', '|', '>', '&', '*', '!']);
+    let value = value.trim_matches(['\'', '"']);
+    (plain && !value.is_empty()).then(|| value.to_owned())
 }
 
 /// Rejects what would make the parser recurse without bound.
@@ -495,6 +499,7 @@ mod tests {
     fn documents_keep_their_lines() {
         let rule = format!("{RULE}  condition: s\n");
         check("one", &rule, &[(1, "rule")]);
+        check("a byte order mark", &format!("\u{feff}{rule}"), &[(1, "rule")]);
         check("comment first", &format!("# c\n\n{rule}"), &[(3, "rule")]);
         check("two", &format!("{rule}---\n{rule}"), &[(1, "rule"), (7, "rule")]);
         check("trailing marker", &format!("---\n{rule}---\n# end\n"), &[(2, "rule")]);

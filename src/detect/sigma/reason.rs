@@ -1,5 +1,7 @@
 //! Why a rule is not loaded.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 
 /// Why a rule is rejected. Every message says what was found and what was expected.
@@ -86,7 +88,7 @@ pub enum Reason {
         /// What was found.
         value: String,
         /// What was expected.
-        expected: &'static str,
+        expected: Cow<'static, str>,
     },
     /// `[]`.
     #[error("`{0}` has an empty list of values")]

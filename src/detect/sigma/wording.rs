@@ -74,10 +74,10 @@ pub(super) fn of(error: &str, text: &str) -> Said {
     }
     let tail = |prefix: &str| error.strip_prefix(prefix);
     if let Some(yaml) = tail("YAML parse error: ").or_else(|| tail("YAML parsing error: ")) {
-        return match yaml.strip_prefix("duplicate entry with key \"") {
-            Some(key) => {
-                let key = key.trim_end_matches('"');
-                Said::at(key, format!("its key `{key}` stands twice in one mapping"))
+        let twice = yaml.split_once("duplicate entry with key \"");
+        return match twice.and_then(|(_, key)| key.split_once('"')) {
+            Some((key, place)) => {
+                Said::at(key, format!("its key `{key}` stands twice in one mapping{place}"))
             }
             None => Said { words: format!("it is no YAML: {yaml}"), key: None },
         };

@@ -74,6 +74,8 @@ fn a_check_names_what_is_rejected_and_why() {
     bench.write("empty/readme.txt", "none");
     let ended = bench.weir("rules check empty", 3);
     assert_eq!(ended.err, "weir: empty: no rule files (*.yml, *.yaml)\n");
+    bench.write("loud/A.YML", [b"\xef\xbb\xbf", TELNET.as_bytes()].concat());
+    assert_eq!(bench.weir("rules check loud", 0).out, "1 rules loaded, 0 rejected, 0 disabled\n");
     let ended = bench.weir("rules check none", 3);
     assert!(ended.err.starts_with("weir: none: No such file"), "{}", ended.err);
 }
@@ -233,6 +235,16 @@ fn a_trial_ends_with_3_only_where_something_is_invalid() {
     {
         assert!(ended.err.contains(says), "{says}: {}", ended.err);
     }
+    let ended = bench.weir("rules test r --events r", 3);
+    assert!(ended.err.contains("weir: r: is a directory, expected a file"), "{}", ended.err);
+    let ended = bench.piped(
+        "rules test r --events -",
+        "{\"dst_prt\": 23}\n{\"dst_prt\": 22, \"x\": 1}\n",
+        0,
+    );
+    assert_eq!(ended.out, "[]\n[]\n");
+    let says = "-:1: no rule sees `dst_prt` (did you mean `dst_port`?)";
+    assert_eq!((ended.err.lines().count(), ended.err.contains(says)), (1, true), "{}", ended.err);
     let ended = bench.weir("rules test r --events none.jsonl", 3);
     assert!(ended.err.contains("none.jsonl: No such file"), "{}", ended.err);
 }

@@ -58,7 +58,7 @@ fn fielded(from: &DetectionItem, name: &str, work: &Work<'_>) -> Result<Expr, Re
     }
     let nested = from.values.iter().find_map(nested);
     if let Some(value) = nested {
-        let expected = "a text, a number, true, false or null, or a list of these";
+        let expected = "a text, a number, true, false or null, or a list of these".into();
         let (field, value) = (name.to_owned(), value.to_owned());
         return Err(Reason::Value { field, value, expected });
     }
@@ -328,8 +328,17 @@ impl Item<'_> {
         format!("{neq}{part}{gap}{verb} {list}{}{more}", shown.join(", "))
     }
 
-    pub(super) fn value(&self, value: &SigmaValue, expected: &'static str) -> Reason {
-        Reason::Value { field: self.name.to_owned(), value: value.to_string(), expected }
+    pub(super) fn value(
+        &self,
+        value: &SigmaValue,
+        expected: impl Into<Cow<'static, str>>,
+    ) -> Reason {
+        let (field, value, mut expected) =
+            (self.name.to_owned(), value.to_string(), expected.into());
+        if value.len() > 2 && value.starts_with('%') && value.ends_with('%') {
+            expected += " (a placeholder takes the modifier `expand`)";
+        }
+        Reason::Value { field, value, expected }
     }
 
     pub(super) fn modifier(&self, why: &'static str) -> Reason {

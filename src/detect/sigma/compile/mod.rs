@@ -259,7 +259,9 @@ fn expression(of: &Detections, from: &ConditionExpr, work: &Work<'_>) -> Result<
         ConditionExpr::Identifier(name) => match of.named.get(name) {
             Some(found) => detection(found, work)?,
             None => {
-                let near = near::hint(name, of.named.keys().map(String::as_str));
+                let mut known: Vec<&str> = of.named.keys().map(String::as_str).collect();
+                known.sort_unstable();
+                let near = near::hint(name, known);
                 return Err(Reason::Identifier { name: name.clone(), near }.into());
             }
         },

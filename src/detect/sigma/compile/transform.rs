@@ -177,7 +177,7 @@ fn texts(
         text(value).ok_or_else(|| Reason::Value {
             field: field.to_owned(),
             value: value.to_string(),
-            expected,
+            expected: expected.into(),
         })
     });
     all.collect::<Result<Vec<String>, Reason>>().map(Vec::into_iter)
@@ -211,7 +211,7 @@ fn base64_offsets(octets: &[u8]) -> Vec<String> {
 fn windash(field: &str, value: &SigmaValue) -> Result<Vec<SigmaValue>, Reason> {
     let SigmaValue::String(text) = value else {
         let (field, value) = (field.to_owned(), value.to_string());
-        return Err(Reason::Value { field, value, expected: "a text, which windash needs" });
+        return Err(Reason::Value { field, value, expected: "a text, which windash needs".into() });
     };
     let mut all = vec![Vec::with_capacity(text.parts.len())];
     for part in &text.parts {

@@ -106,7 +106,14 @@ pub(super) fn set(item: &Item<'_>, value: &SigmaValue) -> Result<IntervalSet, Re
             Ok(IntervalSet::where_true(max, matches))
         }
         (Kind::Integer { .. } | Kind::Time { .. }, _) => {
-            let number = number(value).ok_or_else(|| item.value(value, "a decimal number"))?;
+            let number = number(value).ok_or_else(|| {
+                let range = plain(value).is_some_and(|text| is_range(&text));
+                let expected = match range {
+                    true => "a decimal number: a range is written with `gte` and `lte`",
+                    false => "a decimal number",
+                };
+                item.value(value, expected)
+            })?;
             Ok(match number.place(item.unit) {
                 Place::At(v) if v <= max => IntervalSet::one(v),
                 _ => IntervalSet::EMPTY,
@@ -116,6 +123,12 @@ pub(super) fn set(item: &Item<'_>, value: &SigmaValue) -> Result<IntervalSet, Re
         (Kind::Named(_) | Kind::Protocol, _) => named(item, value),
         (Kind::Text | Kind::FlagNames, _) => Err(item.modifier("the field is text")),
     }
+}
+
+/// `1-1024`, which Sigma has no values of.
+fn is_range(text: &str) -> bool {
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    text.split_once('-').is_some_and(|(from, to)| number(from.trim()) && number(to.trim()))
 }
 
 fn compared(place: Place, how: Compare, max: u128) -> IntervalSet {
@@ -153,6 +166,9 @@ fn address(item: &Item<'_>, value: &SigmaValue) -> Result<IntervalSet, Reason> {
         Some(text) if text.is_empty() => Ok(IntervalSet::EMPTY),
         Some(text) => match text.parse::<Addr>() {
             Ok(address) => Ok(IntervalSet::one(address.0)),
+            Err(_) if text.parse::<Cidr>().is_ok() => {
+                Err(item.value(value, "a single address: a network takes the modifier `cidr`"))
+            }
             Err(_) => Err(item.value(value, "an IPv4 or IPv6 address")),
         },
         None => Err(item.value(value, "an IPv4 or IPv6 address")),
@@ -203,11 +219,16 @@ fn named(item: &Item<'_>, value: &SigmaValue) -> Result<IntervalSet, Reason> {
             || by_number && matcher.matches(TextBuf::of(v).as_str())
     });
     if set.is_empty() && item.op == Op::Equal && !is_wild(value) && !is_empty(value) {
-        let expected = match kind {
-            Kind::Protocol => "the name or number of an IP protocol",
-            _ => "one of the field's values (docs/sigma.md lists them)",
-        };
-        return Err(item.value(value, expected));
+        return Err(item.value(
+            value,
+            match kind {
+                Kind::Named(all) => {
+                    let first: Vec<&str> = all.iter().filter_map(|w| w.first().copied()).collect();
+                    format!("one of {}", first.join(", "))
+                }
+                _ => "the name or number of an IP protocol".to_owned(),
+            },
+        ));
     }
     Ok(set)
 }
