@@ -22,7 +22,7 @@ receive_buffer_bytes = {buffer}
 coalesce_us = {coalesce}
 [flow]
 entries_max = {entries}
-reserve = true
+reserve = {reserve}
 [rules]
 directories = [{rules}]
 [model]
@@ -66,11 +66,11 @@ class Cost:
         self.per_million = cpu_s / self.millions
 
 
-def weir(bench, name, *, coalesce=500, entries=3_000_000, rules=None, parquet=False, buffer=BUFFER):
+def weir(bench, name, *, coalesce=500, entries=3_000_000, rules=None, parquet=False, buffer=BUFFER, reserve=True):
     """The command of the sensor, with nothing on that is not asked for."""
     folder = bench.folder(name)
     settings = {"folder": folder, "port": PORT, "admin": ADMIN, "buffer": buffer, "coalesce": coalesce,
-                "entries": entries, "rules": f'"{rules}"' if rules else ""}
+                "entries": entries, "rules": f'"{rules}"' if rules else "", "reserve": str(reserve).lower()}
     text = CONFIG + (PARQUET + ACTIVE if parquet else "")
     (folder / "state").mkdir()
     (folder / "weir.toml").write_text(text.format(**settings))
