@@ -41,6 +41,8 @@ pub(super) fn produce<'a>(
 ) {
     let mut config = kafka.client();
     config.set("partitioner", "murmur2_random").set("queue.buffering.max.messages", "0");
+    // As sensors do: else what is sent again comes behind what was sent later.
+    config.set("enable.idempotence", "true");
     let producer: BaseProducer = config.create().expect("a producer");
     let context = Context::of(&Config::default());
     let mut octets = Vec::new();
