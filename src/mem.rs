@@ -14,6 +14,16 @@ pub fn prefetch<T>(place: *const T) {
     let _place = place;
 }
 
+/// As [`prefetch`], of every cache line of a value.
+#[inline]
+pub fn prefetch_all<T>(place: *const T) {
+    const LINE_OCTETS: usize = 64;
+    let begin: *const u8 = place.cast();
+    for line in (0..size_of::<T>()).step_by(LINE_OCTETS) {
+        prefetch(begin.wrapping_add(line));
+    }
+}
+
 /// Takes the room of `values`, which holds nothing yet, from the kernel: each page is touched, so that
 /// none has to be cleared when a value is put there. In huge pages where it can.
 pub fn take_room<T>(values: &mut Vec<T>) {

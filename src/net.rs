@@ -215,7 +215,10 @@ pub const fn shard_of(pair_hash: u64) -> usize {
 
 #[expect(clippy::cast_possible_truncation, reason = "the two halves are wanted")]
 const fn fold(value: u128) -> u64 {
-    fold_u64(value as u64 ^ 0xa076_1d64_78bd_642f, (value >> 64) as u64 ^ 0xe703_7ed1_a0b4_28db)
+    let (low, high) = (value as u64, (value >> 64) as u64);
+    // A product with a factor of 0 tells nothing of the other; what is added does.
+    fold_u64(low ^ 0xa076_1d64_78bd_642f, high ^ 0xe703_7ed1_a0b4_28db)
+        .wrapping_add(low.rotate_left(29) ^ high)
 }
 
 /// Folded multiply: the high and the low half of a 128-bit product, XORed.
@@ -269,6 +272,22 @@ mod tests {
             let (a, b) = (Addr(a), Addr(b));
             prop_assert_eq!(pair_hash(site, a, b), pair_hash(site, b, a));
             prop_assert!(shard_of(pair_hash(site, a, b)) < SHARDS);
+        }
+    }
+
+    /// Networks whose upper or lower half makes a factor of the hash 0.
+    #[test]
+    fn no_network_of_64_bits_hides_its_addresses() {
+        let halves = [0xa076_1d64_78bd_642f_u64, 0xe703_7ed1_a0b4_28db, 0];
+        for half in halves {
+            for shift in [0, 64] {
+                let address =
+                    |n: u64| Addr(u128::from(half) << shift | u128::from(n) << (64 - shift));
+                let hashes = (0..4_096).map(|n| pair_hash(0, Addr(7), address(n)));
+                let shards: std::collections::BTreeSet<_> = hashes.clone().map(shard_of).collect();
+                let hashes: std::collections::BTreeSet<_> = hashes.collect();
+                assert_eq!((hashes.len(), shards.len()), (4_096, SHARDS), "{half:x} << {shift}");
+            }
         }
     }
 

@@ -59,12 +59,8 @@ impl<T: Clone + Default + Eq + Words> Interner<T> {
     /// Asks the processor to fetch the value that a look-up of `hash` is likely to find.
     #[inline]
     pub(super) fn prefetch_value(&self, hash: u32) {
-        const LINE_OCTETS: usize = 64;
         let number = self.slots[hash as usize & (self.slots.len() - 1)];
-        let begin: *const u8 = (&raw const self.values[number as usize]).cast();
-        for line in (0..size_of::<Held<T>>()).step_by(LINE_OCTETS) {
-            mem::prefetch(begin.wrapping_add(line));
-        }
+        mem::prefetch_all(&raw const self.values[number as usize]);
     }
 
     /// Asks the processor to fetch what [`Self::release`] reads of `number`.

@@ -164,14 +164,14 @@ impl PackedKey {
         self
     }
 
-    /// A hash of the key. `ends` gives addresses that do not lie inside. Nobody who does not know
-    /// `seed` can tell which keys collide.
+    /// A hash of the key. `ends` gives addresses that do not lie inside. Every factor holds a secret, so
+    /// nobody who does not know `seed` can tell which keys collide.
     #[inline(always)]
     pub(super) fn hash(&self, ends: impl FnOnce() -> [Addr; 2], seed: u64) -> u64 {
-        let [_, ports, rest] = self.0;
-        let addresses = if self.pair().is_none() { self.0[0] ^ seed } else { wide(ends(), seed) };
-        let first = fold_u64(addresses, ports ^ 0xa076_1d64_78bd_642f);
-        fold_u64(first ^ rest ^ 0x8ebc_6af0_9c88_c6e3, seed ^ 0xe703_7ed1_a0b4_28db)
+        let [inside, ports, rest] = self.0;
+        let addresses = if self.pair().is_none() { inside } else { wide(ends(), seed) };
+        let first = fold_u64(addresses ^ seed, ports ^ secret(seed, 1));
+        fold_u64(first ^ rest ^ secret(seed, 2), secret(seed, 3))
     }
 
     /// The lower and the higher endpoint's port.
@@ -186,11 +186,17 @@ impl PackedKey {
     }
 }
 
+/// Secret number `n` that follows from `seed`.
+#[inline]
+const fn secret(seed: u64, n: u32) -> u64 {
+    seed.rotate_left(13 * n) ^ 0xa076_1d64_78bd_642f_u64.rotate_left(17 * n)
+}
+
 /// A hash of two addresses.
 #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
 const fn wide([a, b]: [Addr; 2], seed: u64) -> u64 {
-    let a = fold_u64(a.0 as u64 ^ seed, (a.0 >> 64) as u64 ^ 0xa076_1d64_78bd_642f);
-    let b = fold_u64(b.0 as u64 ^ 0xe703_7ed1_a0b4_28db, (b.0 >> 64) as u64 ^ seed);
+    let a = fold_u64(a.0 as u64 ^ secret(seed, 4), (a.0 >> 64) as u64 ^ secret(seed, 5));
+    let b = fold_u64(b.0 as u64 ^ secret(seed, 6), (b.0 >> 64) as u64 ^ secret(seed, 7));
     a ^ b.rotate_left(32)
 }
 

@@ -226,6 +226,10 @@ impl Store {
             let number = self.points.hold_like(seen, |held| report.is(held), make);
             self.entries[i].points[side] = number;
         }
+        // The side had no interval: what rules wait for is not what it was.
+        if r.sampling_interval > 1 {
+            self.wake(i);
+        }
         self.entries[i].set_owner(side, Owner::Exporter);
         self.entries[i].start(side, r.first);
         let new_flags = self.note_plainly(i, side, r, now);

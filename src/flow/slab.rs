@@ -4,8 +4,8 @@ use std::ops::{Index, IndexMut};
 
 use crate::mem;
 
-/// Values by number, in one piece. Address space for all that will ever be there is taken with the
-/// first; the kernel gives a page when it is first written to, so memory grows as values come.
+/// Values by number, in one piece. Address space for all that will ever be there is taken at the
+/// start; the kernel gives a page when it is first written to, so memory grows as values come.
 /// Reserved, all pages are there at once.
 #[derive(Clone, Debug)]
 pub(super) struct Slab<T> {
@@ -15,8 +15,10 @@ pub(super) struct Slab<T> {
 }
 
 impl<T> Slab<T> {
-    pub(super) const fn new(limit: usize) -> Self {
-        Self { values: Vec::new(), limit }
+    pub(super) fn new(limit: usize) -> Self {
+        let values = Vec::with_capacity(limit);
+        mem::huge_pages(&values);
+        Self { values, limit }
     }
 
     #[inline]
@@ -28,36 +30,23 @@ impl<T> Slab<T> {
     /// Appends `value` and returns its number.
     #[inline]
     pub(super) fn push(&mut self, value: T) -> u32 {
-        if self.values.len() == self.values.capacity() {
-            self.take_space();
-        }
         let i = self.len();
         assert!(i < u32::MAX, "fewer than 2^32 values");
         self.values.push(value);
         i
     }
 
-    #[cold]
-    fn take_space(&mut self) {
-        self.values.reserve_exact(self.limit.saturating_sub(self.values.len()).max(1));
-        mem::huge_pages(&self.values);
-    }
-
     /// Takes the memory of as many values as there will ever be. There must be none yet.
     pub(super) fn reserve(&mut self) {
         assert!(self.values.is_empty(), "values never move");
-        self.values.reserve_exact(self.limit.max(1));
+        self.values.reserve_exact(self.limit);
         mem::take_room(&mut self.values);
     }
 
     /// Asks the processor to fetch value `i`.
     #[inline]
     pub(super) fn prefetch(&self, i: u32) {
-        const LINE_OCTETS: usize = 64;
-        let begin: *const u8 = self.values.as_ptr().wrapping_add(i as usize).cast();
-        for line in (0..size_of::<T>()).step_by(LINE_OCTETS) {
-            mem::prefetch(begin.wrapping_add(line));
-        }
+        mem::prefetch_all(self.values.as_ptr().wrapping_add(i as usize));
     }
 
     /// Asks the processor to fetch the place of the value that is appended next.
@@ -88,52 +77,62 @@ impl<T> IndexMut<u32> for Slab<T> {
     }
 }
 
-/// A slab whose places are used again.
+/// Values in a piece of a pool.
+const PIECE: usize = 1_024;
+
+/// Values that few flows have, whose places are used again. It grows piece by piece.
 #[derive(Clone, Debug)]
 pub(super) struct Pool<T> {
-    values: Slab<T>,
+    pieces: Vec<Vec<T>>,
+    len: usize,
     free: Vec<u32>,
 }
 
 impl<T: Default> Pool<T> {
-    pub(super) const fn new(limit: usize) -> Self {
-        Self { values: Slab::new(limit), free: Vec::new() }
+    pub(super) const fn new() -> Self {
+        Self { pieces: Vec::new(), len: 0, free: Vec::new() }
     }
 
     /// Keeps `value` and returns its number.
     pub(super) fn add(&mut self, value: T) -> u32 {
         if let Some(i) = self.free.pop() {
-            self.values[i] = value;
-            i
-        } else {
-            self.values.push(value)
+            self[i] = value;
+            return i;
         }
+        if self.len.is_multiple_of(PIECE) {
+            self.pieces.push(Vec::with_capacity(PIECE));
+        }
+        self.pieces[self.len / PIECE].push(value);
+        self.len += 1;
+        u32::try_from(self.len - 1).expect("fewer than 2^32 values")
     }
 
     /// Asks the processor to fetch place `i`.
     #[inline]
     pub(super) fn prefetch(&self, i: u32) {
-        self.values.prefetch(i);
+        mem::prefetch_all(&raw const self[i]);
     }
 
     /// Gives place `i` up and returns what was there.
     pub(super) fn take(&mut self, i: u32) -> T {
         self.free.push(i);
-        std::mem::take(&mut self.values[i])
+        std::mem::take(&mut self[i])
     }
 }
 
 impl<T> Index<u32> for Pool<T> {
     type Output = T;
 
+    #[inline]
     fn index(&self, i: u32) -> &T {
-        &self.values[i]
+        &self.pieces[i as usize / PIECE][i as usize % PIECE]
     }
 }
 
 impl<T> IndexMut<u32> for Pool<T> {
+    #[inline]
     fn index_mut(&mut self, i: u32) -> &mut T {
-        &mut self.values[i]
+        &mut self.pieces[i as usize / PIECE][i as usize % PIECE]
     }
 }
 
@@ -172,8 +171,9 @@ mod tests {
 
     #[test]
     fn places_are_used_again() {
-        let mut pool = Pool::new(8);
-        let ids: Vec<u32> = (0..4).map(|n| pool.add(n)).collect();
+        let mut pool = Pool::new();
+        let ids: Vec<u32> = (0..4_000).map(|n| pool.add(n)).collect();
+        assert!(ids.iter().all(|&id| pool[id] == id));
         assert_eq!(pool.take(ids[2]), 2);
         assert_eq!(pool.add(9), ids[2]);
         assert_eq!((pool[ids[2]], pool[ids[3]]), (9, 3));

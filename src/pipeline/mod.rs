@@ -43,6 +43,7 @@ pub use router::{Load, Router};
 pub use rules::{RuleBook, Rules};
 pub use worker::Worker;
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -85,6 +86,10 @@ pub fn start(
 ) -> io::Result<Workers> {
     let workers = cores.len();
     let balance = Arc::new(Balance::new(workers));
+    // Whoever sends packets, or a capture, must not aim flows at one place of the table. It moves
+    // entries, never output.
+    let hash_seed = RandomState::new().build_hasher().finish();
+    let params = &Arc::new(Params { hash_seed, ..Params::clone(params) });
     let worker = |index, outbox| {
         let core = cores[index];
         let of = (index, Arc::clone(&balance), readers);

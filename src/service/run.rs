@@ -1,7 +1,6 @@
 //! `weir run`: the sensor from start to stop.
 
 use std::fs::{File, TryLockError};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -138,9 +137,7 @@ impl Sensor {
             outputs: Outputs::live(sinks),
             board: pipeline::board(workers, readers),
         });
-        // Nobody outside can aim flows at one place of the table. It moves entries, never output.
-        let hash_seed = RandomState::new().build_hasher().finish();
-        let params = Arc::new(Params { hash_seed, ..Params::from_config(&config) });
+        let params = Arc::new(Params::from_config(&config));
         let (flows, mebibytes) = (config.flow.entries_max, params.table_octets() >> 20);
         tracing::info!(flows, mebibytes, "the flow table takes so much memory when it is full");
         let started = pipeline::start(&shared, &params, &cores, readers)?;

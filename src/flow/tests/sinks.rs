@@ -77,9 +77,13 @@ fn counters_are_cumulated_over_slices() {
 fn another_sampling_interval_wakes_a_flow() {
     // What the sink wants to see was divided by the interval that it knew.
     let told = |at, sampling_interval| FlowRecord { sampling_interval, ..flow(at) };
-    let inputs = [told(0, 0), told(1, 1), told(2, 100), told(3, 100), told(4, 50), told(5, 50)];
+    let again = [told(0, 0), told(1, 1), told(2, 100), told(3, 100), told(4, 50), told(5, 50)];
+    // The first of the other side has an interval, too.
+    let answer = [told(0, 0), reply(told(1, 100)), told(2, 1), reply(told(3, 100))];
     let wake = Wake { octets: 1 << 40, ..Wake::default() };
-    for (wake, want) in [(wake, &[2, 4][..]), (Wake::default(), &[])] {
+    let cases: [(&[FlowRecord], Wake, &[i64]); 3] =
+        [(&again, wake, &[2, 4]), (&again, Wake::default(), &[]), (&answer, wake, &[1])];
+    for (inputs, wake, want) in cases {
         let mut sink = Sleeper { wake, woke: Vec::new(), memories: Vec::new() };
         let mut ledgers = Ledgers::default();
         let mut table = FlowTable::new(Arc::new(params()));
