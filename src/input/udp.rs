@@ -80,6 +80,8 @@ fn bind(address: SocketAddr, receive_buffer_bytes: usize, shared: bool) -> io::R
     }
     socket.set_reuse_port(shared).map_err(named)?;
     socket.bind(&address.into()).map_err(named)?;
+    // Down from the kernel's default, too; what is refused is told of when it is known what is granted.
+    drop(socket.set_recv_buffer_size(receive_buffer_bytes));
     adopt(socket.into(), receive_buffer_bytes)
 }
 
@@ -196,7 +198,8 @@ impl Receiver {
         };
         let Ok(count) = usize::try_from(count) else {
             let none = none_if_transient(io::Error::last_os_error())?;
-            self.count_drops_of_idle();
+            // Drops at the end of a burst would go unseen until the next one.
+            self.queue();
             return Ok(none);
         };
         self.received = count;
@@ -240,10 +243,11 @@ impl Receiver {
     }
 
     /// How full the kernel's buffer is: octets that wait, its own overhead included, and the most
-    /// that may; `None` if it does not tell.
-    #[must_use]
-    pub fn queue(&self) -> Option<(u32, u32)> {
+    /// that may; `None` if it does not tell. Takes in what was dropped until now, too: a datagram
+    /// tells of the drops before it was queued, which under overload is long ago.
+    pub fn queue(&mut self) -> Option<(u32, u32)> {
         let info = memory_of(&self.socket)?;
+        self.note_drops(info[SK_MEMINFO_DROPS]);
         Some((info[0], info[1]))
     }
 
@@ -263,14 +267,6 @@ impl Receiver {
             header.msg_hdr.msg_iovlen = parts.len();
             header.msg_hdr.msg_control = (&raw mut self.controls[index]).cast();
             header.msg_hdr.msg_controllen = CONTROL_OCTETS;
-        }
-    }
-
-    /// The same counter without a datagram that carries it: drops at the end of a burst would go
-    /// unseen until the next one.
-    fn count_drops_of_idle(&mut self) {
-        if let Some(drops) = drops_of(&self.socket) {
-            self.note_drops(drops);
         }
     }
 
@@ -311,9 +307,11 @@ fn control<T: Copy>(header: &libc::msghdr, kind: libc::c_int) -> Option<T> {
     None
 }
 
+/// Where `SO_MEMINFO` tells of drops.
+const SK_MEMINFO_DROPS: usize = 8;
+
 /// What the kernel dropped of `socket` since it was made, as a counter that wraps at 32 bits.
 fn drops_of(socket: &UdpSocket) -> Option<u32> {
-    const SK_MEMINFO_DROPS: usize = 8;
     memory_of(socket).map(|info| info[SK_MEMINFO_DROPS])
 }
 
@@ -449,6 +447,34 @@ mod tests {
         }
         assert_eq!(received + receiver.take_kernel_drops(), sent);
         assert!(received < sent, "the buffer holds less than all");
+    }
+
+    /// While the reader is behind, before it comes to a datagram that tells.
+    #[test]
+    fn drops_of_a_full_queue_are_seen_at_once() {
+        let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1 << 19, false).expect("bind");
+        let to = bound.socket.local_addr().expect("bound");
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        for _ in 0..2_000 {
+            sender.send_to(&[7; 1_400], to).expect("loopback takes it");
+        }
+        let mut receiver = Receiver::new(bound);
+        assert_eq!(receiver.receive().expect("received"), BATCH);
+        assert_eq!(
+            receiver.take_kernel_drops(),
+            0,
+            "the first datagram was queued before any drop"
+        );
+        let (held, room) = receiver.queue().expect("the kernel tells");
+        assert!(held > room / 2, "{held} of {room}");
+        let dropped = receiver.take_kernel_drops();
+        assert!(dropped > 0);
+        let mut received = BATCH as u64;
+        while let count @ 1.. = receive(&mut receiver, 10) {
+            received += count as u64;
+        }
+        assert_eq!(received + dropped, 2_000);
+        assert_eq!(receiver.take_kernel_drops(), 0, "none is counted twice");
     }
 
     #[test]

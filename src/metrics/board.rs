@@ -17,6 +17,8 @@ pub struct Slot {
     entries: AtomicU64,
     clock: AtomicI64,
     overload: AtomicU8,
+    /// What the thread waits for, for people; empty if nothing is wrong.
+    fault: Mutex<String>,
     alerts: Mutex<Latency>,
     detected: Mutex<Latency>,
     activity: Mutex<Activity>,
@@ -100,23 +102,27 @@ impl Slot {
         self.activity.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes in how full the input buffer of a reader is: `filled` of `room` octets.
-    pub fn set_filled(&self, filled: u64, room: u64) {
+    /// Takes in how full the input buffer of a reader is: `filled` of `room` octets. Returns the stage
+    /// of overload that follows.
+    pub fn set_filled(&self, filled: u64, room: u64) -> Overload {
         let before = self.overload();
         let now = before.next(filled, room);
         if now != before {
             self.overload.store(now as u8, Ordering::Relaxed);
-            let reader = self.name();
-            match now {
-                Overload::None => tracing::info!(reader, "the input is worked off in time again"),
-                Overload::Scoring => {
-                    tracing::warn!(reader, "overload: the sequence model scores nothing");
-                }
-                Overload::Untagged => {
-                    tracing::warn!(reader, "overload: slices without a tag are not made");
-                }
-            }
         }
+        now
+    }
+
+    /// Sets what the thread waits for, in words for people; empty if nothing is wrong.
+    pub fn set_fault(&self, fault: &str) {
+        let mut slot = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        fault.clone_into(&mut slot);
+    }
+
+    /// What the thread waits for; empty if nothing is wrong.
+    #[must_use]
+    pub fn fault(&self) -> String {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn overload(&self) -> Overload {
@@ -143,6 +149,8 @@ pub struct Board {
     whole: RwLock<()>,
     /// Shards that went from one worker to another.
     moved: AtomicU64,
+    /// How often the captured interface went down or away.
+    lost: AtomicU64,
 }
 
 impl Board {
@@ -174,6 +182,17 @@ impl Board {
     #[must_use]
     pub fn moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
+    }
+
+    /// Counts that the captured interface went down or away.
+    pub fn add_lost(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the captured interface went down or away.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// The sum of what was published last. Each part balances, so the sum does.

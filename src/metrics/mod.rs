@@ -19,6 +19,6 @@ pub use delivery::{Delivery, FileCounts, SpoolState, TeeCounts};
 pub use kafka::{KafkaClient, KafkaWatch};
 pub use latency::Latency;
 pub use ledger::{Counts, Ledgers};
-pub use overload::Overload;
+pub use overload::{Overload, Said};
 pub use snapshot::{Exporters, Snapshot};
 pub use talkers::{Talker, Talkers};

@@ -1,5 +1,7 @@
 //! What gives way when more comes in than the sensor can do.
 
+use std::time::{Duration, Instant};
+
 use serde::Serialize;
 
 /// How much gives way. The order is that of what is worth least: scores can be had from the flows
@@ -45,9 +47,71 @@ impl Overload {
     }
 }
 
+/// Overload is said to be over when nothing gave way and nothing was dropped for so long.
+const CALM: Duration = Duration::from_secs(10);
+
+/// What was said of a reader's overload: stages come and go many times a second, words do not.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// The worst since it began.
+    stage: Overload,
+    /// Since when nothing gives way, and what had been dropped by then.
+    calm: Option<(Instant, u64)>,
+}
+
+impl Said {
+    /// What to say at `now` of `stage`, with so many `dropped` since the start: a stage that is worse
+    /// than what was said, or [`Overload::None`] once it is over.
+    pub fn next(&mut self, now: Instant, stage: Overload, dropped: u64) -> Option<Overload> {
+        if stage > self.stage {
+            *self = Self { stage, calm: None };
+            return Some(stage);
+        }
+        if stage > Overload::None || self.stage == Overload::None {
+            self.calm = None;
+            return None;
+        }
+        let (since, before) = *self.calm.get_or_insert((now, dropped));
+        if before != dropped {
+            self.calm = Some((now, dropped));
+        } else if now.duration_since(since) >= CALM {
+            *self = Self::default();
+            return Some(Overload::None);
+        }
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Overload::{None, Scoring, Untagged};
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_overload_does_not_flap() {
+        let start = Instant::now();
+        let mut said = Said::default();
+        for (second, stage, dropped, want) in [
+            (0, None, 0, Option::None),
+            (1, Scoring, 0, Some(Scoring)),
+            (2, Untagged, 9, Some(Untagged)),
+            // Down, up and down again.
+            (3, Scoring, 9, Option::None),
+            (3, None, 9, Option::None),
+            (4, Untagged, 9, Option::None),
+            (5, None, 9, Option::None),
+            // Nothing gives way, but the kernel drops.
+            (14, None, 10, Option::None),
+            (16, None, 10, Option::None),
+            (23, None, 10, Option::None),
+            (24, None, 10, Some(None)),
+            (40, None, 10, Option::None),
+            (41, Scoring, 10, Some(Scoring)),
+        ] {
+            let now = start + Duration::from_secs(second);
+            assert_eq!(said.next(now, stage, dropped), want, "at {second} s");
+        }
+    }
 
     #[test]
     fn scoring_gives_way_first_and_comes_back_last() {

@@ -15,6 +15,8 @@ pub struct Snapshot {
     pub threads: Vec<(String, u64, u64)>,
     /// Shards that went from one worker to another.
     pub shards_moved: u64,
+    /// How often the captured interface went down or away.
+    pub interfaces_lost: u64,
     /// Rules loaded and rejected.
     pub rules: (u64, u64),
     /// Filters and exclusions loaded.

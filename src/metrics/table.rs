@@ -97,6 +97,9 @@ metrics! {
         = |s| s.socket_drops.iter().map(|(reader, address, dropped)| {
             (vec![reader.clone(), address.clone()], *dropped)
         }).collect();
+    counter "weir_input_interface_losses" []
+        "How often the captured interface was found down or gone; the sensor waits for it"
+        = |s| one(s.interfaces_lost);
     counter "weir_decode_datagrams" [] "Datagrams decoded"
         = |s| one(s.ledgers.datagrams.decoded);
     counter "weir_decode_datagrams_rejected" ["reason"] "Datagrams rejected"

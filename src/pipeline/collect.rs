@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::busy::Busy;
 use super::clock::{self, wall};
+use super::drops::DropLog;
 use super::exporters::{ExporterBoard, Part};
-use super::overload::Filling;
+use super::overload::{Filling, Input};
 use super::pace::{Pace, Pause};
 use super::post::{Parcel, Post};
 use super::router::Router;
@@ -67,7 +69,10 @@ struct Turn {
     /// When the ledgers were published last.
     published: Option<Instant>,
     filling: Filling,
+    busy: Busy,
     laps: Laps,
+    /// What is said of each socket's drops.
+    drops: Vec<DropLog>,
     /// Since when it is to stop: by the monotonic clock, and by the wall clock.
     stopped: Option<(Instant, Micros)>,
     /// Whether each socket holds nothing more that came before then.
@@ -93,14 +98,16 @@ impl Collect {
         let mut turn = Turn::default();
         let mut saver = Saver::new(self.state.take(), self.collector.state_generation());
         turn.through = vec![false; self.receivers.len()];
+        turn.drops.resize_with(self.receivers.len(), DropLog::default);
         let result = self.read(&mut turn, &mut saver);
+        self.last_drops(&mut turn);
         if let Some(mut post) = self.post.take().filter(|_| result.is_ok()) {
             post.close().for_each(|parcel| self.decode(&parcel, &mut turn));
             self.router.flush(turn.clock.now());
         }
         self.report(turn.clock.now());
         saver.finish(&self.collector.export_state());
-        self.publish(&turn.ledgers);
+        self.publish(&mut turn);
         self.router.finish(turn.clock.now());
         result
     }
@@ -112,7 +119,9 @@ impl Collect {
                 turn.stopped.get_or_insert_with(|| (Instant::now(), wall()));
             }
             let now = wall();
-            self.pace.look(Instant::now());
+            let began = Instant::now();
+            self.pace.look(began);
+            turn.busy.begin(began, self.router.elsewhere());
             let Taken { datagrams: count, more } = self.receive(turn)?;
             if !more {
                 // Nothing that arrived before is left in a socket: the clock may go on to here.
@@ -131,12 +140,18 @@ impl Collect {
             }
             self.router.flush(stamp);
             let now = Instant::now();
+            turn.busy.end(now, self.router.elsewhere());
             if count == 0 || turn.published.is_none_or(|at| now.duration_since(at) >= PUBLISH) {
                 turn.published = Some(now);
-                self.publish(&turn.ledgers);
+                self.publish(turn);
             }
+            let Turn { filling, ledgers, .. } = turn;
             let slot = &self.shared.board.slots()[self.slot];
-            turn.filling.look(now, slot, || self.fullest());
+            filling.look(now, slot, || Input {
+                filled: fullest(&mut self.receivers),
+                dropped: ledgers.datagrams.kernel_drops,
+                scores: self.shared.models.book().is_some(),
+            });
             // What was queued when the sensor was told to stop is still taken; what comes later is
             // for whoever listens next.
             if let Some((since, _)) = turn.stopped {
@@ -163,10 +178,10 @@ impl Collect {
             taken.datagrams += 1;
             self.decode(&parcel, turn);
         }
-        let Turn { ledgers, clock, laps, stopped, through, .. } = turn;
+        let Turn { ledgers, clock, laps, stopped, through, drops, .. } = turn;
         let sockets = &self.exporters.parts()[self.reader].sockets;
-        let receivers = self.receivers.iter_mut().zip(through).zip(sockets);
-        for ((receiver, through), socket) in receivers {
+        let receivers = self.receivers.iter_mut().zip(through).zip(drops).zip(sockets);
+        for (((receiver, through), drops), socket) in receivers {
             if stopped.is_some() && *through {
                 continue;
             }
@@ -201,8 +216,29 @@ impl Collect {
                 ledgers.datagrams.kernel_drops += dropped;
                 socket.dropped.fetch_add(dropped, Ordering::Relaxed);
             }
+            if let Some(dropped) = drops.add(Instant::now(), dropped) {
+                warn_of_drops(&socket.address, dropped);
+            }
         }
         Ok(taken)
+    }
+
+    /// Asks the kernel a last time what it dropped, and says what was not said yet.
+    fn last_drops(&mut self, turn: &mut Turn) {
+        let sockets = &self.exporters.parts()[self.reader].sockets;
+        for ((receiver, drops), socket) in
+            self.receivers.iter_mut().zip(&mut turn.drops).zip(sockets)
+        {
+            receiver.queue();
+            let dropped = receiver.take_kernel_drops();
+            turn.ledgers.datagrams.kernel_drops += dropped;
+            socket.dropped.fetch_add(dropped, Ordering::Relaxed);
+            drops.add(Instant::now(), dropped).into_iter().chain(drops.rest()).for_each(
+                |dropped| {
+                    warn_of_drops(&socket.address, dropped);
+                },
+            );
+        }
     }
 
     /// Decodes a datagram that came to another reader.
@@ -221,16 +257,10 @@ impl Collect {
         &self.exporters.parts()[self.reader]
     }
 
-    /// The fullest of the sockets.
-    fn fullest(&self) -> (u64, u64) {
-        let queues = self.receivers.iter().filter_map(Receiver::queue);
-        let share = |&(held, room): &(u32, u32)| u64::from(held) * 1_000 / u64::from(room.max(1));
-        queues.max_by_key(share).map_or((0, 0), |(held, room)| (held.into(), room.into()))
-    }
-
-    fn publish(&self, ledgers: &Ledgers) {
+    fn publish(&self, turn: &mut Turn) {
         let slot = &self.shared.board.slots()[self.slot];
-        slot.publish(ledgers);
+        turn.busy.tell(slot);
+        slot.publish(&turn.ledgers);
         slot.beat();
     }
 
@@ -238,4 +268,20 @@ impl Collect {
         self.part().report(self.collector.report(now));
         self.part().totals.store(Arc::new(self.collector.totals()));
     }
+}
+
+/// The fullest of the sockets: what it holds, of how much room.
+fn fullest(receivers: &mut [Receiver]) -> (u64, u64) {
+    let queues = receivers.iter_mut().filter_map(Receiver::queue);
+    let share = |&(held, room): &(u32, u32)| u64::from(held) * 1_000 / u64::from(room.max(1));
+    queues.max_by_key(share).map_or((0, 0), |(held, room)| (held.into(), room.into()))
+}
+
+fn warn_of_drops(socket: &str, dropped: u64) {
+    tracing::warn!(
+        input = "netflow",
+        socket,
+        dropped,
+        "the kernel dropped datagrams: the socket's buffer was full"
+    );
 }

@@ -12,10 +12,12 @@
 
 pub mod affinity;
 pub mod balance;
+mod busy;
 #[cfg(feature = "capture")]
 pub mod capture;
 pub mod clock;
 pub mod collect;
+mod drops;
 #[cfg(feature = "kafka")]
 pub mod engine;
 pub mod exchange;

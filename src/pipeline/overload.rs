@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::metrics::Slot;
+use crate::metrics::{Overload, Said, Slot};
 
 /// The kernel is asked no more often than this.
 const EVERY: Duration = Duration::from_millis(5);
@@ -12,24 +12,36 @@ const LOOKS: u64 = 16;
 /// The resolution of the average.
 const WHOLE: u64 = 1 << 16;
 
+/// What a reader tells of its input buffer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Input {
+    /// How much waits, of how much room, in any unit; no room: it is not known.
+    pub filled: (u64, u64),
+    /// What the kernel dropped since the start.
+    pub dropped: u64,
+    /// Whether there is a model that scores.
+    pub scores: bool,
+}
+
 /// Of one reader.
 #[derive(Debug, Default)]
 pub struct Filling {
     looked: Option<Instant>,
     /// In parts of [`WHOLE`], times [`LOOKS`].
     sum: u64,
+    said: Said,
 }
 
 impl Filling {
-    /// At `now`: asks `ask` how much waits of how much room, if it is time to, and tells `slot` the
-    /// average.
-    pub fn look(&mut self, now: Instant, slot: &Slot, ask: impl FnOnce() -> (u64, u64)) {
+    /// At `now`: asks `ask` for the input buffer, if it is time to, and tells `slot` the average, and
+    /// people what lasts.
+    pub fn look(&mut self, now: Instant, slot: &Slot, ask: impl FnOnce() -> Input) {
         let passed = self.looked.map_or(EVERY, |looked| now.duration_since(looked));
         if passed < EVERY {
             return;
         }
         self.looked = Some(now);
-        let (filled, room) = ask();
+        let Input { filled: (filled, room), dropped, scores } = ask();
         let share = (filled * WHOLE).checked_div(room).unwrap_or(0).min(WHOLE);
         // A reader that slept had nothing to do meanwhile, so what is less full than the average was so
         // all along. One that stood still beside a full buffer tells of this moment only.
@@ -38,14 +50,34 @@ impl Filling {
         for _ in 0..turns {
             self.sum = self.sum - self.sum / LOOKS + share;
         }
-        slot.set_filled(self.sum / LOOKS, WHOLE);
+        let stage = slot.set_filled(self.sum / LOOKS, WHOLE);
+        let reader = slot.name();
+        match self.said.next(now, stage, dropped) {
+            None => {}
+            Some(Overload::None) => {
+                tracing::info!(reader, "the input is worked off in time again");
+            }
+            Some(Overload::Scoring) if scores => {
+                tracing::warn!(reader, "overload: the sequence model scores nothing");
+            }
+            Some(Overload::Scoring) => {
+                tracing::warn!(reader, "overload: half of the input's buffer waits");
+            }
+            Some(Overload::Untagged) => {
+                tracing::warn!(reader, "overload: slices without a tag are not made");
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{Board, Overload};
+    use crate::metrics::Board;
+
+    fn of(filled: u64) -> Input {
+        Input { filled: (filled, 100), ..Input::default() }
+    }
 
     #[test]
     fn only_what_lasts_makes_anything_give_way() {
@@ -54,7 +86,7 @@ mod tests {
         let start = Instant::now();
         let mut look = |ms: u64, filled: u64| {
             let now = start + Duration::from_millis(ms);
-            filling.look(now, &board.slots()[0], || (filled, 100));
+            filling.look(now, &board.slots()[0], || of(filled));
             board.overload()
         };
         assert_eq!(look(0, 100), Overload::None);
@@ -77,7 +109,7 @@ mod tests {
             let start = Instant::now();
             let mut look = |ms: u64, filled: u64| {
                 let now = start + Duration::from_millis(ms);
-                filling.look(now, &board.slots()[0], || (filled, 100));
+                filling.look(now, &board.slots()[0], || of(filled));
                 board.overload()
             };
             (0..1_000).step_by(5).for_each(|ms| assert_eq!(look(ms, 0), Overload::None));

@@ -3,8 +3,9 @@
 use std::mem;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
 
 use super::balance::{Balance, Plan};
 use super::worker::Worker;
@@ -136,6 +137,8 @@ pub struct Ring {
     spent: Receiver<Load>,
     reader: usize,
     told: Micros,
+    /// How long its reader waited for room in it.
+    waited: Duration,
 }
 
 /// Routes what one reader decodes.
@@ -189,7 +192,7 @@ impl Router {
     pub fn rings(seeds: &[RingSeed], reader: usize, balance: Arc<Balance>) -> Self {
         let ring = |seed: &RingSeed| {
             let (loads, spent) = (seed.loads.clone(), seed.spent.clone());
-            let ring = Ring { loads, spent, reader, told: Micros::MIN };
+            let ring = Ring { loads, spent, reader, told: Micros::MIN, waited: Duration::ZERO };
             (ring, Load::default())
         };
         // The first: readers that start while a plan comes into force would miss it.
@@ -205,6 +208,16 @@ impl Router {
             Self::Rings(all) => {
                 all.rings.iter_mut().for_each(|(_, load)| load.arrived = Some(at));
             }
+        }
+    }
+
+    /// How long the reader's thread was about something else than its input: waited for workers, or was
+    /// the worker itself.
+    #[must_use]
+    pub fn elsewhere(&self) -> Duration {
+        match self {
+            Self::Inline(worker, _) => worker.worked(),
+            Self::Rings(all) => all.rings.iter().map(|(ring, _)| ring.waited).sum(),
         }
     }
 
@@ -369,7 +382,17 @@ impl Ring {
         full.reader = self.reader;
         load.arrived = full.arrived;
         // The worker outlives its rings: it ends only after the last sender is gone.
-        if self.loads.send(full).is_err() {
+        let gone = match self.loads.try_send(full) {
+            Ok(()) => false,
+            Err(TrySendError::Full(full)) => {
+                let since = Instant::now();
+                let sent = self.loads.send(full);
+                self.waited += since.elapsed();
+                sent.is_err()
+            }
+            Err(TrySendError::Disconnected(_)) => true,
+        };
+        if gone {
             tracing::error!("a worker is gone: its records are lost");
         }
     }

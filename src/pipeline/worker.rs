@@ -116,6 +116,8 @@ pub struct Worker {
     /// When the ledgers were published last, and microseconds of work since then.
     published: Option<Instant>,
     busy: Duration,
+    /// All work before that.
+    worked: Duration,
     laps: Laps,
     talkers: Talkers,
     /// When on the input clock the present window of talkers began.
@@ -175,6 +177,7 @@ impl Worker {
             advanced: Micros::MIN,
             published: None,
             busy: Duration::ZERO,
+            worked: Duration::ZERO,
             laps: Laps::default(),
             talkers: Talkers::default(),
             window: Micros::MIN,
@@ -504,6 +507,7 @@ impl Worker {
     fn publish(&mut self, now: Instant) {
         self.published = Some(now);
         let busy = mem::take(&mut self.busy);
+        self.worked += busy;
         self.ledgers.detections.alerts.clone_from(&self.alerts);
         self.ledgers.detections.excluded.clone_from(&self.excluded);
         self.ledgers.detections.passed_over = self.passed_over;
@@ -517,6 +521,11 @@ impl Worker {
         slot.set_entries(entries as u64);
         slot.add_busy(busy.as_micros().try_into().unwrap_or(u64::MAX));
         slot.beat();
+    }
+
+    /// How long it worked since it was made.
+    pub fn worked(&self) -> Duration {
+        self.worked + self.busy
     }
 
     fn slot(&self) -> &Slot {
