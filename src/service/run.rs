@@ -2,25 +2,26 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::load::{self, LoadError};
 use super::reload::{Keeper, Reloader, Reloads, Trigger};
 use super::sockets;
 use super::status::SensorStatus;
-use super::systemd::Notifier;
+use super::systemd::{Notifier, passed_sockets};
 use crate::api::{Server, Status};
 use crate::config::{Config, Durability};
 use crate::decode::netflow::Collector;
 use crate::flow::params::Params;
 #[cfg(feature = "capture")]
-use crate::input::capture::{CaptureError, Live};
+use crate::input::capture::{CaptureError, port::Share};
 use crate::input::steer::reader_of;
 use crate::input::udp::{Bound, Receiver};
 use crate::metrics::Ledgers;
@@ -35,9 +36,16 @@ use crate::pipeline::sequences::Models;
 use crate::pipeline::worker::Shared;
 use crate::pipeline::{self, Outputs, Router, Rules, affinity, post, state};
 
+/// How often it is looked whether all threads run, at the start.
+const SETTLE_LOOK: Duration = Duration::from_millis(20);
+/// What the service manager is asked to grant the start, again and again,
+const EXTEND: Duration = Duration::from_secs(30);
+/// but no longer than this: then it is to judge.
+const SETTLE_MAX: Duration = Duration::from_secs(600);
+
 /// There is nothing to open without the feature.
 #[cfg(not(feature = "capture"))]
-enum Live {}
+enum Share {}
 
 /// Why the sensor cannot start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -65,12 +73,19 @@ pub enum RunError {
 /// # Errors
 /// If it cannot start, or an input fails for good.
 pub fn run(path: &Path) -> Result<Ledgers, RunError> {
+    // Before any descriptor of our own could have the number of one that should have been passed.
+    let passed = passed_sockets()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // As soon as can be: a signal during the start is kept until it can be heeded.
+    let mut signals = {
+        let _entered = runtime.enter();
+        Signals::install()?
+    };
     let config = load::sensor(path)?;
     load::preflight(path, &config, true)?;
     let notifier = Notifier::from_environment();
-    let mut sensor = Sensor::start(path, config)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(sensor.attend(&notifier))?;
+    let mut sensor = Sensor::start(path, config, passed)?;
+    runtime.block_on(sensor.attend(&mut signals, &notifier))?;
     notifier.stopping();
     // The flush holds this thread; the process ends with it, so the watcher is never joined.
     let watcher = std::thread::Builder::new().name("weir-signals".into());
@@ -86,7 +101,28 @@ async fn exit_on_second_signal() {
         return;
     };
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    tracing::error!("a second signal: ending at once, open flows are lost");
     std::process::exit(130);
+}
+
+/// The signals that the sensor heeds.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    /// Without a meaning here, but deadly where nobody takes them.
+    others: [Signal; 2],
+}
+
+impl Signals {
+    fn install() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            others: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
+        })
+    }
 }
 
 /// A running sensor.
@@ -108,14 +144,14 @@ struct Sensor {
 }
 
 impl Sensor {
-    fn start(path: &Path, config: Config) -> Result<Self, RunError> {
+    fn start(path: &Path, config: Config, passed: Vec<UdpSocket>) -> Result<Self, RunError> {
         let (rules, reloads) = (Arc::new(Rules::default()), Arc::new(Reloads::default()));
         let models = Arc::new(Models::new(&config));
         let reloaded = (Arc::clone(&rules), Arc::clone(&models), Arc::clone(&reloads));
         let keeper = Keeper::load(path.to_owned(), config.clone(), reloaded)?;
-        let sockets = sockets::open(&config)?;
-        let live = open_capture(&config)?;
-        let readers = sockets.len() + live.len();
+        let sockets = sockets::open(&config, passed)?;
+        let shares = open_capture(&config)?;
+        let readers = sockets.len() + shares.len();
         if readers == 0 {
             return Err(RunError::NoInput);
         }
@@ -138,7 +174,7 @@ impl Sensor {
             board: pipeline::board(workers, readers),
         });
         let params = Arc::new(Params::from_config(&config));
-        let (flows, mebibytes) = (config.flow.entries_max, params.table_octets() >> 20);
+        let (flows, mebibytes) = (config.flow.entries_max, load::warn_of_memory(&config));
         tracing::info!(flows, mebibytes, "the flow table takes so much memory when it is full");
         let started = pipeline::start(&shared, &params, &cores, readers)?;
         let addresses = |bound: &Vec<Bound>| bound.iter().map(Bound::address).collect();
@@ -163,13 +199,14 @@ impl Sensor {
             let status: Arc<dyn Status> = Arc::clone(&sensor.status) as _;
             sensor.server = Some(Server::start(listen, status)?);
         }
+        // The readers of UDP first: their numbers are those of their slots.
         let mut routers = started.routers.into_iter().zip(workers..);
-        for live in live {
-            let (router, slot) = routers.next().expect("a router for each reader");
-            sensor.start_capture(live, router, slot)?;
-        }
         if !sockets.is_empty() {
-            sensor.start_collect(sockets.into_iter().zip(tees), routers, &exporters)?;
+            sensor.start_collect(sockets.into_iter().zip(tees), &mut routers, &exporters)?;
+        }
+        for share in shares {
+            let (router, slot) = routers.next().expect("a router for each reader");
+            sensor.start_capture(share, router, slot)?;
         }
         Ok(sensor)
     }
@@ -179,7 +216,7 @@ impl Sensor {
     fn start_collect(
         &mut self,
         inputs: impl ExactSizeIterator<Item = (Vec<Bound>, Vec<Tee>)>,
-        mut routers: impl Iterator<Item = (Router, usize)>,
+        routers: &mut impl Iterator<Item = (Router, usize)>,
         exporters: &Arc<ExporterBoard>,
     ) -> Result<(), RunError> {
         let directory = writable_state(&self.config);
@@ -212,17 +249,16 @@ impl Sensor {
                 pace: Pace::new(input.coalesce_us, input.busy_poll_us, Instant::now()),
                 stop: Arc::clone(&self.stop),
             };
-            let name = format!("weir-netflow-{reader}");
-            self.reader(&name, move || collect.run().map_err(RunError::from))?;
+            self.reader(slot, move || collect.run().map_err(RunError::from))?;
         }
         self.state = directory.map(|directory| (directory, readers));
         Ok(())
     }
 
     #[cfg(feature = "capture")]
-    fn start_capture(&mut self, live: Live, router: Router, slot: usize) -> Result<(), RunError> {
+    fn start_capture(&mut self, share: Share, router: Router, slot: usize) -> Result<(), RunError> {
         let reader = pipeline::capture::Capture {
-            live,
+            share,
             options: (&self.config.flow).into(),
             router,
             slot,
@@ -230,29 +266,56 @@ impl Sensor {
             stop: Arc::clone(&self.stop),
         };
         let failed = |error: CaptureError| RunError::Capture(error.to_string());
-        self.reader("weir-capture", move || reader.run().map_err(failed))
+        self.reader(slot, move || reader.run().map_err(failed))
     }
 
     #[cfg(not(feature = "capture"))]
     #[expect(clippy::needless_pass_by_ref_mut, reason = "the same form as with capture")]
-    fn start_capture(&mut self, live: Live, _: Router, _: usize) -> Result<(), RunError> {
-        match live {}
+    fn start_capture(&mut self, share: Share, _: Router, _: usize) -> Result<(), RunError> {
+        match share {}
     }
 
+    /// A reader's thread, which has the name that metrics have of it.
     fn reader(
         &mut self,
-        name: &str,
+        slot: usize,
         run: impl FnOnce() -> Result<(), RunError> + Send + 'static,
     ) -> Result<(), RunError> {
-        self.readers.push(std::thread::Builder::new().name(name.into()).spawn(run)?);
+        let name = format!("weir-{}", self.shared.board.slots()[slot].name());
+        self.readers.push(std::thread::Builder::new().name(name).spawn(run)?);
         Ok(())
     }
 
+    /// Waits until all threads run, which takes a while where memory is reserved. Returns whether they
+    /// do: not if the sensor is to stop.
+    async fn settle(&self, signals: &mut Signals, notifier: &Notifier) -> bool {
+        let began = Instant::now();
+        let mut look = tokio::time::interval(SETTLE_LOOK);
+        let mut extended = None;
+        while let Some(why) = self.status.starting() {
+            tokio::select! {
+                _ = signals.terminate.recv() => return false,
+                _ = signals.interrupt.recv() => return false,
+                _ = look.tick() => {}
+            }
+            if self.readers.iter().any(JoinHandle::is_finished) {
+                return true;
+            }
+            let due = extended.is_none_or(|at: Instant| at.elapsed() >= EXTEND / 3);
+            if due && began.elapsed() < SETTLE_MAX {
+                extended = Some(Instant::now());
+                notifier.starting(&why, EXTEND);
+            }
+        }
+        true
+    }
+
     /// Waits for signals, and attends to watchdog and status meanwhile.
-    async fn attend(&mut self, notifier: &Notifier) -> Result<(), RunError> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    async fn attend(&mut self, signals: &mut Signals, notifier: &Notifier) -> Result<(), RunError> {
+        if !self.settle(signals, notifier).await {
+            return Ok(());
+        }
+        let Signals { hangup, terminate, interrupt, others: [first, second] } = signals;
         let period = notifier.watchdog_period().unwrap_or(Duration::from_secs(1));
         let mut tick = tokio::time::interval(period.min(Duration::from_secs(1)));
         notifier.ready(&self.status.line());
@@ -261,6 +324,8 @@ impl Sensor {
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
+                _ = first.recv() => tracing::warn!("SIGUSR1 has no meaning here"),
+                _ = second.recv() => tracing::warn!("SIGUSR2 has no meaning here"),
                 _ = hangup.recv() => {
                     notifier.reloading();
                     self.reloader.request();
@@ -320,16 +385,16 @@ impl Sensor {
 
 /// Opens the interface that the configuration names, if it names one.
 #[cfg(feature = "capture")]
-fn open_capture(config: &Config) -> Result<Vec<Live>, RunError> {
+fn open_capture(config: &Config) -> Result<Vec<Share>, RunError> {
     let Some(capture) = &config.input.capture else { return Ok(Vec::new()) };
-    let live = Live::open(capture, config.admin.listen)
+    let shares = crate::input::capture::port::open(capture, config.admin.listen)
         .map_err(|error| RunError::Capture(error.to_string()))?;
-    tracing::info!(interface = capture.interface, readers = live.len(), "capturing");
-    Ok(live)
+    tracing::info!(interface = capture.interface, readers = shares.len(), "capturing");
+    Ok(shares)
 }
 
 #[cfg(not(feature = "capture"))]
-fn open_capture(config: &Config) -> Result<Vec<Live>, RunError> {
+fn open_capture(config: &Config) -> Result<Vec<Share>, RunError> {
     let message = "input.capture: this build has no feature `capture`";
     let wanted = config.input.capture.is_some();
     if wanted { Err(RunError::Capture(message.into())) } else { Ok(Vec::new()) }

@@ -3,18 +3,16 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
-use super::systemd::passed_sockets;
 use crate::config::Config;
 use crate::input::{steer, udp};
 
-/// The sockets of each reader: of one address each reader has one. No reader if there is no
+/// The sockets of each reader, `passed` ones before those of the configuration: of one address each reader has one. No reader if there is no
 /// address.
 ///
 /// # Errors
 /// If a socket cannot be bound, or a passed one is none of UDP.
-pub(super) fn open(config: &Config) -> io::Result<Vec<Vec<udp::Bound>>> {
+pub(super) fn open(config: &Config, passed: Vec<UdpSocket>) -> io::Result<Vec<Vec<udp::Bound>>> {
     let netflow = &config.input.netflow;
-    let passed = passed_sockets()?;
     let by_address = if passed.is_empty() {
         let bind = |&address| udp::bind_all(address, netflow.receive_buffer_bytes, netflow.readers);
         netflow.listen.iter().map(bind).collect::<io::Result<Vec<_>>>()?
@@ -50,7 +48,11 @@ fn adopt(
     }
     for (address, group) in &groups {
         let sockets = group.len();
-        if sockets < readers {
+        if sockets > readers {
+            tracing::warn!(%address, sockets, readers,
+                "more sockets are passed than input.netflow.readers: some readers have several; repeat \
+                 ListenDatagram= in weir.socket as often as there are readers");
+        } else if sockets < readers {
             tracing::warn!(%address, sockets, readers,
                 "fewer sockets are passed than input.netflow.readers: repeat ListenDatagram= in \
                  weir.socket, with ReusePort=yes");
@@ -70,7 +72,8 @@ fn tell(bound: &udp::Bound, reader: usize, wanted: usize) {
         let dropped = bound.dropped_before;
         tracing::warn!(address, dropped, "the kernel dropped datagrams before this start");
     }
-    if granted < wanted {
+    // The kernel's own bound is an octet short of 1 GiB.
+    if granted + 1 < wanted {
         tracing::warn!(
             granted,
             wanted,

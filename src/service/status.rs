@@ -61,6 +61,15 @@ impl SensorStatus {
         )
     }
 
+    /// Why the sensor does not run yet; `None` once all its threads do.
+    #[must_use]
+    pub fn starting(&self) -> Option<String> {
+        let slots = self.shared.board.slots().iter().filter(|slot| slot.beats() == 0);
+        let names: Vec<&str> = slots.map(Slot::name).collect();
+        let waits = || format!("starting: {} not running yet", names.join(", "));
+        (!names.is_empty()).then(waits)
+    }
+
     /// The sums of all readers.
     fn exporters(&self) -> Exporters {
         let mut sum = Exporters::default();
@@ -77,9 +86,17 @@ impl SensorStatus {
             parts.flat_map(|(reader, part)| part.sockets.iter().map(move |s| (reader, s)));
         let told = sockets.map(|(reader, socket)| {
             let dropped = socket.dropped.load(Ordering::Relaxed);
-            (reader.to_string(), socket.address.clone(), dropped)
+            (reader, socket.address.clone(), dropped)
         });
-        told.collect()
+        // A reader may have several sockets of one address, where systemd passed more than readers.
+        let mut sums = BTreeMap::new();
+        told.for_each(|(reader, address, dropped)| {
+            *sums.entry((reader, address)).or_default() += dropped;
+        });
+        let told = |((reader, address), dropped): ((usize, String), u64)| {
+            (reader.to_string(), address, dropped)
+        };
+        sums.into_iter().map(told).collect()
     }
 }
 
@@ -124,6 +141,7 @@ impl Status for SensorStatus {
             ledgers,
             entries: self.shared.board.entries(),
             shards_moved: self.shared.board.moved(),
+            interfaces_lost: self.shared.board.lost(),
             threads: slots.map(|s| (s.name().to_owned(), s.beats(), s.busy_us())).collect(),
             rules: (book.set.rules().len() as u64, book.set.report().rejected.len() as u64),
             reloads: (
@@ -189,7 +207,7 @@ impl Status for SensorStatus {
         let mut seen = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
         let mut stalled = Vec::new();
         for (slot, (beats, since)) in self.shared.board.slots().iter().zip(seen.iter_mut()) {
-            if slot.beats() != *beats {
+            if slot.beats() != *beats || slot.beats() == 0 {
                 (*beats, *since) = (slot.beats(), Instant::now());
             } else if since.elapsed() > STALLED_AFTER {
                 let seconds = since.elapsed().as_secs();
@@ -225,7 +243,13 @@ impl Status for SensorStatus {
     fn unready(&self) -> Vec<String> {
         let faults = self.shared.outputs.faults().into_iter();
         let faults = faults.map(|(sink, fault)| format!("output {sink}: {fault}"));
-        self.stalled().into_iter().chain(faults).chain(self.sheds()).collect()
+        let mut inputs: Vec<String> = self.shared.board.slots().iter().map(Slot::fault).collect();
+        // Readers of one interface wait for the same.
+        inputs.sort();
+        inputs.dedup();
+        inputs.retain(|fault| !fault.is_empty());
+        let inputs = self.starting().into_iter().chain(self.stalled()).chain(inputs);
+        inputs.chain(faults).chain(self.sheds()).collect()
     }
 }
 

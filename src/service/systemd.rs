@@ -45,6 +45,12 @@ impl Notifier {
         self.send(&format!("READY=1\nSTATUS={status}"));
     }
 
+    /// The start goes on for up to `more` from now, and `status` says why.
+    pub fn starting(&self, status: &str, more: Duration) {
+        let micros = more.as_micros();
+        self.send(&format!("EXTEND_TIMEOUT_USEC={micros}\nSTATUS={status}"));
+    }
+
     /// One line for `systemctl status`.
     pub fn status(&self, status: &str) {
         self.send(&format!("STATUS={status}"));
@@ -100,7 +106,27 @@ pub fn passed_sockets() -> io::Result<Vec<UdpSocket>> {
         return Ok(Vec::new());
     }
     let count = i32::try_from(number("LISTEN_FDS").unwrap_or(0)).unwrap_or(0).min(1_024);
-    (LISTEN_FDS_START..LISTEN_FDS_START + count).map(passed_socket).collect()
+    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':');
+    let fds = LISTEN_FDS_START..LISTEN_FDS_START + count;
+    fds.map(|fd| match names.next().filter(|name| !is_ours(name)) {
+        Some(name) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "LISTEN_FDS: descriptor {fd} has the name `{name}`: expected \
+                 FileDescriptorName=netflow, or none"
+            ),
+        )),
+        None => passed_socket(fd),
+    })
+    .collect()
+}
+
+/// Whether a descriptor of this name is for NetFlow: as it is where FileDescriptorName= says so or is
+/// left away.
+fn is_ours(name: &str) -> bool {
+    let default = name.is_empty() || name == "unknown" || name.ends_with(".socket");
+    default || name == "netflow"
 }
 
 fn passed_socket(fd: RawFd) -> io::Result<UdpSocket> {
@@ -123,6 +149,20 @@ fn passed_socket(fd: RawFd) -> io::Result<UdpSocket> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_says_what_a_socket_is_for() {
+        for (name, ours) in [
+            ("netflow", true),
+            ("weir.socket", true),
+            ("unknown", true),
+            ("", true),
+            ("syslog", false),
+            ("weir", false),
+        ] {
+            assert_eq!(is_ours(name), ours, "{name}");
+        }
+    }
 
     #[test]
     fn a_manager_behind_an_abstract_socket_hears_ready() {

@@ -32,6 +32,70 @@ kill -TERM $sensor
 wait $sensor
 "#;
 
+/// Helpers of the scripts below: a sensor in the background, and patience until its log says something
+/// so many times.
+const SENSOR: &str = r#"
+echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6
+echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
+says() {
+    for _ in $(seq 600); do
+        [ "$(grep -c "$1" "$DIR/log")" -ge "$2" ] && return 0
+        kill -0 $sensor
+        sleep 0.1
+    done
+    return 1
+}
+send() {
+    tcpreplay -i near --pps 20000 --loop "$1" "$CAPTURE" 2>&1 |
+        sed -n 's/^Actual: \([0-9]*\) packets.*/\1/p' >> "$DIR/sent"
+}
+"$WEIR" run -c "$DIR/weir.toml" 2>"$DIR/log" &
+sensor=$!
+trap 'kill -KILL $sensor 2>/dev/null || true' EXIT
+says "running config=" 1
+"#;
+
+/// The sensor stands still while packets come and it is told to stop.
+const STOPPED: &str = r#"
+kill -STOP $sensor
+send 5
+kill -TERM $sensor
+kill -CONT $sensor
+wait $sensor
+"#;
+
+/// The interface goes down and up, away and back.
+const DOWN: &str = r#"
+send 1
+"$WEIR" health --ready --admin 127.0.0.1:9477
+ip link set far down
+says "waiting for the interface" 1
+! "$WEIR" health --ready --admin 127.0.0.1:9477 > "$DIR/unready"
+ip link set far up
+says "the interface is up" 1
+send 1
+ip link del far
+says "waiting for the interface" 2
+ip link add near numtxqueues 2 numrxqueues 2 type veth peer name far numtxqueues 2 numrxqueues 2
+ip link set near up
+ip link set far up
+says "the interface is up" 2
+send 1
+"$WEIR" health --ready --admin 127.0.0.1:9477
+kill -TERM $sensor
+wait $sensor
+"#;
+
+/// The interface is down when the sensor starts.
+const UP: &str = r#"
+says "waiting for the interface" 1
+ip link set far up
+says "the interface is up" 1
+send 1
+kill -TERM $sensor
+wait $sensor
+"#;
+
 fn has(program: &str) -> bool {
     Command::new("sh")
         .args(["-c", &format!("command -v {program}")])
@@ -183,6 +247,64 @@ fn live_packets_are_metered_as_those_of_the_capture() {
     }
 }
 
+/// Backends that this host has.
+fn backends() -> impl Iterator<Item = &'static str> {
+    let xdp = has_xdp().then_some("backend = \"af_xdp\"");
+    ["backend = \"af_packet\"", "readers = 2", "backend = \"libpcap\""].into_iter().chain(xdp)
+}
+
+/// What the final ledger says of packets read and dropped after `script`, and how many were sent.
+fn ledger(script: &str, settings: &str) -> ([u64; 2], u64, String) {
+    let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("pcaps/web.pcap");
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    configured(dir, "far", settings);
+    let ran = on_a_link(script, "far", dir).env("CAPTURE", web).output().expect("bash");
+    let read = |file: &str| std::fs::read_to_string(dir.join(file)).unwrap_or_default();
+    let log = read("log") + &read("unready");
+    assert!(ran.status.success(), "{settings}: {log}{}", String::from_utf8_lossy(&ran.stderr));
+    let sent = read("sent").lines().map(|line| line.parse::<u64>().expect("a number")).sum();
+    let ledgers = log.lines().find_map(|line| line.split_once("stopped ledgers=")).expect("ended");
+    let ledgers: String = serde_json::from_str(ledgers.1).expect("a string");
+    let ledgers: serde_json::Value = serde_json::from_str(&ledgers).expect("ledgers");
+    let count = |name: &str| ledgers["packets"][name].as_u64().expect("a counter");
+    ([count("read"), count("kernel_drops")], sent, log)
+}
+
+/// What came before the end is metered, and what did not fit is told: nothing vanishes.
+#[test]
+fn packets_before_a_stop_are_read_or_counted_as_dropped() {
+    if !can_link() {
+        return;
+    }
+    let script = format!("{SENSOR}{STOPPED}");
+    for settings in backends() {
+        let ([read, dropped], sent, log) = ledger(&script, settings);
+        assert!(sent > 5_000, "{sent} sent");
+        assert_eq!((read, dropped), (sent, 0), "{settings}: {log}");
+        let small = format!("{settings}\nbuffer_bytes = 1048576");
+        let ([read, dropped], sent, log) = ledger(&script, &small);
+        assert_eq!(read + dropped, sent, "{small}: {log}");
+        assert!(read > 0 && dropped > 0, "{small}: {read} read, {dropped} dropped");
+        assert!(log.contains("the kernel dropped packets"), "{log}");
+    }
+}
+
+#[test]
+fn an_interface_that_is_down_or_away_is_waited_for() {
+    if !can_link() {
+        return;
+    }
+    for settings in backends() {
+        let ([read, dropped], sent, log) = ledger(&format!("{SENSOR}{DOWN}"), settings);
+        assert_eq!((read, dropped), (sent, 0), "{settings}: {log}");
+        assert!(log.contains("interface far: it is down"), "{settings}: {log}");
+        let script = format!("ip link set far down\n{SENSOR}{UP}");
+        let ([read, dropped], sent, log) = ledger(&script, settings);
+        assert_eq!((read, dropped), (sent, 0), "{settings}: {log}");
+    }
+}
+
 /// AF_XDP takes every packet from the host, so it takes no interface that the host needs.
 #[test]
 fn af_xdp_refuses_what_it_must_not_take() {
@@ -200,7 +322,6 @@ fn af_xdp_refuses_what_it_must_not_take() {
         ("ip -6 route add default dev far", xdp, "it carries the default route"),
         ("ip address add 127.0.0.1/32 dev far", xdp, "it has the address 127.0.0.1"),
         ("ip link set far mtu 9000", xdp, "its MTU is 9000, and af_xdp takes 3818 at most"),
-        ("ip link set far down", xdp, "That device is not up"),
         ("true", three.as_str(), "it has 2 receive queues, and 3 readers cannot share them"),
         ("true", "backend = \"af_xdp\"\nfilter = \"udp porrt 1\"", "does not compile"),
     ] {

@@ -2,12 +2,14 @@
 //!
 //! [`Live`] is an open interface as one thread reads it: a memory-mapped ring of the kernel
 //! ([`ring`]), of which several may share an interface ([`fanout`]), or libpcap ([`libpcap`]) where
-//! rings are not to be had, or AF_XDP ([`xdp`]) on a port that only receives.
+//! rings are not to be had, or AF_XDP ([`xdp`]) on a port that only receives. [`port`] waits for an
+//! interface that is down or away.
 
 mod fanout;
 mod filter;
 mod libpcap;
 mod offload;
+pub mod port;
 mod ring;
 mod socket;
 mod xdp;
@@ -48,7 +50,13 @@ pub enum CaptureError {
         /// What libpcap says.
         detail: String,
     },
-    /// The interface is down, or something else that libpcap tells.
+    /// The interface is there, and down.
+    #[error("cannot capture on `{interface}`: it is down")]
+    Down {
+        /// The interface's name.
+        interface: String,
+    },
+    /// Something else that libpcap tells.
     #[error("cannot capture on `{interface}`: {detail}")]
     Open {
         /// The interface's name.
@@ -83,6 +91,7 @@ impl CaptureError {
         match self {
             Self::Permission { .. } => "permission",
             Self::NoInterface { .. } => "no_interface",
+            Self::Down { .. } => "down",
             Self::Open { .. } => "open",
             Self::Filter { .. } => "filter",
             Self::Read { .. } => "read",
@@ -174,6 +183,18 @@ impl Live {
         }
     }
 
+    /// Lets no more come where packets carry the time when they were found, not when they came: what
+    /// has come until now is still given. Returns whether it does.
+    pub fn seal(&mut self) -> bool {
+        match self {
+            Self::Ring(_) | Self::Libpcap(_) => false,
+            Self::Xdp(xdp) => {
+                xdp.seal();
+                true
+            }
+        }
+    }
+
     /// How full the kernel's buffer is, in parts of it; `(0, 0)` where it does not tell.
     #[must_use]
     pub fn filled(&self) -> (u64, u64) {
@@ -198,7 +219,7 @@ impl Live {
 }
 
 /// After this time the kernel hands over a buffer block that is not full.
-const RETIRE: Duration = Duration::from_millis(10);
+pub const RETIRE: Duration = Duration::from_millis(10);
 
 fn read_error(interface: &str, detail: String) -> CaptureError {
     CaptureError::Read { interface: interface.to_owned(), detail }
@@ -215,8 +236,13 @@ fn explain(interface: &str, detail: String) -> CaptureError {
     }
     if says("no such device") || says("doesn't exist") {
         let existing = pcap::Device::list().unwrap_or_default();
-        let existing = existing.into_iter().map(|device| device.name).collect();
+        // Without what libpcap alone makes up, as `any`.
+        let existing = existing.into_iter().map(|device| device.name);
+        let existing = existing.filter(|name| socket::index_of(name).is_ok()).collect();
         return CaptureError::NoInterface { interface, existing, detail };
+    }
+    if says("not up") || says("network is down") {
+        return CaptureError::Down { interface };
     }
     CaptureError::Open { interface, detail }
 }
@@ -233,6 +259,10 @@ fn any_readable(fds: impl Iterator<Item = i32>, wait: Duration) -> std::io::Resu
     let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: `polls` are so many valid pollfds, which outlive the call.
     let ready = unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, wait_ms) };
+    // An interface that goes down or away makes its sockets readable, with nothing to read.
+    for poll in polls.iter().filter(|poll| poll.revents & libc::POLLERR != 0) {
+        socket::error_of(poll.fd)?;
+    }
     if ready >= 0 {
         return Ok(ready > 0);
     }

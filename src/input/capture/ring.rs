@@ -220,17 +220,7 @@ impl Ring {
     /// See [`super::Live::wait`].
     pub(super) fn wait(&self, wait: Duration) -> Result<bool, CaptureError> {
         let ready = super::readable(self.socket.as_raw_fd(), wait);
-        let ready = ready.map_err(|error| read_error(&self.interface, error.to_string()))?;
-        if ready {
-            // An interface that goes down makes the socket readable, with nothing in the ring.
-            let error = socket::get(&self.socket, libc::SOL_SOCKET, libc::SO_ERROR);
-            let [code, ..] = error.unwrap_or_default();
-            if code != 0 {
-                let error = io::Error::from_raw_os_error(code.cast_signed());
-                return Err(read_error(&self.interface, error.to_string()));
-            }
-        }
-        Ok(ready)
+        ready.map_err(|error| read_error(&self.interface, error.to_string()))
     }
 
     /// See [`super::Live::filled`]. The kernel hands blocks over in their order, so a look at each

@@ -5,7 +5,7 @@
 use std::ffi::CString;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use libc::{c_int, c_void, socklen_t};
 
@@ -49,6 +49,18 @@ pub(super) fn get(socket: &OwnedFd, level: c_int, name: c_int) -> io::Result<[u3
     Ok(words)
 }
 
+/// Fails with what went wrong with the socket `fd` since this was asked last, if anything did.
+pub(super) fn error_of(fd: RawFd) -> io::Result<()> {
+    let mut code: c_int = 0;
+    let mut length = size_of_val(&code) as socklen_t;
+    let value = (&raw mut code).cast::<c_void>();
+    // SAFETY: the kernel writes at most `length` octets, which `code` has.
+    check(unsafe {
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, value, &raw mut length)
+    })?;
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+}
+
 /// The index of the interface called `name`.
 pub(super) fn index_of(name: &str) -> io::Result<c_int> {
     let unknown = || io::Error::from_raw_os_error(libc::ENODEV);
@@ -77,7 +89,7 @@ pub(super) fn mtu(socket: &OwnedFd, name: &str) -> io::Result<usize> {
 }
 
 /// Whether the interface called `name` is up.
-pub(super) fn is_up(socket: &OwnedFd, name: &str) -> io::Result<bool> {
+pub(super) fn is_up(socket: &impl AsRawFd, name: &str) -> io::Result<bool> {
     let mut request = request(name)?;
     ioctl(socket, libc::SIOCGIFFLAGS, &mut request)?;
     // SAFETY: SIOCGIFFLAGS succeeded, so this member is the one that was written.
@@ -132,7 +144,7 @@ fn request(name: &str) -> io::Result<libc::ifreq> {
     Ok(request)
 }
 
-fn ioctl(socket: &OwnedFd, what: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
+fn ioctl(socket: &impl AsRawFd, what: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
     // SAFETY: `request` is a valid ifreq, and what it points to outlives the call.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), what as _, std::ptr::from_mut(request)) })
 }

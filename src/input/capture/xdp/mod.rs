@@ -48,6 +48,8 @@ pub struct Xdp {
     queues: Vec<Queue>,
     /// The queue that is read.
     current: usize,
+    /// Whether no queue is looked at any more.
+    sealed: bool,
     /// Whether the packet that was lent last is still to be given back.
     lent: bool,
     /// When the packets that are read were found.
@@ -57,8 +59,8 @@ pub struct Xdp {
     filter: Option<Filter>,
     /// Descriptors that named no frame of ours.
     broken: u64,
-    /// A socket to ask about the interface; it holds the interface in promiscuous mode, too.
-    asking: Arc<OwnedFd>,
+    /// Holds the interface in promiscuous mode.
+    _promiscuous: Arc<OwnedFd>,
     _attached: Arc<Attached>,
 }
 
@@ -90,6 +92,9 @@ pub(super) fn open(
     }
     let asking = Arc::new(socket::open().map_err(failed)?);
     check_link(&asking, interface)?;
+    if !config.filter.is_empty() {
+        Filter::for_link(&config.filter, LinkType::ETHERNET)?;
+    }
     let queues = socket::receive_queues(&asking, interface);
     let count = u32::try_from(config.readers).unwrap_or(u32::MAX);
     if count > queues {
@@ -97,6 +102,9 @@ pub(super) fn open(
             "it has {queues} receive queues, and {count} readers cannot share them: set readers, or \
              `ethtool -L {interface} combined {count}`"
         )));
+    }
+    if !socket::is_up(&asking, interface).map_err(failed)? {
+        return Err(CaptureError::Down { interface: interface.to_owned() });
     }
     let attached = Arc::new(Attached::new(index, queues).map_err(failed)?);
     let mut readers = Vec::new();
@@ -109,13 +117,14 @@ pub(super) fn open(
         readers.push(Xdp {
             queues: Vec::new(),
             current: 0,
+            sealed: false,
             lent: false,
             found: now(),
             interface: interface.to_owned(),
             snaplen: config.snaplen as usize,
             filter,
             broken: 0,
-            asking: Arc::clone(&asking),
+            _promiscuous: Arc::clone(&asking),
             _attached: Arc::clone(&attached),
         });
     }
@@ -151,9 +160,6 @@ fn check_link(asking: &OwnedFd, interface: &str) -> Result<(), CaptureError> {
         return Err(refuse(format!(
             "its MTU is {mtu}, and af_xdp takes {most} at most: lower it, or set backend = \"af_packet\""
         )));
-    }
-    if !socket::is_up(asking, interface).map_err(failed)? {
-        return Err(refuse("That device is not up".into()));
     }
     Ok(())
 }
@@ -225,7 +231,9 @@ impl Xdp {
         // The others first, so that none waits for ever beside one that is never empty.
         for _ in 0..self.queues.len() {
             self.current = (self.current + 1) % self.queues.len();
-            if self.queues[self.current].look() {
+            let queue = &mut self.queues[self.current];
+            let has = if self.sealed { !queue.is_through() } else { queue.look() };
+            if has {
                 self.found = now();
                 return true;
             }
@@ -246,17 +254,18 @@ impl Xdp {
         waiting.max_by_key(|&(waits, _)| waits).unwrap_or_default()
     }
 
-    /// See [`super::Live::drops`]. An interface that went down is found here, as its sockets do not
-    /// tell.
+    /// See [`super::Live::seal`].
+    pub(super) fn seal(&mut self) {
+        self.sealed = true;
+        self.queues.iter_mut().for_each(Queue::seal);
+    }
+
+    /// See [`super::Live::drops`].
     pub(super) fn drops(&mut self) -> Result<Drops, CaptureError> {
         let failed = |error: io::Error| read_error(&self.interface, error.to_string());
         let mut drops = Drops { kernel: self.broken, interface: 0 };
         for queue in &self.queues {
             drops.kernel += queue.dropped().map_err(failed)?;
-        }
-        let up = socket::is_up(&self.asking, &self.interface).map_err(failed)?;
-        if !up {
-            return Err(failed(io::Error::from_raw_os_error(libc::ENETDOWN)));
         }
         Ok(drops)
     }

@@ -118,6 +118,11 @@ impl Queue {
         self.at != self.come
     }
 
+    /// Looks a last time: what has come by now is all.
+    pub(super) fn seal(&mut self) {
+        self.come = self.receive.producer.load(Ordering::Acquire);
+    }
+
     /// Whether all packets of the last look are taken: the next one is a look anew.
     pub(super) const fn is_through(&self) -> bool {
         self.at == self.come
