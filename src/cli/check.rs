@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Failure, load};
+use super::Failure;
 use crate::config::{Config, Problem};
 use crate::detect::sigma::{Interner, LoadReport, RuleSet};
 use crate::pipeline::feeds::Feeds;
@@ -11,7 +11,8 @@ use crate::pipeline::sequences;
 use crate::service;
 
 pub(super) fn run(path: &Path, strict: bool) -> Result<(), Failure> {
-    let config = load(path)?;
+    let config =
+        service::load::startable(path).map_err(|error| Failure::Invalid(error.to_string()))?;
     let mut problems = Vec::new();
     let rules = match service::load::rules(&config, &mut Feeds::default()) {
         Ok((sources, options)) => {
@@ -34,12 +35,7 @@ pub(super) fn run(path: &Path, strict: bool) -> Result<(), Failure> {
     directories(&config, &mut places);
     service::load::locate(path, &mut places);
     problems.extend(places.iter().map(ToString::to_string));
-    #[cfg(feature = "capture")]
-    if let Some(capture) = config.input.capture.as_ref().filter(|c| !c.filter.is_empty())
-        && let Err(error) = crate::input::capture::Filter::new(&capture.filter)
-    {
-        problems.push(format!("input.capture.filter: {error}"));
-    }
+    service::load::warn_of_memory(&config);
     if !problems.is_empty() {
         return Err(Failure::Invalid(problems.join("\nweir: ")));
     }

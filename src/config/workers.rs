@@ -30,7 +30,10 @@ impl Workers {
             Self::Auto => {}
             Self::Count(count) => report.within(KEY, *count, 1..=WORKERS_MAX),
             Self::Cores(cores) => {
-                report.within(KEY, cores.len(), 1..=WORKERS_MAX);
+                if !(1..=WORKERS_MAX).contains(&cores.len()) {
+                    let message = format!("{} cores are not 1 to {WORKERS_MAX}", cores.len());
+                    report.add(KEY, message);
+                }
                 let mut seen = BTreeSet::new();
                 if let Some(core) = cores.iter().find(|core| !seen.insert(**core)) {
                     report.add(KEY, format!("core {core} is named twice"));

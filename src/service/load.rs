@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::config::{self, Config, Problem};
 use crate::detect::sigma::{Options, Source};
 use crate::detect::suppress;
+use crate::flow::params::Params;
 use crate::output::schema;
+use crate::pipeline::affinity;
 use crate::pipeline::feeds::{FeedFileError, Feeds};
 use crate::pipeline::rules::{self, Refused};
 use crate::pipeline::sequences::LoadModelError;
@@ -52,11 +54,57 @@ fn lines(problems: &[impl ToString]) -> String {
 /// # Errors
 /// [`LoadError::Read`], [`LoadError::Problems`].
 pub fn config(path: &Path) -> Result<Config, LoadError> {
+    checked(path, |_| Vec::new())
+}
+
+/// As [`config`], with what only the start of a sensor on this host would find: cores that are not
+/// there, and no input.
+///
+/// # Errors
+/// As [`config`].
+pub fn startable(path: &Path) -> Result<Config, LoadError> {
+    checked(path, |config| {
+        let mut problems = Vec::new();
+        let problem = |key: &str, message: String| {
+            let key = key.to_owned();
+            Problem { file: String::new(), line: None, key, message }
+        };
+        if let Err(error) = affinity::place(&config.sensor.workers, config.sensor.pin, None) {
+            let message = error.to_string();
+            let message = message.strip_prefix("sensor.workers: ").unwrap_or(&message).to_owned();
+            problems.push(problem("sensor.workers", message));
+        }
+        let input = &config.input;
+        let reads = !input.netflow.listen.is_empty() || input.capture.is_some();
+        if !reads && config.detect.engine.is_none() {
+            let message = "is empty, and there is no [input.capture]: there is nothing to read";
+            problems.push(problem("input.netflow.listen", message.to_owned()));
+        }
+        problems
+    })
+}
+
+/// A capture filter that does not compile.
+fn filter(config: &Config) -> Vec<Problem> {
+    #[cfg(feature = "capture")]
+    if let Some(capture) = config.input.capture.as_ref().filter(|c| !c.filter.is_empty())
+        && let Err(error) = crate::input::capture::Filter::new(&capture.filter)
+    {
+        let (key, message) = ("input.capture.filter".to_owned(), error.to_string());
+        return vec![Problem { file: String::new(), line: None, key, message }];
+    }
+    #[cfg(not(feature = "capture"))]
+    let _ = config;
+    Vec::new()
+}
+
+fn checked(path: &Path, more: impl FnOnce(&Config) -> Vec<Problem>) -> Result<Config, LoadError> {
     let text = fs::read_to_string(path);
     let text = text.map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
     let name = path.display().to_string();
     let config = config::parse_with(&name, &text, |config| {
-        [suppress::check(&config.rules), schema::check_fields(config)].concat()
+        let known = [suppress::check(&config.rules), schema::check_fields(config), filter(config)];
+        [known.concat(), more(config)].concat()
     });
     let mut config = config.map_err(LoadError::Problems)?;
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -174,9 +222,53 @@ fn differences(key: String, old: &toml::Value, new: &toml::Value, changed: &mut 
     }
 }
 
+/// Warns if a full flow table would leave less than a quarter of the memory of this host, or of the
+/// control group of this process. Returns the MiB that it takes.
+pub fn warn_of_memory(config: &Config) -> u64 {
+    let (flows, octets) = (config.flow.entries_max, Params::from_config(config).table_octets());
+    let mebibytes = octets >> 20;
+    if let Some(there) = memory().filter(|there| octets > there / 4 * 3) {
+        let of_mebibytes = there >> 20;
+        tracing::warn!(
+            flows,
+            mebibytes,
+            of_mebibytes,
+            "flow.entries_max is too much for this host: a full flow table leaves less than a quarter \
+             of its memory, and the kernel would end the sensor"
+        );
+    }
+    mebibytes
+}
+
+/// Octets of memory that this process may have, where the kernel tells: of the host, or of its control
+/// group if that has less.
+fn memory() -> Option<u64> {
+    let host = fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory_of_host(&text));
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::/")).and_then(|group| {
+        let limit = Path::new("/sys/fs/cgroup").join(group).join("memory.max");
+        fs::read_to_string(limit).ok()?.trim().parse().ok()
+    });
+    host.into_iter().chain(group).min()
+}
+
+fn memory_of_host(meminfo: &str) -> Option<u64> {
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hosts_memory_is_read() {
+        let text = "MemTotal:       24737824 kB\nMemFree:         9 kB\n";
+        assert_eq!(memory_of_host(text), Some(24_737_824 << 10));
+        assert_eq!(memory_of_host("MemTotal: lots"), None);
+        assert!(memory().is_some_and(|octets| octets > 64 << 20), "{:?}", memory());
+    }
 
     #[test]
     fn only_rules_and_model_are_reloaded() {

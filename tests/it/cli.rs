@@ -234,6 +234,26 @@ fn errors_name_file_line_key_and_what_is_expected() {
             "weir.toml:3: flow.entries_max: 1 is outside 64..=100000000",
         ),
         (
+            "a core that is not there",
+            "[sensor]\nworkers = [4096]\n".to_owned(),
+            "weir.toml:2: sensor.workers: core 4096 is none of this process's",
+        ),
+        (
+            "no cores",
+            "[sensor]\nworkers = []\n".to_owned(),
+            "weir.toml:2: sensor.workers: 0 cores are not 1 to 64",
+        ),
+        (
+            "nothing to read",
+            "[sensor]\n[input.netflow]\nlisten = []\n".to_owned(),
+            "weir.toml:3: input.netflow.listen: is empty, and there is no [input.capture]",
+        ),
+        (
+            "a filter that is none",
+            "[input.capture]\ninterface = \"lo\"\nfilter = \"udp porrt 1\"\n".to_owned(),
+            "weir.toml:3: input.capture.filter: filter `udp porrt 1` does not compile",
+        ),
+        (
             "rules that are not there",
             CONFIG.replace("[\"rules\"]", "[\"none\"]"),
             "rules.directories: none: No such file or directory",
