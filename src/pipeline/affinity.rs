@@ -46,7 +46,7 @@ pub fn place(workers: &Workers, pin: bool, near: Option<usize>) -> io::Result<Ve
 
 /// `count` workers on the cores of `order`.
 fn assign(order: &[usize], count: usize) -> Vec<Option<usize>> {
-    let spared = usize::from(order.len() > count && count > 1);
+    let spared = usize::from(order.len() > count);
     order[spared..].iter().cycle().take(count).copied().map(Some).collect()
 }
 
@@ -148,7 +148,7 @@ mod tests {
     fn a_core_is_spared_for_readers_where_there_is_one() {
         let some = |cores: &[usize]| cores.iter().copied().map(Some).collect::<Vec<_>>();
         assert_eq!(assign(&[4], 1), some(&[4]));
-        assert_eq!(assign(&[4, 5], 1), some(&[4]), "the reader is the worker");
+        assert_eq!(assign(&[4, 5], 1), some(&[5]));
         assert_eq!(assign(&[4, 5, 6], 2), some(&[5, 6]));
         assert_eq!(assign(&[4, 5], 2), some(&[4, 5]));
         assert_eq!(assign(&[4, 5], 3), some(&[4, 5, 4]));
