@@ -91,6 +91,11 @@ fn raw(
         let message = format!("{}: over {RAW_OCTETS_MAX} octets of raw payloads", path.display());
         return Err(Failure::Invalid(message));
     }
+    if bytes.is_empty() {
+        let message =
+            format!("{}: is empty, expected a capture or export datagrams", path.display());
+        return Err(Failure::Invalid(message));
+    }
     for (offset, payload) in payloads(&bytes) {
         inspector.datagram(args.exporter, 0, offset, payload, &mut |line| out.line(&line));
         out.check()?;

@@ -10,6 +10,8 @@ use super::compressed;
 use super::pcap::is_capture;
 
 const BUFFER_OCTETS: usize = 256 << 10;
+/// Octets that tell text from what is none.
+const LOOK_OCTETS: usize = 4_096;
 
 /// What a file holds, by its first octets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -69,6 +71,9 @@ impl Source {
         if let Err(error) = self.reader.fill_buf() {
             return Err(self.named(&error));
         }
+        if !is_capture(self.reader.buffer()) && !self.reader.buffer().starts_with(b"PAR1") {
+            self.look_further()?;
+        }
         let first = self.reader.buffer();
         let text = |octet: &u8| *octet >= 0x20 || [b'\t', b'\r', b'\n'].contains(octet);
         Ok(if first.is_empty() {
@@ -79,7 +84,7 @@ impl Source {
             Kind::Parquet
         } else if first.trim_ascii_start().starts_with(b"{") {
             Kind::Ndjson
-        } else if first.iter().take(4_096).all(text) {
+        } else if first.iter().take(LOOK_OCTETS).all(text) {
             Kind::Text
         } else {
             Kind::Unknown
@@ -88,6 +93,23 @@ impl Source {
 }
 
 impl Source {
+    /// Has the first [`LOOK_OCTETS`] in the buffer, or all that there are: a first read may give less.
+    fn look_further(&mut self) -> io::Result<()> {
+        let mut first = Vec::with_capacity(LOOK_OCTETS);
+        let read = self.reader.by_ref().take(LOOK_OCTETS as u64).read_to_end(&mut first);
+        if let Err(error) = read {
+            return Err(self.named(&error));
+        }
+        let nothing: Box<dyn Read + Send> = Box::new(io::empty());
+        let rest = std::mem::replace(&mut self.reader, BufReader::with_capacity(0, nothing));
+        let whole: Box<dyn Read + Send> = Box::new(io::Cursor::new(first).chain(rest));
+        self.reader = BufReader::with_capacity(BUFFER_OCTETS, whole);
+        match self.reader.fill_buf() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.named(&error)),
+        }
+    }
+
     /// An error of reading it, with its path. An archive that ends early is input that is not usable.
     #[must_use]
     pub fn named(&self, error: &io::Error) -> io::Error {
@@ -119,5 +141,34 @@ impl Read for Counted {
         let octets = self.inner.read(buffer)?;
         self.progress.fetch_add(octets as u64, Ordering::Relaxed);
         Ok(octets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_what_its_first_octets_say_and_is_read_from_its_start() {
+        let text = |n: usize| b"a,b\n1,2\n".repeat(n);
+        let mut binary = text(100);
+        binary.extend([0x1b, 0, 7]);
+        for (content, want) in [
+            (text(1), Kind::Text),
+            (text(5_000), Kind::Text),
+            (binary, Kind::Unknown),
+            (b"\xff\xfe\xfd\xfc\0\x01".to_vec(), Kind::Unknown),
+            (b"      {\"a\": 1}\n".to_vec(), Kind::Ndjson),
+            (b"PAR1".to_vec(), Kind::Parquet),
+            (Vec::new(), Kind::Empty),
+        ] {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            std::fs::write(file.path(), &content).expect("written");
+            let mut source = Source::open(file.path(), Arc::default()).expect("opens");
+            assert_eq!(source.kind().expect("readable"), want, "{:?}", content.first_chunk::<4>());
+            let mut read = Vec::new();
+            source.read_to_end(&mut read).expect("readable");
+            assert!(read == content, "{want:?}");
+        }
     }
 }

@@ -459,6 +459,11 @@ mod tests {
             missing.to_string(),
             "no column for dest_ip, src_port, dest_port, flow_dur; found time, src_ip, Bytes"
         );
+        let wild = decode(b"a\x1b[31m,b\n1,2\n", 5).expect_err("columns are missing").to_string();
+        assert!(wild.ends_with("found a\\u{1b}[31m, b"), "nothing reaches a terminal raw: {wild}");
+        let many = format!("{}\n", vec!["x".repeat(100); 100].join(","));
+        let many = decode(many.as_bytes(), 512).expect_err("columns are missing").to_string();
+        assert!(many.ends_with(" and 36 more") && many.len() < 5_000, "{many}");
         assert_eq!(decode(b"", 1), Err(HeaderError::Empty));
         assert_eq!(decode(b"\n\n", 1), Err(HeaderError::Empty));
         let endless = vec![b'a'; ROW_OCTETS_MAX + 1];

@@ -47,7 +47,7 @@ pub enum RowFault {
         expected: usize,
     },
     /// A cell has no value that must have one: it is empty, or says so by a word such as `nan`.
-    #[error("column `{column}` {}, expected {expected}", no_value(value))]
+    #[error("column `{}` {}, expected {expected}", printable(column), no_value(value))]
     Missing {
         /// The column's name in the header.
         column: String,
@@ -57,7 +57,7 @@ pub enum RowFault {
         expected: &'static str,
     },
     /// A cell does not hold what its column must.
-    #[error("column `{column}` is `{value}`, expected {expected}")]
+    #[error("column `{}` is `{}`, expected {expected}", printable(column), printable(value))]
     Value {
         /// The column's name in the header.
         column: String,
@@ -75,7 +75,31 @@ pub enum RowFault {
 }
 
 fn no_value(word: &str) -> String {
-    if word.is_empty() { "is empty".to_owned() } else { format!("is `{word}`, which is no value") }
+    match word.is_empty() {
+        true => "is empty".to_owned(),
+        false => format!("is `{}`, which is no value", printable(word)),
+    }
+}
+
+/// A text of the file as it may be shown on a terminal: what controls one is escaped.
+fn printable(text: &str) -> String {
+    let shown = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
+/// Names of a header that may be anything: the first of them, each cut short.
+fn names(found: &[String]) -> String {
+    const NAMES: usize = 64;
+    const CHARACTERS: usize = 64;
+    let short = |name: &String| printable(&name.chars().take(CHARACTERS).collect::<String>());
+    let mut shown = found.iter().take(NAMES).map(short).collect::<Vec<_>>().join(", ");
+    if found.len() > NAMES {
+        shown += &format!(" and {} more", found.len() - NAMES);
+    }
+    shown
 }
 
 /// Why a text holds no flow records at all.
@@ -91,7 +115,7 @@ pub enum HeaderError {
         octets_max: usize,
     },
     /// Columns that every flow needs are not there under any of their names.
-    #[error("no column for {}; found {}", missing.join(", "), found.join(", "))]
+    #[error("no column for {}; found {}", missing.join(", "), names(found))]
     Missing {
         /// The canonical names of what is missing.
         missing: Vec<&'static str>,
