@@ -1,7 +1,7 @@
 //! The command line: `weir --help` is its documentation.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -236,7 +236,7 @@ pub(super) struct Decode {
 #[derive(ClapArgs, Debug)]
 pub(super) struct Exporters {
     /// Where the running sensor's admin listener is, instead of the configuration's.
-    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "config")]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "config", value_parser = endpoint)]
     pub admin: Option<SocketAddr>,
     /// The running sensor's configuration.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
@@ -250,7 +250,7 @@ pub(super) struct Exporters {
 #[derive(ClapArgs, Debug)]
 pub(super) struct Health {
     /// Where the running sensor's admin listener is, instead of the configuration's.
-    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "config")]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "config", value_parser = endpoint)]
     pub admin: Option<SocketAddr>,
     /// The running sensor's configuration.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
@@ -264,7 +264,7 @@ pub(super) struct Health {
 #[derive(ClapArgs, Debug)]
 pub(super) struct Top {
     /// Where the running sensor's admin listener is, instead of the configuration's.
-    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "config")]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "config", value_parser = endpoint)]
     pub admin: Option<SocketAddr>,
     /// The running sensor's configuration.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
@@ -426,3 +426,12 @@ value_enum!(
     Cef = "cef"
 );
 value_enum!(Select: Slices = "slices", Tagged = "tagged", Alerts = "alerts");
+
+/// An address and a port, or a name that has one.
+fn endpoint(text: &str) -> Result<SocketAddr, String> {
+    let wrong = |error: std::io::Error| format!("{error}: expected host:port, e.g. localhost:9477");
+    let all: Vec<SocketAddr> = text.to_socket_addrs().map_err(wrong)?.collect();
+    // A listener of this host has an address of IPv4, by default.
+    let first = all.iter().find(|address| address.is_ipv4()).or_else(|| all.first());
+    first.copied().ok_or_else(|| format!("`{text}` has no address"))
+}

@@ -14,7 +14,13 @@ pub(super) fn init(global: &Global) {
         (false, 1) => "debug",
         (false, _) => "trace",
     };
-    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let wanted = std::env::var("WEIR_LOG").ok().filter(|wanted| !wanted.is_empty());
+    let parsed = wanted.as_ref().map(EnvFilter::try_new);
+    let (filter, wrong) = match parsed {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (EnvFilter::new(level), Some(error)),
+        None => (EnvFilter::new(level), None),
+    };
     let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Where standard error is closed, telling so on it would end the process.
@@ -25,4 +31,7 @@ pub(super) fn init(global: &Global) {
         LogFormat::Json => log.json().try_init(),
     };
     drop(set);
+    if let Some(error) = wrong {
+        tracing::warn!(wanted, %error, "WEIR_LOG is not understood and has no effect");
+    }
 }

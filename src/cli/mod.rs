@@ -2,7 +2,7 @@
 //!
 //! Data goes to standard output, diagnostics to standard error. Exit codes: 0 done; 1 findings
 //! (`replay --fail-on-alert`, `health`); 2 usage; 3 configuration, rules, input or output not usable; 70 a fault of
-//! ours. A reader that closes its pipe is no failure.
+//! ours; 130 ended at once by a second signal. A reader that closes its pipe is no failure.
 
 mod args;
 mod check;

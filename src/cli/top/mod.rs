@@ -5,12 +5,15 @@ mod screen;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
 use super::args::Top;
@@ -18,6 +21,8 @@ use sample::{Sample, View};
 
 /// Size of the picture that `--once` prints.
 const ONCE: (u16, u16) = (120, 44);
+/// How often it is looked whether a signal came.
+const SIGNAL_LOOK: Duration = Duration::from_millis(100);
 
 pub(super) fn run(args: &Top) -> Result<(), Failure> {
     let address = super::admin_address(args.admin, &args.config)?;
@@ -31,10 +36,11 @@ pub(super) fn run(args: &Top) -> Result<(), Failure> {
     }
     // Before the screen is taken, so that an error is seen.
     let first = Sample::take(address)?;
+    let ended = ended_by_signal()?;
     let mut terminal = ratatui::init();
-    let ended = watch(&mut terminal, address, interval, first);
+    let result = watch(&mut terminal, address, interval, first, &ended);
     ratatui::restore();
-    ended
+    result
 }
 
 fn once(address: SocketAddr, interval: Duration) -> Result<(), Failure> {
@@ -58,19 +64,41 @@ fn text(buffer: &Buffer) -> String {
     lines.join("\n").trim_end().to_owned() + "\n"
 }
 
+/// Becomes true when a signal asks for the end: the screen is to be given back first.
+fn ended_by_signal() -> Result<Arc<AtomicBool>, Failure> {
+    let ended = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&ended);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut term, mut hup) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
+    };
+    std::thread::Builder::new().name("weir-signals".into()).spawn(move || {
+        runtime.block_on(async {
+            tokio::select! { _ = term.recv() => {}, _ = hup.recv() => {} }
+        });
+        set.store(true, Ordering::Relaxed);
+    })?;
+    Ok(ended)
+}
+
 fn watch(
     terminal: &mut ratatui::DefaultTerminal,
     address: SocketAddr,
     interval: Duration,
     first: Sample,
+    ended: &AtomicBool,
 ) -> Result<(), Failure> {
     let mut before = first;
     let mut view = View::of(&before, &before);
     let mut taken = Instant::now();
     loop {
         terminal.draw(|frame| screen::draw(frame, &view))?;
+        if ended.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let left = interval.saturating_sub(taken.elapsed());
-        if event::poll(left)? {
+        if event::poll(left.min(SIGNAL_LOOK))? {
             let Event::Key(key) = event::read()? else { continue };
             let control_c =
                 key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
@@ -78,6 +106,9 @@ fn watch(
             if key.kind == KeyEventKind::Press && quits {
                 return Ok(());
             }
+            continue;
+        }
+        if taken.elapsed() < interval {
             continue;
         }
         taken = Instant::now();
@@ -107,6 +138,28 @@ mod tests {
         });
         let at = Duration::from_secs(seconds);
         Sample { at, metrics: sample::parse(metrics), exporters, rules: None, activity }
+    }
+
+    #[test]
+    fn exporters_have_the_rate_between_two_pictures_and_ports_where_there_are_several() {
+        let of = |seconds, records: [u64; 3]| {
+            let mut sample = sample(seconds, "");
+            let report = |address: &str, port: u16, records: u64| {
+                serde_json::json!({"address": address, "port": port, "site": "default",
+                    "records": records, "records_per_s": 0.0})
+            };
+            sample.exporters = serde_json::json!([
+                report("192.0.2.1", 5, records[0]),
+                report("192.0.2.1", 6, records[1]),
+                report("192.0.2.2", 5, records[2]),
+            ]);
+            sample
+        };
+        let view = View::of(&of(10, [100, 0, 7]), &of(12, [300, 20, 7]));
+        let shown: Vec<_> =
+            view.exporters.iter().map(|(name, rate, ..)| (name.as_str(), *rate)).collect();
+        let want = [("192.0.2.1 port 5", 100.0), ("192.0.2.1 port 6", 10.0), ("192.0.2.2", 0.0)];
+        assert_eq!(shown, want);
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl View {
             lost: false,
             rates: rates.collect(),
             given_up,
-            exporters: exporters(&after.exporters),
+            exporters: exporters(&before.exporters, &after.exporters, seconds),
             threads: threads.collect(),
             stages: stages.collect(),
             latency_us: (quantile("0.5"), quantile("0.99")),
@@ -192,16 +192,30 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-fn exporters(reports: &Value) -> Vec<(String, f64, u64, u64)> {
-    let mut found: Vec<_> = list(reports)
+/// `seconds` lie between the two reports. One that is new in the later has the rate that it tells.
+fn exporters(before: &Value, after: &Value, seconds: f64) -> Vec<(String, f64, u64, u64)> {
+    let who = |report: &Value| {
+        let text = |key: &str| report[key].as_str().unwrap_or_default().to_owned();
+        (text("address"), text("site"), report["port"].as_u64())
+    };
+    let was: BTreeMap<_, _> =
+        list(before).iter().filter_map(|r| Some((who(r), r["records"].as_u64()?))).collect();
+    let mut found: Vec<_> = list(after)
         .iter()
         .map(|report| {
             let address = report["address"].as_str().unwrap_or_default();
             let name = report["name"].as_str().map(|name| format!(" {name}"));
             let waiting = list(&report["waiting"]).iter().filter_map(|w| w["sets"].as_u64());
+            // One address that exports from several ports has a line for each.
+            let of_address = list(after).iter().filter(|r| r["address"] == report["address"]);
+            let port = report["port"].as_u64().filter(|_| of_address.count() > 1);
+            let port = port.map(|port| format!(" port {port}"));
+            let records = report["records"].as_u64().zip(was.get(&who(report)).copied());
+            let rate = records.filter(|&(is, was)| is >= was && seconds >= 0.1);
+            let rate = rate.map(|(is, was)| (is - was) as f64 / seconds);
             (
-                format!("{address}{}", name.unwrap_or_default()),
-                report["records_per_s"].as_f64().unwrap_or_default(),
+                format!("{address}{}{}", port.unwrap_or_default(), name.unwrap_or_default()),
+                rate.or_else(|| report["records_per_s"].as_f64()).unwrap_or_default(),
                 report["sequence"]["lost"].as_u64().unwrap_or_default(),
                 waiting.sum(),
             )
