@@ -8,7 +8,7 @@ use serde_json::Value;
 use weir::input::udp::bind_all;
 
 use super::systemd::spawn_with_all;
-use super::{HTTPS, QUICK, data, message, template};
+use super::{HTTPS, QUICK, data, message, template, v5};
 use crate::netflow::build::Format;
 use crate::system::{Bench, Sensor, free_ports, records, wait_for, weir};
 
@@ -121,6 +121,37 @@ fn a_restart_with_another_number_of_readers_misses_nothing() {
         assert_eq!(bench.path("state/exporters-2.json").exists(), readers == 3);
     }
     assert_eq!(slices(&bench, usize::from(HOSTS) * 4).len(), usize::from(HOSTS) * 4);
+}
+
+/// More sockets than readers: said, and each counter of a reader and address is there once.
+#[test]
+fn more_passed_sockets_than_readers_are_read_and_counted_once() {
+    let bench = Bench::new();
+    let (_, admin) = free_ports();
+    let shared = |port: u16| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None);
+        let socket = socket.expect("a socket");
+        socket.set_reuse_port(true).expect("set");
+        socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("bound");
+        UdpSocket::from(socket)
+    };
+    let first = shared(0);
+    let port = first.local_addr().expect("bound").port();
+    let sockets = [first, shared(port)];
+    let fds = sockets.each_ref().map(AsRawFd::as_raw_fd);
+    configure(&bench, 1, (port, admin));
+    let sensor = spawn_with_all(&fds, &bench, (port, admin)).ready();
+    sensor.says("more sockets are passed than input.netflow.readers");
+    let (_, metrics) = sensor.get("/metrics");
+    let drops = metrics.lines().filter(|line| line.starts_with("weir_input_socket_drops_total{"));
+    assert_eq!(drops.count(), 1, "{metrics}");
+    for host in 1..=8 {
+        exporter(host).send_to(&v5(1, 1_000), ("127.0.0.1", port)).expect("sent");
+    }
+    sensor.reaches("weir_flow_records_total", 8.0);
+    let busy = "weir_thread_busy_microseconds_total{thread=\"reader-0\"}";
+    sensor.reaches(busy, 1.0);
+    sensor.stop();
 }
 
 /// Fewer sockets than readers: said, and as many readers as there are sockets.

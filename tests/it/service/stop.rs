@@ -157,6 +157,22 @@ fn what_a_kill_left_unfinished_is_recovered() {
 }
 
 #[test]
+fn a_signal_during_the_start_is_heeded_when_it_is_done() {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let bench = Bench::new();
+        bench.write("rules/https.yml", HTTPS);
+        let ports = free_ports();
+        Sensor::configure(&bench, SLOW, ports);
+        let sensor = Sensor::spawn(weir(), &bench, ports);
+        sensor.says("rules loaded");
+        for early in [libc::SIGUSR1, libc::SIGUSR2, libc::SIGHUP, signal] {
+            kill(&sensor.process, early);
+        }
+        sensor.finish();
+    }
+}
+
+#[test]
 fn a_second_sigterm_ends_at_once() {
     let bench = Bench::new();
     bench.write("rules/https.yml", HTTPS).write("state/x", "");
