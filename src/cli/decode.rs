@@ -21,10 +21,18 @@ pub(super) fn run(args: &Decode) -> Result<(), Failure> {
     let mut inspector = Inspector::new(config::Netflow::default());
     for path in &args.files {
         let mut source = Source::open(path, Arc::new(AtomicU64::new(0)))?;
-        if source.kind()? == Kind::Capture {
-            capture(args, path, source, &mut inspector, &mut out)?;
-        } else {
-            raw(args, path, source, &mut inspector, &mut out)?;
+        match source.kind()? {
+            Kind::Capture => capture(args, path, source, &mut inspector, &mut out)?,
+            Kind::Empty => {
+                let what = "is empty, expected a capture or export datagrams";
+                let message = format!("{}: {what}", path.display());
+                // One among others is what a rotation leaves.
+                if args.files.len() == 1 {
+                    return Err(Failure::Invalid(message));
+                }
+                tracing::warn!("{message}");
+            }
+            _ => raw(args, path, source, &mut inspector, &mut out)?,
         }
         out.check()?;
     }
@@ -89,11 +97,6 @@ fn raw(
     source.take(RAW_OCTETS_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > RAW_OCTETS_MAX {
         let message = format!("{}: over {RAW_OCTETS_MAX} octets of raw payloads", path.display());
-        return Err(Failure::Invalid(message));
-    }
-    if bytes.is_empty() {
-        let message =
-            format!("{}: is empty, expected a capture or export datagrams", path.display());
         return Err(Failure::Invalid(message));
     }
     for (offset, payload) in payloads(&bytes) {

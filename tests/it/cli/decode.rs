@@ -92,3 +92,13 @@ fn what_cannot_be_decoded_is_said() {
     let ended = bench.write("d/x", "").weir("decode d", 3);
     assert!(ended.err.contains("d: is a directory, expected a file"), "{}", ended.err);
 }
+
+#[test]
+fn an_empty_file_is_said_to_be() {
+    let bench = Bench::new();
+    bench.write("empty", "");
+    let ended = bench.weir("decode empty", 3);
+    assert!(ended.err.contains("empty: is empty, expected a capture"), "{}", ended.err);
+    let ended = bench.weir("decode empty empty", 0);
+    assert_eq!(ended.err.matches("is empty").count(), 2, "{}", ended.err);
+}
