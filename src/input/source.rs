@@ -93,13 +93,18 @@ impl Source {
 }
 
 impl Source {
-    /// Has the first [`LOOK_OCTETS`] in the buffer, or all that there are: a first read may give less.
+    /// Has more in the buffer than what was looked at for compression, up to [`LOOK_OCTETS`]: two reads,
+    /// so that a pipe is not waited for longer than until it gives something.
     fn look_further(&mut self) -> io::Result<()> {
-        let mut first = Vec::with_capacity(LOOK_OCTETS);
-        let read = self.reader.by_ref().take(LOOK_OCTETS as u64).read_to_end(&mut first);
-        if let Err(error) = read {
-            return Err(self.named(&error));
+        let mut first = vec![0; LOOK_OCTETS];
+        let mut length = 0;
+        for _ in 0..2 {
+            match self.reader.read(&mut first[length..]) {
+                Ok(octets) => length += octets,
+                Err(error) => return Err(self.named(&error)),
+            }
         }
+        first.truncate(length);
         let nothing: Box<dyn Read + Send> = Box::new(io::empty());
         let rest = std::mem::replace(&mut self.reader, BufReader::with_capacity(0, nothing));
         let whole: Box<dyn Read + Send> = Box::new(io::Cursor::new(first).chain(rest));
