@@ -62,26 +62,38 @@ fn huge_pages_around(begin: usize, octets: usize) {
 #[cfg(target_os = "linux")]
 const HUGE_OCTETS: usize = 2 << 20;
 
-/// Asks the kernel to back the room of `values` with huge pages where it can: fewer faults when it
-/// is first touched, fewer misses of the translation cache later. The first of them stay ordinary:
-/// where few values come, huge ones would only waste memory.
-pub fn huge_pages<T>(values: &Vec<T>) {
+/// Asks the kernel to back the room of `values`, which will fill slowly from its start, with huge pages
+/// where it can: fewer faults when it is first touched, fewer misses of the translation cache later.
+/// Its first [`SPARSE_OCTETS`] stay ordinary, whatever an allocator asked for: where few values come,
+/// huge pages would be memory for nothing.
+pub fn fills_slowly<T>(values: &Vec<T>) {
     #[cfg(target_os = "linux")]
     {
-        let octets = values.capacity() * size_of::<T>();
-        if octets < 2 * HUGE_OCTETS {
-            return;
-        }
+        const PAGE_OCTETS: usize = 4_096;
         let begin = values.as_ptr() as usize;
-        let first = (begin + HUGE_OCTETS).next_multiple_of(HUGE_OCTETS);
-        let end = (begin + octets) / HUGE_OCTETS * HUGE_OCTETS;
-        if first >= end {
-            return;
-        }
-        // SAFETY: the range lies within the vector's own allocation, and the advice changes how
-        // its pages are backed, not what they hold. A kernel that refuses loses nothing.
+        let end = begin + values.capacity() * size_of::<T>();
+        let huge = (begin + SPARSE_OCTETS).next_multiple_of(HUGE_OCTETS);
+        let last = end / HUGE_OCTETS * HUGE_OCTETS;
+        let ordinary = if huge < last { huge } else { end / PAGE_OCTETS * PAGE_OCTETS };
+        advise(begin.next_multiple_of(PAGE_OCTETS), ordinary, libc::MADV_NOHUGEPAGE);
+        advise(huge, last, libc::MADV_HUGEPAGE);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _values = values;
+}
+
+/// Octets at the start of room that fills slowly for which huge pages are not worth it.
+#[cfg(target_os = "linux")]
+const SPARSE_OCTETS: usize = 512 << 10;
+
+/// Advises the kernel on pages `begin..end`, if there are any, of one allocation.
+#[cfg(target_os = "linux")]
+fn advise(begin: usize, end: usize, advice: libc::c_int) {
+    if begin < end {
+        // SAFETY: the callers' range lies within an allocation of their own, and the advice changes
+        // how its pages are backed, not what they hold. A kernel that refuses loses nothing.
         unsafe {
-            libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_HUGEPAGE);
+            libc::madvise(begin as *mut libc::c_void, end - begin, advice);
         }
     }
 }

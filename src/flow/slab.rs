@@ -17,7 +17,7 @@ pub(super) struct Slab<T> {
 impl<T> Slab<T> {
     pub(super) fn new(limit: usize) -> Self {
         let values = Vec::with_capacity(limit);
-        mem::huge_pages(&values);
+        mem::fills_slowly(&values);
         Self { values, limit }
     }
 
