@@ -89,6 +89,11 @@ fn collections_do_not_multiply_what_their_documents_share() {
     let shared = rule("x", &format!("s:\n    dst_port:{ports}"), "s") + "action: global\n";
     let more: String = (0..5_000).map(|n| format!("---\nid: x{n}\n")).collect();
     check("a collection", &(shared + &more), &["too_large"]);
+    let each =
+        |n: u32| format!("title: T{n}\ndetection: {{s: {{x|m{n}: 1}}, condition: s}}\n---\n");
+    let faults: String = (0..10_000).map(each).collect();
+    let global = "action: global\nlogsource: {category: firewall}\n---\n".to_owned();
+    assert_eq!(refused("faults", &(global + &faults), &Options::default()).len(), 10_000);
 }
 
 #[test]

@@ -115,6 +115,15 @@ const WARNINGS: &[Case] = &[
     ("s:\n    dst_port: 1\n_t:\n    dst_port: 2", "s", ""),
     ("s:\n    dst_port: 1\nt_a:\n    dst_port: 2", "s or 1 of t*", ""),
     (
+        "s:\n    dst_port|fieldref: src_ip\nt:\n    dst_port: 1",
+        "t and not s",
+        "one holds addresses",
+    ),
+    ("s:\n    dst_port|fieldref|neq: src_ip", "s", "one holds addresses"),
+    ("s:\n    - 443\n    - evil", "s", "keyword `443` is a number"),
+    ("s:\n    application: 'Mapping {x}'", "s", ""),
+    ("s:\n    application: ['Sequence [', 'Tagged(']", "s", ""),
+    (
         "s:\n    dst_port: 1\nconditon: s",
         "s",
         "`conditon`, which is ignored (did you mean `condition`?)",
@@ -179,7 +188,7 @@ fn faults_are_told_by_their_lines_in_our_words() {
             9,
             "`x` on `dst_port`",
         ),
-        (rule.replace("dst_port: 1", "dst_port|fieldref: src_ip"), 7, "one holds addresses"),
+        (rule.replace("dst_port: 1", "dst_port|fieldref: src_ip"), 1, "one holds addresses"),
         (
             rule.replace("dst_port: 1", "dst_port: '1-1024'"),
             7,
@@ -208,7 +217,7 @@ fn faults_are_told_by_their_lines_in_our_words() {
         (rule.replace("dst_port: 1", "dst_port: 70000"), 7, "it can never match a flow"),
         (one_line.replace("ITEM", "src_port: foo"), 3, "`foo` on `src_port`"),
         (one_line.replace("ITEM", "src_port: 1, dst_prt: 5"), 3, "did you mean `dst_port`?"),
-        (one_line.replace("{ITEM}", "[443]"), 1, "name the field of the number"),
+        (one_line.replace("{ITEM}", "[443]"), 1, "warning: keyword `443` is a number"),
         (rule.clone() + "title: again\n", 1, "its key `title` stands twice"),
         ("- a\n".to_owned(), 1, "it is no mapping: expected keys such as title"),
         (rule.replace("title: Rule r", "title: 5"), 1, "it has no `title` that is a text"),
@@ -232,6 +241,14 @@ fn faults_of_a_collection_are_those_of_its_documents() {
     let part = |n: u32, condition: &str| {
         format!("title: T{n}\ndetection:\n  s: {{dst_port: {n}}}\n  condition: {condition}\n---\n")
     };
+    // The words of a condition are no note of the parser's.
+    let text = [global.to_owned(), part(1, "s"), part(2, "s aand unrelated_hosts")].concat();
+    let report = load(&text).report().to_string();
+    assert!(report.contains("test.yml:13: T2: rejected"), "{report}");
+    assert!(report.ends_with("1 rules loaded, 1 rejected, 0 disabled"), "{report}");
+    let nested = part(2, "s").replace("{dst_port: 2}", "{dst_port: {a: 1}}");
+    let report = load(&[global, &part(1, "s"), &nested].concat()).report().to_string();
+    assert!(report.contains("test.yml:12: T2: rejected: `a mapping` on `dst_port`"), "{report}");
     let text = [global.to_owned(), part(1, "s"), part(2, "s and"), part(3, "s")].concat();
     let report = load(&text).report().to_string();
     assert!(

@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
 
 use super::correlate::Correlation;
+use super::reason::Reason;
 use super::report::Rejected;
 use super::ruleset::{Rule, RuleSet};
 use crate::detect::RuleMeta;
@@ -103,17 +104,35 @@ pub fn lost<'a>(old: &RuleSet, new: &'a RuleSet) -> Vec<&'a Rejected> {
         return Vec::new();
     }
     let (before, after) = (Names::of(old), Names::of(new));
-    let gone = before.files.iter().filter(|(_, id)| !after.ids.contains(id));
+    let off: HashSet<&str> = new.report().off.iter().map(String::as_str).collect();
+    let is_gone = |id: &String| !after.ids.contains(id) && !off.contains(&**id);
+    let gone = before.files.iter().filter(|(_, id)| is_gone(id));
     let gone: HashSet<&str> = gone.map(|(file, _)| *file).collect();
+    // As many as were rejected before of that file, for the like reason, took nothing's place; the
+    // reasons' texts have lines, which move.
+    let like = |r: &Rejected, other: &Rejected| {
+        (&r.file, &r.title, r.reason.reason()) == (&other.file, &other.title, other.reason.reason())
+    };
+    let count = |all: &[Rejected], r: &Rejected| all.iter().filter(|other| like(r, other)).count();
+    let is_old = |r: &Rejected| count(rejected, r) <= count(&old.report().rejected, r);
     let held = |r: &Rejected| {
         let of = |file: &&str| {
             let below = file.strip_prefix(&*r.file);
             below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
         };
-        r.id.is_empty() && gone.iter().any(of)
+        is_nameless(r) && gone.iter().any(of) && !is_old(r)
     };
     let is_lost = |r: &&Rejected| before.have(r) && !after.have(r) || held(r);
     rejected.iter().filter(is_lost).collect()
+}
+
+/// Whether the document does not say which rule it is: it has no title either, or is too broken for what
+/// it says to count.
+fn is_nameless(rejected: &Rejected) -> bool {
+    use Reason::{NotUtf8, Syntax, TooLarge, Unreadable};
+    let broken =
+        matches!(rejected.reason, Syntax(_) | TooLarge { .. } | NotUtf8(_) | Unreadable(_));
+    rejected.id.is_empty() && (broken || rejected.title.is_empty())
 }
 
 /// Ids (in lower case) and titles of all that a set holds, and in which file each id stands.
@@ -298,12 +317,29 @@ mod tests {
             let lost = lost(&set(&old), &new);
             assert_eq!(lost.len(), want, "{name}: {lost:?}");
         }
+        // A neighbour that never loaded is no reason to keep what is taken out or turned off.
+        let process = format!(
+            "{}---\n{}",
+            rule("b"),
+            rule("x").replace("firewall", "process_creation").replace("id: x\n", "")
+        );
+        let beside = |text: String| set(&[("d/b.yml", text)]);
+        let before = beside(process.clone());
+        let removed = beside(process.split_once("---\n").expect("two").1.to_owned());
+        assert_eq!(lost(&before, &removed), Vec::<&Rejected>::new());
+        let nameless = format!("{}---\ntitle: [\n", rule("b"));
+        let before = beside(nameless.clone());
+        assert_eq!(lost(&before, &beside("title: [\n".to_owned())), Vec::<&Rejected>::new());
+        let source = Source { file: "d/b.yml".to_owned(), text: nameless };
+        let options = Options { disable: vec!["B".to_owned()], ..Options::default() };
+        let off = RuleSet::compile(&[source], &options, &mut Interner::default());
+        assert_eq!(lost(&set(&[("d/b.yml", rule("b"))]), &off), Vec::<&Rejected>::new());
         let unreadable = |file: &str| Rejected {
             file: file.to_owned(),
             line: 1,
             title: String::new(),
             id: String::new(),
-            reason: crate::detect::sigma::Reason::Unreadable("no".to_owned()),
+            reason: Reason::Unreadable("no".to_owned()),
         };
         for (file, want) in [("d", 1), ("d/a.yml", 1), ("d/a", 0), ("e", 0)] {
             let unreadable = vec![unreadable(file)];

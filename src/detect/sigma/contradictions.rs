@@ -159,7 +159,12 @@ impl<'a> Known<'a> {
                 self.0.last_mut().expect("it was pushed")
             }
         };
-        *steps += left.set.as_ref().map_or(0, |set| set.intervals().len());
+        let intervals = |set: &IntervalSet| set.intervals().len();
+        *steps += left.set.as_ref().map_or(0, intervals);
+        *steps += match &leaf.test {
+            Test::In { set, .. } if left.set.is_some() => intervals(set),
+            _ => 0,
+        };
         left.add(leaf)
     }
 }
@@ -370,9 +375,14 @@ mod tests {
 
     use super::super::fields::{FieldSet, Record};
     use super::super::number::Unit;
+    use super::super::predicate::Reference;
     use super::super::text::Glyph;
     use super::*;
     use crate::flow::Biflow;
+    use crate::net::Addr;
+
+    const SOURCES: [Addr; 3] =
+        [Addr::v4(0x0a00_0001), Addr::v4(0x0a00_0002), Addr::v4(0xc000_0201)];
 
     fn predicate(field: Field, test: Test) -> Expr {
         let (name, words) = (format!("{field:?}"), String::new());
@@ -404,6 +414,24 @@ mod tests {
             1 => flags.prop_map(|mask| {
                 predicate(Field::FwdFlagNames, Test::Flags { mask, negated: false, null: false })
             }),
+            1 => proptest::sample::select(vec!["^x", "(?i)y", "z$"]).prop_map(|regex| {
+                let regex = Matcher::Regex(regex::Regex::new(regex).expect("an expression"));
+                let (matchers, all, negated, null) = (vec![regex], false, false, false);
+                predicate(Field::Application, Test::Text { matchers, all, negated, null })
+            }),
+            1 => proptest::sample::select(vec!["10.", "10.0.0.1", "192."]).prop_map(|begins| {
+                predicate(Field::Src, text(&[begins], false, false, true))
+            }),
+            1 => (0..3_u128).prop_map(|n| {
+                let set = IntervalSet::one(SOURCES[usize::try_from(n).unwrap_or(0)].0);
+                predicate(Field::Src, Test::In { set, null: false })
+            }),
+            1 => any::<bool>().prop_map(|ends| {
+                let how = if ends { Reference::EndsWith } else { Reference::Equal };
+                let (other, unit) = (Field::SrcPort, Unit::ONE);
+                let test = Test::Reference { other, unit, how, negated: false, null: false };
+                predicate(Field::DstPort, test)
+            }),
             1 => range.prop_map(|set| {
                 let part = TimePart::Hour;
                 predicate(Field::Start, Test::Part { part, set, negated: false, null: false })
@@ -429,6 +457,7 @@ mod tests {
                 for application in [None, Some("x"), Some("X"), Some("y"), Some("YZ"), Some("")] {
                     let n = flows.len();
                     let mut flow = Biflow {
+                        src: SOURCES[n % 3],
                         src_port: ports % 7,
                         dst_port: ports / 7,
                         rtt_us,

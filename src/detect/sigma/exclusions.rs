@@ -87,6 +87,7 @@ pub(super) fn compile(
             seen(&id);
             if options.disable.iter().any(|off| off.eq_ignore_ascii_case(&id)) {
                 report.disabled += 1;
+                report.off.push(id.to_lowercase());
                 continue;
             }
             let made = match places.get(&id) {

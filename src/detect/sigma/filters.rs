@@ -19,6 +19,8 @@ use super::report::{Note, Rejected};
 /// Items that filters add to all rules, at most: a rule has those of each of its filters.
 const ADDED_MAX: usize = 1 << 22;
 
+/// Items of the filters of a rule that are compared with its own: people write a few.
+const COMPARED_MAX: usize = 1_024;
 /// Rules that a filter silences and that are named.
 const NAMED_MAX: usize = 3;
 
@@ -152,7 +154,10 @@ impl Filters {
                 added.push(at);
             }
         }
-        if let Some((last, why)) = silencing(&parts) {
+        let items: usize = added.iter().map(|&at| self.filters[at].items).sum();
+        if items <= COMPARED_MAX
+            && let Some((last, why)) = silencing(&parts)
+        {
             self.filters[added[last]].silenced.push((rule.title.clone(), why));
         }
         match parts.len() {

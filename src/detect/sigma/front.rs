@@ -94,7 +94,7 @@ impl<'a> Chunk<'a> {
 
     /// The keys that are slips of others.
     fn slips(self) -> Vec<Passed> {
-        let mut passed = shape::passed(self.text, self.line);
+        let mut passed = shape::read(self.text, self.line).0;
         passed.retain(|passed| passed.text.contains("did you mean"));
         passed
     }
@@ -246,6 +246,7 @@ fn parse<'a>(text: &'a str, chunks: &[Chunk<'a>]) -> Vec<Document<'a>> {
             (errors, listed(collection, chunks, &terms))
         }
     };
+    let mut said_by = None;
     for error in errors {
         match found.first_mut() {
             // What the parser says of a document that it takes all the same.
@@ -254,44 +255,71 @@ fn parse<'a>(text: &'a str, chunks: &[Chunk<'a>]) -> Vec<Document<'a>> {
                     document.notes.push(error);
                 }
             }
-            // An empty document, which is none.
-            _ if !alone && error.contains("is not a YAML mapping") && !is_of(chunks, &error) => {}
-            _ => found.push(faulty(chunks, &error).broken_by(&error, begins)),
+            _ => {
+                let said_by = said_by.get_or_insert_with(|| errors_of(chunks));
+                // An empty document, which is none.
+                let is_none = !alone && error.contains("is not a YAML mapping");
+                if !is_none || said_by.contains_key(&error) {
+                    let chunk = faulty(chunks, &error, said_by);
+                    found.push(chunk.broken_by(&error, begins));
+                }
+            }
         }
     }
-    for chunk in chunks {
-        let at = found.iter().position(|document| document.line == chunk.line).unwrap_or(0);
-        if let Some(document) = found.get_mut(at).filter(|document| document.body.is_ok()) {
-            document.passed.extend(shape::passed(chunk.text, chunk.line));
-        }
-    }
+    look_over(&mut found, chunks);
     found
+}
+
+/// Tells what the parser passed over, and rejects what it took for another than it is.
+fn look_over(found: &mut [Document<'_>], chunks: &[Chunk<'_>]) {
+    let places = found.iter().enumerate().map(|(at, document)| (document.line, at));
+    let places: HashMap<u32, usize> = places.collect();
+    for chunk in chunks {
+        let at = places.get(&chunk.line).copied().unwrap_or(0);
+        let Some(document) = found.get_mut(at).filter(|document| document.body.is_ok()) else {
+            continue;
+        };
+        let (passed, nested) = shape::read(chunk.text, chunk.line);
+        document.passed.extend(passed);
+        if let Some((field, what)) = nested {
+            document.line = line_of_key(chunk.text, chunk.line, &field);
+            let expected = "a text, a number, true, false or null, or a list of these".into();
+            document.body = Err(Reason::Value { field, value: what.to_owned(), expected });
+        }
+    }
 }
 
 /// Whether the parser says it of a document that it takes.
 fn is_note(error: &str) -> bool {
-    error.starts_with("invalid ") || error.contains("related")
+    const NOTES: [&str; 5] = [
+        "invalid level: ",
+        "invalid status: ",
+        "invalid sigma-version: ",
+        "'related' ",
+        "related[",
+    ];
+    NOTES.iter().any(|note| error.starts_with(note))
 }
 
-/// Whether the parser says it of one of the documents alone.
-fn is_of(chunks: &[Chunk<'_>], error: &str) -> bool {
-    chunks.iter().any(|chunk| says(chunk, error))
-}
-
-fn says(chunk: &Chunk<'_>, error: &str) -> bool {
-    read(chunk.text).is_ok_and(|found| found.errors.iter().any(|said| said == error))
+/// What the parser says of each of the documents alone, each with the first of which it says that.
+fn errors_of(chunks: &[Chunk<'_>]) -> HashMap<String, usize> {
+    let mut said = HashMap::new();
+    for (at, chunk) in chunks.iter().enumerate() {
+        for error in read(chunk.text).map_or_else(|_| Vec::new(), |found| found.errors) {
+            said.entry(error).or_insert(at);
+        }
+    }
+    said
 }
 
 /// The document of a collection that the parser means.
-fn faulty<'a>(chunks: &[Chunk<'a>], error: &str) -> Chunk<'a> {
+fn faulty<'a>(chunks: &[Chunk<'a>], error: &str, said_by: &HashMap<String, usize>) -> Chunk<'a> {
     let line = in_file(error, 1).1.filter(|_| error.starts_with("YAML"));
-    let has_it = |chunk: &&Chunk<'a>| match line {
-        Some(line) => chunk.line <= line,
-        None => says(chunk, error),
+    let at = match line {
+        Some(line) => chunks.partition_point(|chunk| chunk.line <= line).saturating_sub(1),
+        None => said_by.get(error).copied().unwrap_or(0),
     };
-    let found =
-        if line.is_some() { chunks.iter().rfind(has_it) } else { chunks.iter().find(has_it) };
-    *found.unwrap_or(&chunks[0])
+    chunks[at]
 }
 
 /// The terms of each chunk that is a correlation, and the text for the parser. What is not whole

@@ -218,7 +218,10 @@ impl<'a> Loader<'a> {
 
     fn is_disabled(&mut self, id: &str) -> bool {
         let disabled = self.options.disable.iter().any(|off| off.eq_ignore_ascii_case(id));
-        self.loaded.report.disabled += usize::from(disabled);
+        if disabled {
+            self.loaded.report.disabled += 1;
+            self.loaded.report.off.push(id.to_lowercase());
+        }
         disabled
     }
 

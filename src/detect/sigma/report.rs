@@ -42,6 +42,8 @@ pub struct LoadReport {
     pub correlations: usize,
     /// Rules, filters and exclusions that `rules.disable` names.
     pub disabled: usize,
+    /// Their ids, in lower case.
+    pub off: Vec<String>,
     /// Filters loaded.
     pub filters: usize,
     /// Exclusions loaded.

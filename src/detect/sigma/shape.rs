@@ -49,10 +49,14 @@ pub(super) struct Passed {
     pub text: String,
 }
 
-/// What is passed over in the document `text`, which begins at the line `from`. Nothing where it is no
-/// mapping.
-pub(super) fn passed(text: &str, from: u32) -> Vec<Passed> {
-    let Ok(Value::Mapping(top)) = yaml_serde::from_str(text) else { return Vec::new() };
+/// A field, and what its value is.
+pub(super) type Nested = (String, &'static str);
+
+/// What is passed over in the document `text`, which begins at the line `from`, and the first item whose
+/// value is a mapping, or a list within a list: the parser makes a text of it. Nothing where the
+/// document is no mapping.
+pub(super) fn read(text: &str, from: u32) -> (Vec<Passed>, Option<Nested>) {
+    let Ok(Value::Mapping(top)) = yaml_serde::from_str(text) else { return (Vec::new(), None) };
     let mut found: Vec<(String, String)> = Vec::new();
     let known: Vec<&str> = TOP.iter().chain(SHORT).copied().collect();
     slips("", &top, &known, TOP, &mut found);
@@ -72,10 +76,40 @@ pub(super) fn passed(text: &str, from: u32) -> Vec<Passed> {
     words(&top, "level", LEVELS, "medium is taken", &mut found);
     words(&top, "status", STATUSES, "it is passed over", &mut found);
     let line = |key: &str| line_of_key(text, from, key);
-    found.into_iter().map(|(key, text)| Passed { line: line(&key), text }).collect()
+    let passed = found.into_iter().map(|(key, text)| Passed { line: line(&key), text }).collect();
+    let detections =
+        ["detection", "filter"].into_iter().filter_map(|key| top.get(key)?.as_mapping());
+    let of_items = |(key, value): (&Value, &Value)| match key.as_str() {
+        Some("condition" | "timeframe" | "rules") => None,
+        _ => nested(value),
+    };
+    (passed, detections.flatten().find_map(of_items))
 }
 
-/// Whether [`passed`] tells what this note of the parser does.
+/// The first item of a detection that is nested.
+fn nested(detection: &Value) -> Option<Nested> {
+    let what = |value: &Value| match value {
+        Value::Mapping(_) => Some("a mapping"),
+        Value::Sequence(_) => Some("a list"),
+        Value::Tagged(_) => Some("a tagged value"),
+        _ => None,
+    };
+    match detection {
+        Value::Sequence(parts) => parts.iter().find_map(nested),
+        Value::Mapping(items) => items.iter().find_map(|(key, value)| {
+            let what = match value {
+                Value::Sequence(values) => values.iter().find_map(what),
+                one => what(one),
+            };
+            // What has brackets is about arrays, and rejected as such.
+            let field = key.as_str()?.split('|').next().filter(|field| !field.contains('['))?;
+            Some((field.to_owned(), what?))
+        }),
+        _ => None,
+    }
+}
+
+/// Whether [`read`] tells what this note of the parser does.
 pub(super) fn tells(note: &str) -> bool {
     note.starts_with("invalid level:") || note.starts_with("invalid status:")
 }
@@ -154,7 +188,7 @@ mod tests {
             ("custom_attributes: {levle: 5}", 0, ""),
             ("level: high\nlevels: 5", 0, ""),
         ] {
-            let found = passed(&format!("{rule}{line}\n"), 1);
+            let (found, _) = read(&format!("{rule}{line}\n"), 1);
             let (lines, texts): (Vec<u32>, Vec<&str>) =
                 found.iter().map(|passed| (passed.line, &*passed.text)).unzip();
             assert_eq!(lines, if at == 0 { vec![] } else { vec![at] }, "{line}: {texts:?}");
@@ -167,13 +201,13 @@ mod tests {
             ("no condition", rule.replace("condition", "conditon"), 5, "mean `condition`?"),
             ("filter", rule.replace("detection", "filter") + "  ruls: [a]\n", 6, "`rules`?"),
         ] {
-            let found = passed(&text, 1);
+            let (found, _) = read(&text, 1);
             assert_eq!(found.len(), 1, "{name}: {found:?}");
             assert_eq!(found[0].line, line, "{name}: {found:?}");
             assert!(found[0].text.contains(want), "{name}: {found:?}");
         }
         for text in ["", "- a", "a: [", "5"] {
-            assert_eq!(passed(text, 1), Vec::new(), "{text}");
+            assert_eq!(read(text, 1), (Vec::new(), None), "{text}");
         }
     }
 }

@@ -56,12 +56,6 @@ fn fielded(from: &DetectionItem, name: &str, work: &Work<'_>) -> Result<Expr, Re
     if nulls > 0 && from.values.len() > 1 {
         return Err(Reason::NullInList(name.to_owned()));
     }
-    let nested = from.values.iter().find_map(nested);
-    if let Some(value) = nested {
-        let expected = "a text, a number, true, false or null, or a list of these".into();
-        let (field, value) = (name.to_owned(), value.to_owned());
-        return Err(Reason::Value { field, value, expected });
-    }
     // Placeholders are filled in, and named, also where no flow has the field.
     let groups = transform::groups(name, &from.values, &modifiers.steps, modifiers.op, work)?;
     let Some((field, unit)) = names::look_up(name) else {
@@ -222,8 +216,14 @@ impl Item<'_> {
                 return Ok(Expr::Unknown { name: other.original.clone(), negated: false });
             };
             if how == Reference::Equal && !can_equal(self.field.kind(), other.kind()) {
-                let expected = "a field that can equal it: one holds addresses, the other does not";
-                return Err(self.value(&group[0], expected));
+                let name = self.name;
+                self.work.note(format!(
+                    "`{name}` {words}: no flow has that: one holds addresses, the other does not"
+                ));
+                // What differs from it is every flow that has both.
+                if !self.neq {
+                    return Ok(Expr::Const(false));
+                }
             }
             let test = Test::Reference { other, unit, how, negated: false, null: false };
             Ok(self.leaf(test, words))
@@ -350,14 +350,6 @@ impl Item<'_> {
         };
         Reason::Modifier { field: self.name.to_owned(), modifier: modifier.to_owned(), why }
     }
-}
-
-/// Of a value that is a mapping or a list in a list, what it is: the parser writes it out as it does
-/// for debugging.
-pub(super) fn nested(value: &SigmaValue) -> Option<&'static str> {
-    let SigmaValue::String(text) = value else { return None };
-    let of = [("Mapping {", "a mapping"), ("Sequence [", "a list"), ("Tagged(", "a tagged value")];
-    of.into_iter().find(|(begin, _)| text.original.starts_with(begin)).map(|(_, what)| what)
 }
 
 /// Whether values of the two kinds may be equal: an address is the text of no number.

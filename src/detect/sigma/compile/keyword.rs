@@ -84,19 +84,26 @@ pub(super) fn compile(
 
 fn matcher(item: &Item<'_>, value: &SigmaValue) -> Result<Matcher, Reason> {
     match value {
-        SigmaValue::String(text) if !text.original.is_empty() => {}
-        SigmaValue::Integer(_) | SigmaValue::Float(_) => {
-            let expected = "a text, and only texts are searched for keywords: name the field of the \
-                            number, or write it in quotes";
-            return Err(item.value(value, expected));
+        SigmaValue::String(text) if text.original.is_empty() => {
+            return Err(item.value(value, "a text to search for"));
         }
-        _ => return Err(item.value(value, "a text to search for")),
+        SigmaValue::Null => return Err(item.value(value, "a text to search for")),
+        _ => {}
     }
     value::matcher(item, value)
 }
 
 /// What to say of keywords that look for what has a field of its own.
 pub(super) fn hint(values: &[SigmaValue]) -> Option<String> {
+    let number = values.iter().find(|v| matches!(v, SigmaValue::Integer(_) | SigmaValue::Float(_)));
+    if let Some(number) = number {
+        let names: Vec<&str> = fields().map(|(name, _)| name).collect();
+        return Some(format!(
+            "keyword `{number}` is a number, but keywords are searched as texts in {} only: name a \
+             field, dst_port for example",
+            names.join(", ")
+        ));
+    }
     let is_address = |v: &&SigmaValue| matches!(v, SigmaValue::String(text) if text.original.parse::<crate::net::Cidr>().is_ok());
     let address = values.iter().find(is_address)?;
     let names: Vec<&str> = fields().map(|(name, _)| name).collect();

@@ -120,8 +120,8 @@ fn condition(detection: &Detections, id: &str, work: &Work<'_>) -> Result<Compil
     let mut unknown: Vec<&str> = unknown.into_iter().map(|(name, _)| name).collect();
     unknown.sort_unstable();
     unknown.dedup();
-    let always = is_always(&expr, &unknown)?;
     let mut warnings = work.notes();
+    let always = is_always(&expr, &unknown, &warnings)?;
     if !unknown.is_empty() {
         let names = quoted(&unknown);
         warnings.push(format!("items on {names} are false: flows never have such field(s)"));
@@ -134,11 +134,12 @@ fn condition(detection: &Detections, id: &str, work: &Work<'_>) -> Result<Compil
     Ok(Compiled { expr: expr.fold(FieldSet::ALL), always, warnings })
 }
 
-/// Whether every flow satisfies the condition, which has these `unknown` fields.
+/// Whether every flow satisfies the condition, which has these `unknown` fields, and of whose values this
+/// was noted.
 ///
 /// # Errors
 /// If none does.
-fn is_always(expr: &Expr, unknown: &[&str]) -> Result<bool, Fault> {
+fn is_always(expr: &Expr, unknown: &[&str], noted: &[String]) -> Result<bool, Fault> {
     let folded = expr.clone().fold(FieldSet::EMPTY);
     let mut never = Vec::new();
     expr.leaves(&mut |leaf| {
@@ -149,7 +150,10 @@ fn is_always(expr: &Expr, unknown: &[&str]) -> Result<bool, Fault> {
     let (why, key) = match (&folded, unknown, &never[..]) {
         (Expr::Const(true), ..) => return Ok(true),
         (Expr::Const(false), [], [leaf, ..]) => (leaf.why_never(), Some(leaf.name.clone())),
-        (Expr::Const(false), [], []) => ("its condition is always false".to_owned(), None),
+        (Expr::Const(false), [], []) => match noted.first() {
+            Some(noted) => (noted.clone(), None),
+            None => ("its condition is always false".to_owned(), None),
+        },
         (Expr::Const(false), [first, ..], _) => {
             let why = format!("flows never have the field(s) {}", quoted(unknown));
             (why, Some((*first).to_owned()))
