@@ -57,6 +57,8 @@ state_directory = "{folder}/{name}"
 listen = []
 [rules]
 directories = [{rules}]
+[model]
+enabled = {model}
 [admin]
 listen = "127.0.0.1:{admin}"
 [detect.engine]
@@ -228,9 +230,9 @@ def committed(broker, group, topic):
     return total
 
 
-def detectors(bench, broker, topic, count, number, rules=RULES):
+def detectors(bench, broker, topic, count, number, rules=RULES, model=True):
     """What `number` detectors take to work a topic off."""
-    folder, group = bench.folder(f"detect-{number}"), f"bench-{number}{'' if rules else '-bare'}"
+    folder, group = bench.folder(f"detect-{number}"), f"bench-{number}{'' if rules else '-bare'}{'' if model else '-plain'}"
     running, logs = [], []
     try:
         began = time.monotonic()
@@ -239,6 +241,7 @@ def detectors(bench, broker, topic, count, number, rules=RULES):
             (folder / name).mkdir()
             config = folder / f"{name}.toml"
             config.write_text(DETECTOR.format(name=name, folder=folder, rules=rules, admin=ADMIN + at,
+                                              model=str(model).lower(),
                                               broker=Broker.ADDRESS, group=group, topic=topic))
             logs.append(open(bench.work / f"{name}.log", "w"))
             running.append(Process([bench.weir, "detect", "-c", config], everywhere(), logs[-1]).__enter__())
@@ -256,7 +259,7 @@ def detectors(bench, broker, topic, count, number, rules=RULES):
             detector.__exit__()
     done = count - first
     states = broker.octets(f"{group}.states")
-    return {"what": f"{number} detectors", "rules": bool(rules), "slices": done, "slices_per_s": round(done / took),
+    return {"what": f"{number} detectors", "rules": bool(rules), "model": model, "slices": done, "slices_per_s": round(done / took),
             "cpu_s_per_million": round(cpu / done * 1e6, 1), "broker_cpu_s_per_million": round(beside / done * 1e6, 1),
             "first_commit_s": round(start, 1), "octets_of_states_each": round(states / count)}
 
@@ -275,7 +278,8 @@ def detect(bench):
                 Process(sensor(bench, folder, topic="flows"), everywhere(), log):
             if not wait_until(lambda: acknowledged() >= count, 120):
                 raise RuntimeError("the topic was not filled: see source.log")
-        yield detectors(bench, broker, "flows", count, 1, rules="")
+        yield detectors(bench, broker, "flows", count, 1, rules="", model=False)
+        yield detectors(bench, broker, "flows", count, 1, model=False)
         for number in (1, 2) if bench.quick else (1, 2, 3, 4):
             yield detectors(bench, broker, "flows", count, number)
 
