@@ -40,6 +40,14 @@ const WRONG: &[(&str, &str)] = &[
         "weir.toml:15: output.webhook[0].url_secret: what stands there must be https://HOST",
     ),
     (
+        "[[output.hec]]\nurl = \"https://a:8088\"\ntoken = { file = \"lines\" }\n",
+        "weir.toml:16: output.hec[0].token: what stands there has more than a line",
+    ),
+    (
+        "[[output.webhook]]\nurl = \"http://a/x\"\nheaders = { \"Content-Length\" = \"1\" }\n",
+        "weir.toml:16: output.webhook[0].headers: `Content-Length` is the request's own",
+    ),
+    (
         "[[output.webhook]]\nurl = \"http://a:99999/x\"\n",
         "weir.toml:15: output.webhook[0].url: must have a port from 1 to 65535",
     ),
@@ -100,6 +108,7 @@ fn bench(table: &str) -> Bench {
     let text = CONFIG.replace("{N}", &netflow.to_string()).replace("{A}", &admin.to_string());
     let bench = Bench::new();
     bench.write("weir.toml", text + table).write("secret", "hunter2\n").write("empty", "\n");
+    bench.write("lines", "hunter2\nhunter3\n");
     bench
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::syslog::check_address;
+use super::syslog::{check_address, check_resend};
 use super::{Durability, FieldValue, Report, Select, Table, Taking};
 
 /// `[[output.ipfix]]`: a collector of IPFIX (RFC 7011), which gets biflows (RFC 5103).
@@ -33,8 +33,8 @@ pub struct Ipfix {
     /// Seconds to wait for a connection, and for what was sent to be taken: 1 to 600.
     pub timeout_s: u32,
     /// Octets of what went last over TCP that are kept in memory, and sent again when the connection
-    /// ends: nothing says whether the collector had read them. A record is the same if `flowId`, start
-    /// and end are. 0 (none is sent again) to 1 GiB.
+    /// ends: nothing says whether the collector had read them. A record is the same if `flowId`, source
+    /// address and port, start and end are. 0 (none is sent again), or 1 MiB to 1 GiB.
     pub resend_bytes: usize,
     /// Seconds before the last message within which those went: 0 to 3,600.
     pub resend_s: u32,
@@ -93,7 +93,7 @@ impl Table for Ipfix {
         report.within(&key("template_refresh_s"), self.template_refresh_s, 1..=86_400);
         report.within(&key("messages_per_s_max"), self.messages_per_s_max, 1..=1_000_000);
         report.within(&key("timeout_s"), self.timeout_s, 1..=600);
-        report.within(&key("resend_bytes"), self.resend_bytes, 0..=1 << 30);
+        check_resend(self.resend_bytes, key, report);
         report.within(&key("resend_s"), self.resend_s, 0..=3_600);
     }
 

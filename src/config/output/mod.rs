@@ -107,6 +107,10 @@ impl Output {
         // Cursors, dead letters and files are named by their sink: two in one place would lose records.
         for (index, (key, table)) in names.iter().enumerate() {
             let name = table.taking().name;
+            if name.len() > 200 {
+                let message = "is longer than 200 octets: files are named by it".to_owned();
+                report.add(&format!("{key}.name"), message);
+            }
             let same = |other: &&str| *other != name && file_name(other) == file_name(name);
             if let Some(other) = names[..index].iter().map(|(_, t)| t.taking().name).find(same) {
                 let message = format!(

@@ -20,6 +20,17 @@ pub enum Secret {
 }
 
 impl Secret {
+    /// Whether its name can be one. A credential is a file in one folder, and no other.
+    fn is_a_place(&self) -> bool {
+        match self {
+            Self::File(path) => !path.as_os_str().is_empty(),
+            Self::Env(name) => !name.is_empty() && !name.contains(['=', '\0']),
+            Self::Credential(name) => {
+                !name.is_empty() && !name.starts_with('.') && !name.contains('/')
+            }
+        }
+    }
+
     /// Calls `absolute` with its path, if it has one.
     pub fn paths(&mut self, absolute: &mut dyn FnMut(&mut PathBuf)) {
         if let Self::File(path) = self {
@@ -55,8 +66,8 @@ impl<'de> Deserialize<'de> for Secret {
                     _ => return Err(de::Error::custom(format!("expected {EXPECTED}"))),
                 };
                 match map.next_key::<String>()? {
-                    None => Ok(secret),
-                    Some(_) => Err(de::Error::custom(format!("expected {EXPECTED}"))),
+                    None if secret.is_a_place() => Ok(secret),
+                    _ => Err(de::Error::custom(format!("expected {EXPECTED}"))),
                 }
             }
         }
@@ -92,6 +103,9 @@ mod tests {
             "password = { plain = \"hunter2\" }",
             "password = { file = \"a\", env = \"hunter2\" }",
             "password = {}",
+            "password = { file = \"\" }",
+            "password = { env = \"hunter2=\" }",
+            "password = { credential = \"../hunter2\" }",
         ] {
             let error = table(text).expect_err(text).to_string();
             let message = error.lines().last().unwrap_or_default();

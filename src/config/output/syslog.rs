@@ -32,7 +32,7 @@ pub struct Syslog {
     /// Seconds to wait for a connection, and for what was sent to be taken: 1 to 600.
     pub timeout_s: u32,
     /// Octets of what was sent last that are kept in memory, and sent again when the connection
-    /// ends: nothing says whether the server had read them. 0 (none is) to 1 GiB.
+    /// ends: nothing says whether the server had read them. 0 (none is), or 1 MiB to 1 GiB.
     pub resend_bytes: usize,
     /// Seconds before the last message within which those went: 0 to 3,600.
     pub resend_s: u32,
@@ -96,7 +96,7 @@ impl Table for Syslog {
         }
         report.within(&key("message_bytes_max"), self.message_bytes_max, 480..=16 << 20);
         report.within(&key("timeout_s"), self.timeout_s, 1..=600);
-        report.within(&key("resend_bytes"), self.resend_bytes, 0..=1 << 30);
+        check_resend(self.resend_bytes, key, report);
         report.within(&key("resend_s"), self.resend_s, 0..=3_600);
         if let Some((name, message)) = self.format.fault(self, Place::Syslog) {
             report.add(&key(name), message);
@@ -110,6 +110,13 @@ impl Table for Syslog {
 
     fn tls(&self) -> Option<&Tls> {
         (self.transport == Transport::Tls).then_some(&self.tls)
+    }
+}
+
+/// Reports what is kept to be sent again and is less than what goes at once.
+pub(super) fn check_resend(octets: usize, key: &dyn Fn(&str) -> String, report: &mut Report) {
+    if octets > 0 {
+        report.within(&key("resend_bytes"), octets, 1 << 20..=1 << 30);
     }
 }
 

@@ -10,6 +10,16 @@ use super::{
     Durability, FieldValue, Format, Http, Place, Report, Secret, Select, Table, Taking, Tls,
 };
 
+/// Headers that say where a request goes and how long it is.
+const FRAMING: [&str; 6] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "host",
+    "transfer-encoding",
+];
+
 /// `[[output.webhook]]`: requests to any HTTP server that takes JSON.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -99,10 +109,17 @@ impl Table for Webhook {
         if (self.body == Body::Template) == self.template.is_empty() {
             report.add(&key("template"), "goes with body = \"template\"".into());
         }
-        for name in self.headers.keys() {
+        for (name, value) in &self.headers {
             let token = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             if name.is_empty() || !name.chars().all(token) {
                 report.add(&key("headers"), format!("`{name}` is no name of a header"));
+            }
+            if FRAMING.contains(&&*name.to_ascii_lowercase()) {
+                report.add(&key("headers"), format!("`{name}` is the request's own: leave it out"));
+            }
+            if value.chars().any(char::is_control) {
+                report
+                    .add(&key("headers"), format!("the value of `{name}` has a control character"));
             }
         }
         if let Some((name, message)) = self.format.fault(self, Place::Json) {

@@ -57,7 +57,8 @@ pub(super) fn outdated<'a>(
     for file in files {
         let why = if config.keep_s > 0 && age(file) > keep {
             AGE
-        } else if config.keep_bytes > 0 && octets > config.keep_bytes {
+        } else if config.keep_bytes > 0 && octets > config.keep_bytes && octets > file.octets {
+            // The newest stays, however large it is.
             SIZE
         } else {
             break;

@@ -29,6 +29,12 @@ impl Findings {
         judge: impl Fn(&str) -> Option<&'static str>,
     ) {
         match secret::reveal(place) {
+            Ok(secret) if secret.expose().chars().any(char::is_control) => {
+                self.add(
+                    key,
+                    "what stands there has more than a line, or a control character".to_owned(),
+                );
+            }
             Ok(secret) => {
                 if let Some(fault) = judge(secret.expose()) {
                     self.add(key, format!("what stands there {fault}"));

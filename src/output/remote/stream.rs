@@ -150,9 +150,12 @@ fn is_alert(octets: &[u8]) -> bool {
 
 /// Why TLS did not come about, and what to set.
 fn refused(address: &str, error: &io::Error) -> Failure {
-    let mut message = format!("{address}: no TLS: {error}");
-    let plain = "set transport = \"tcp\", or take the port that has TLS";
     let silent = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+    let mut message = match silent {
+        true => format!("{address}: no TLS: no answer within timeout_s"),
+        false => format!("{address}: no TLS: {error}"),
+    };
+    let plain = "set transport = \"tcp\", or take the port that has TLS";
     let closed = error.kind() == io::ErrorKind::UnexpectedEof;
     if let Some(hint) = tls::hint(&message, "tls.ca_file", plain) {
         message = format!("{message}: {hint}");

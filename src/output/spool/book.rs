@@ -324,31 +324,42 @@ impl Book {
                     gone.extend(self.give_up());
                 }
             }
-            // The room of one segment is kept for the sinks that keep up: what they read goes as
-            // it comes.
-            Full::Newest if self.octets() + 2 * need > max => {
-                let next = self.next;
-                let newest = self.segments.back().map_or(next, |entry| entry.number);
+            // A reserve is kept for the sinks that keep up: what they read goes as it comes.
+            Full::Newest => {
+                let reserve = (2 * need).max(max / 8);
+                self.close_gaps(need, max, reserve);
                 let full = self.octets() + need > max;
-                for taker in &mut self.takers {
-                    let behind = full || taker.cursor.segment < newest;
-                    if behind && !taker.cursor.gap_is_open() {
-                        taker.cursor.gaps.push((next, u64::MAX));
+                if self.octets() + need + reserve > max {
+                    for index in 0..self.takers.len() {
+                        let behind = full || self.lag(index) > reserve;
+                        let (next, taker) = (self.next, &mut self.takers[index]);
+                        if behind && !taker.cursor.gap_is_open() {
+                            taker.cursor.gaps.push((next, u64::MAX));
+                        }
                     }
                 }
             }
-            Full::Newest => self.close_gaps(need, max),
         }
         gone
     }
 
-    /// Lets sinks take part again once a quarter of the room is free.
-    fn close_gaps(&mut self, segment: u64, max: u64) {
-        if self.octets() + segment > max - max / 4 {
-            return;
-        }
+    /// Octets of segments that the sink at `index` has not read.
+    fn lag(&self, index: usize) -> u64 {
+        let taker = &self.takers[index];
+        let unread = self.segments.iter().filter(|entry| taker.needs(entry.number));
+        unread.map(|entry| entry.octets).sum()
+    }
+
+    /// Lets sinks take part again: all of them once a quarter of the room is free, and before that those
+    /// that have caught up, as far as there is room at all.
+    fn close_gaps(&mut self, segment: u64, max: u64, reserve: u64) {
+        let need = self.octets() + segment;
         let Some(last) = self.next.checked_sub(1) else { return };
         for index in 0..self.takers.len() {
+            let caught_up = need <= max && self.lag(index) <= reserve / 2;
+            if need > max - max / 4 && !caught_up {
+                continue;
+            }
             let gaps = &mut self.takers[index].cursor.gaps;
             if let Some(gap) = gaps.last_mut().filter(|gap| gap.1 == u64::MAX) {
                 gap.1 = last;

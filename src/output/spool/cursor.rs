@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::slots;
+use super::slots::{self, Slots};
 use crate::config::Select;
 
 /// A place in the log: everything before it is delivered, or was given up.
@@ -127,14 +127,21 @@ pub fn parse(text: &[u8]) -> Result<Saved, serde_json::Error> {
     Err(serde_json::Error::custom("gaps do not come one after the other"))
 }
 
-/// Puts `saved` in the place of what its sink had. A crash leaves the one or the other. Only the first
-/// cursor of a sink needs room.
+/// Puts `saved` in the place of what its sink had, on disk when this returns. A crash leaves the one or
+/// the other. Only the first cursor of a sink needs room, and one whose file is of the earlier form.
 ///
 /// # Errors
 /// Of the file system.
 pub fn save(directory: &Path, saved: &Saved) -> io::Result<()> {
+    let mut slots = None;
+    write(&mut slots, directory, saved)?;
+    slots.map_or(Ok(()), |mut slots| slots.sync())
+}
+
+/// The same with an open file, and not yet on disk.
+pub(super) fn write(slots: &mut Option<Slots>, directory: &Path, saved: &Saved) -> io::Result<()> {
     let text = serde_json::to_vec(saved).map_err(io::Error::other)?;
-    slots::replace(&path(directory, &saved.sink), &text)
+    slots::write(slots, &path(directory, &saved.sink), &text)
 }
 
 /// The cursors of all sinks in `directory`; those that cannot be read are left out.

@@ -11,6 +11,7 @@ use super::book::{Book, Flight, Settled, Work};
 use super::cursor;
 use super::recover;
 use super::segment::{open_path, sealed_path};
+use super::slots::Slots;
 use super::target::Stop;
 use super::wall;
 use crate::metrics::{Counts, Latency};
@@ -27,6 +28,8 @@ pub(super) struct Log {
     /// Whether that number stands on disk.
     noted: AtomicBool,
     book: Mutex<Book>,
+    /// The cursors' files, by their places in the book; taken before the book.
+    cursors: Vec<Mutex<Option<Slots>>>,
     /// Something was appended or sealed, or the spool was closed.
     changed: Condvar,
     /// Something was written out of the queue.
@@ -64,9 +67,11 @@ impl Log {
         book: Book,
         counts: Totals,
     ) -> Self {
+        let cursors = book.takers.iter().map(|_| Mutex::default()).collect();
         Self {
             directory,
             id,
+            cursors,
             noted: AtomicBool::new(noted),
             book: Mutex::new(book),
             changed: Condvar::new(),
@@ -109,12 +114,35 @@ impl Log {
         }
         let unnoted = |book: &Book| book.takers.iter().position(|taker| !taker.noted);
         loop {
-            let book = self.book();
-            let Some(index) = unnoted(&book) else { return Ok(()) };
-            let saved = book.takers[index].saved();
-            drop(book);
-            cursor::save(&self.directory, &saved)?;
+            let Some(index) = unnoted(&self.book()) else { return Ok(()) };
+            self.save(index)?;
+            self.sync_cursor(index)?;
             self.book().takers[index].noted = true;
+        }
+    }
+
+    fn cursor(&self, index: usize) -> MutexGuard<'_, Option<Slots>> {
+        self.cursors[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the cursor of the sink at `index`, as it is now, whoever else does so.
+    fn save(&self, index: usize) -> io::Result<()> {
+        let mut slots = self.cursor(index);
+        let saved = self.book().takers[index].saved();
+        cursor::write(&mut slots, &self.directory, &saved)
+    }
+
+    fn sync_cursor(&self, index: usize) -> io::Result<()> {
+        self.cursor(index).as_mut().map_or(Ok(()), Slots::sync)
+    }
+
+    /// Has all cursors on disk.
+    pub(super) fn sync_cursors(&self) {
+        for index in 0..self.cursors.len() {
+            if let Err(error) = self.sync_cursor(index) {
+                self.error("cursor");
+                tracing::warn!(%error, "cannot sync a cursor: a power loss would deliver again");
+            }
         }
     }
 
@@ -160,25 +188,30 @@ impl Log {
         let recovered = book.takers[index].fault.is_some();
         let before = book.takers[index].cursor.segment;
         book.settle(index, settled);
-        let saved = book.takers[index].saved();
+        let after = book.takers[index].cursor.segment;
+        let sink = book.takers[index].name.clone();
         let gone = book.clean(wall());
         drop(book);
         if recovered {
-            tracing::info!(sink = saved.sink, "delivers again");
+            tracing::info!(sink, "delivers again");
         }
         // Frames without a record for the sink are no reason to write: read again, they give none.
-        let idle = settled.acknowledged + settled.dead == 0 && saved.cursor.segment == before;
-        let written = if idle { Ok(()) } else { cursor::save(&self.directory, &saved) };
+        let idle = settled.acknowledged + settled.dead == 0 && after == before;
+        let written = if idle { Ok(()) } else { self.save(index) };
         if let Err(error) = written {
             self.error("cursor");
-            tracing::warn!(sink = saved.sink, %error, "cannot save a cursor: a restart would deliver \
+            tracing::warn!(sink, %error, "cannot save a cursor: a restart would deliver \
                            again what it has not noted");
         }
         self.remove(&gone);
     }
 
-    /// Removes the files of `segments`, which the book has struck out.
+    /// Removes the files of `segments`, which the book has struck out. Cursors are on disk before: they
+    /// say that these numbers were used.
     pub(super) fn remove(&self, segments: &[u64]) {
+        if !segments.is_empty() {
+            self.sync_cursors();
+        }
         for &number in segments {
             let directory = self.segments();
             let (sealed, open) = (sealed_path(&directory, number), open_path(&directory, number));

@@ -339,6 +339,7 @@ impl Sink for Spool {
             }
             self.tell_lost(&before);
             join_until_over(couriers, &self.log.stop);
+            self.log.sync_cursors();
             drop(lock);
         }
         self.ledgers()

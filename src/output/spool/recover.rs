@@ -134,7 +134,13 @@ fn entry(segments: &Path, number: u64, sealed: bool, totals: &Totals) -> io::Res
         }
     };
     let walked = walk(&segment, 0, !sealed)?;
-    Totals::add(&totals.damaged_octets, walked.damaged);
+    // What is missing at the end of a sealed one is damage: it was whole.
+    let damaged = walked.damaged + if sealed { walked.torn } else { 0 };
+    Totals::add(&totals.damaged_octets, damaged);
+    if damaged > 0 {
+        let path = path.display();
+        tracing::error!(%path, octets = damaged, "a segment of the spool is damaged: what stood there is lost");
+    }
     if !sealed {
         if walked.torn > 0 {
             Totals::add(&totals.torn_octets, walked.torn);

@@ -1,9 +1,10 @@
-//! A short text in a file that is replaced without any room: it stands in the file twice, and the older
-//! copy is overwritten in place.
+//! A short text in a file that is replaced without any room: it stands in the file twice, and one copy is
+//! overwritten in place.
 //!
 //! Both copies lie in blocks of their own, which are written when the file is made, so a full disk is no
 //! reason not to replace the text. Each has a number, a length and a checksum, and the newest that is
-//! whole counts: a crash in mid-write leaves the one before. Whether a disk takes what overwrites what is
+//! whole counts. Only a copy is overwritten beside which the other is on disk, so a crash in mid-write,
+//! also one that tears what was not synced, leaves that one. Whether a disk takes what overwrites what is
 //! there while it is full is a matter of the file system: ext4, XFS and tmpfs do, those that copy on
 //! write (Btrfs, ZFS) need room.
 
@@ -34,51 +35,108 @@ pub(super) fn text(octets: &[u8]) -> Option<&[u8]> {
     newest(octets).map(|copy| copy.text)
 }
 
-/// Puts `text` in the place of what the file at `path` holds. Without room for a new file this works
-/// only where one is that has room for the text.
+/// Such a file, open.
+#[derive(Debug)]
+pub(super) struct Slots {
+    file: File,
+    /// Octets of each copy's place.
+    size: usize,
+    number: u64,
+    /// Where the newest copy stands: 0 or 1.
+    place: usize,
+    /// Whether that one is on disk; the other always is, once it was written.
+    synced: bool,
+}
+
+impl Slots {
+    /// Opens the file at `path`, and has what stands in it on disk; `None` if there is none, or no
+    /// whole copy in it.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
+        let mut file = match OpenOptions::new().read(true).write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let mut octets = Vec::with_capacity(2 * BLOCK + 1);
+        file.read_to_end(&mut octets)?;
+        let Some(Copy { number, place, .. }) = newest(&octets) else { return Ok(None) };
+        file.sync_data()?;
+        let size = octets.len() / 2;
+        Ok(Some(Self { file, size, number, place, synced: true }))
+    }
+
+    /// Makes the file beside, with the blocks of both copies, and renames it.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub(super) fn make(path: &Path, text: &[u8]) -> io::Result<Self> {
+        let next = path.with_extension("cursor.next");
+        // As much again, so that it grows seldom.
+        let size = (2 * (HEAD + text.len())).next_multiple_of(BLOCK);
+        let mut octets = encode(1, text);
+        octets.resize(2 * size, 0);
+        let made = File::create(&next).and_then(|mut file| {
+            file.write_all(&octets)?;
+            file.sync_all()?;
+            Ok(file)
+        });
+        if made.is_err() {
+            // Its octets would be in the way where the disk is full.
+            drop(fs::remove_file(&next));
+        }
+        let file = made?;
+        fs::rename(&next, path)?;
+        path.parent().map_or(Ok(()), sync_directory)?;
+        Ok(Self { file, size, number: 1, place: 0, synced: true })
+    }
+
+    /// Puts `text` in the place of the older copy, or, while the newest is not on disk, in that one's:
+    /// so one copy always is on disk, and untouched. False if it does not fit.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub(super) fn write(&mut self, text: &[u8]) -> io::Result<bool> {
+        if HEAD + text.len() > self.size {
+            return Ok(false);
+        }
+        let place = if self.synced { 1 - self.place } else { self.place };
+        // Whatever comes of it, that place may be torn now.
+        (self.place, self.synced) = (place, false);
+        self.number += 1;
+        self.file.write_all_at(&encode(self.number, text), (place * self.size) as u64)?;
+        Ok(true)
+    }
+
+    /// Has the newest copy on disk.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if !self.synced {
+            self.file.sync_data()?;
+            self.synced = true;
+        }
+        Ok(())
+    }
+}
+
+/// Puts `text` in the place of what `slots` hold, or makes the file at `path`.
 ///
 /// # Errors
 /// Of the file system.
-pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    if overwrite(path, text)? { Ok(()) } else { make(path, text) }
-}
-
-/// Overwrites the older copy; false if there is no such file, or the text does not fit.
-fn overwrite(path: &Path, text: &[u8]) -> io::Result<bool> {
-    let mut file = match OpenOptions::new().read(true).write(true).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        file => file?,
-    };
-    let mut octets = Vec::with_capacity(2 * BLOCK + 1);
-    file.read_to_end(&mut octets)?;
-    let size = octets.len() / 2;
-    // What has no whole copy is no file of ours, or damaged: made anew.
-    let Some(copy) = newest(&octets).filter(|_| HEAD + text.len() <= size) else {
-        return Ok(false);
-    };
-    let next = encode(copy.number + 1, text);
-    file.write_all_at(&next, ((1 - copy.place) * size) as u64)?;
-    Ok(true)
-}
-
-/// Makes the file beside, with the blocks of both copies, and renames it.
-fn make(path: &Path, text: &[u8]) -> io::Result<()> {
-    let next = path.with_extension("next");
-    // As much again, so that it grows seldom.
-    let size = (2 * (HEAD + text.len())).next_multiple_of(BLOCK);
-    let mut octets = encode(1, text);
-    octets.resize(2 * size, 0);
-    let made = File::create(&next).and_then(|mut file| {
-        file.write_all(&octets)?;
-        file.sync_all()
-    });
-    if made.is_err() {
-        // Its octets would be in the way where the disk is full.
-        drop(fs::remove_file(&next));
+pub(super) fn write(slots: &mut Option<Slots>, path: &Path, text: &[u8]) -> io::Result<()> {
+    if slots.is_none() {
+        *slots = Slots::open(path)?;
     }
-    made?;
-    fs::rename(&next, path)?;
-    path.parent().map_or(Ok(()), sync_directory)
+    if let Some(open) = slots
+        && open.write(text)?
+    {
+        return Ok(());
+    }
+    *slots = Some(Slots::make(path, text)?);
+    Ok(())
 }
 
 fn encode(number: u64, text: &[u8]) -> Vec<u8> {
@@ -119,51 +177,67 @@ fn decode(octets: &[u8]) -> Option<(u64, &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     fn read(path: &Path) -> Option<Vec<u8>> {
         text(&fs::read(path).expect("there")).map(<[u8]>::to_vec)
     }
 
+    /// Power is lost at any moment: what was not synced is torn in any octet, or not there at all.
     #[test]
-    fn a_text_is_replaced_in_place_and_a_torn_copy_leaves_the_one_before() {
+    fn whatever_is_torn_the_text_that_was_synced_is_left() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a.cursor");
-        replace(&path, b"first").expect("room");
-        let (size, made) = (2 * BLOCK as u64, fs::metadata(&path).expect("there"));
-        assert_eq!(made.len(), size);
-        for text in [&b"second"[..], b"third, which is longer", b"4th"] {
-            let before = read(&path).expect("whole");
-            replace(&path, text).expect("room");
-            assert_eq!(read(&path).expect("whole"), text);
-            let now = fs::metadata(&path).expect("there");
-            assert_eq!(now.len(), size);
-            use std::os::unix::fs::MetadataExt;
-            assert_eq!(now.ino(), made.ino(), "the same file, not another in its place");
-            // Torn at any octet of the newest copy, it is the one before.
-            let whole = fs::read(&path).expect("there");
-            let at = newest(&whole).expect("whole").place * BLOCK;
-            for cut in 0..HEAD + text.len() {
-                let mut torn = whole.clone();
-                torn[at + cut] ^= 0x10;
-                assert_eq!(super::text(&torn), Some(&*before), "at {cut}");
+        let mut slots = Slots::make(&path, b"made").expect("room");
+        let inode = fs::metadata(&path).expect("there").ino();
+        let (mut synced, mut on_disk) = (b"made".to_vec(), fs::read(&path).expect("there"));
+        for step in 0_usize..12 {
+            let text = vec![b'a' + u8::try_from(step).expect("few"); 1 + 700 * (step % 3)];
+            assert!(slots.write(&text).expect("written"));
+            assert_eq!(read(&path).expect("whole"), text, "step {step}");
+            let now = fs::read(&path).expect("there");
+            assert_eq!(super::text(&on_disk), Some(&*synced), "nothing of it came to the disk");
+            // Of what is not on disk some octets are; of the rest, what was there before.
+            let changed: Vec<usize> = (0..now.len()).filter(|&at| now[at] != on_disk[at]).collect();
+            for cut in (0..changed.len()).step_by(7) {
+                for (early, late) in [(&on_disk, &now), (&now, &on_disk)] {
+                    let mut torn = early.clone();
+                    changed[..cut].iter().for_each(|&at| torn[at] = late[at]);
+                    let left = super::text(&torn).expect("one is whole");
+                    assert!(left == synced || left == text, "step {step}, cut {cut}");
+                }
+                let mut torn = now.clone();
+                changed[cut..].iter().for_each(|&at| torn[at] ^= 0x10);
+                // Nothing is torn where only octets behind the text are.
+                let left = super::text(&torn).expect("one is whole");
+                assert!(left == synced || (left == text && cut > 0), "step {step}, torn at {cut}");
+            }
+            // Synced after one, two and three writes.
+            if [0, 2, 5, 6, 9].contains(&step) {
+                slots.sync().expect("synced");
+                (synced, on_disk) = (text, now);
             }
         }
+        let made = fs::metadata(&path).expect("there");
+        assert_eq!((made.ino(), made.len()), (inode, 2 * BLOCK as u64), "the same file, as it was");
     }
 
     #[test]
     fn what_outgrows_its_file_or_is_none_gets_another() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a.cursor");
-        replace(&path, b"short").expect("room");
+        write(&mut None, &path, b"short").expect("room");
         let long = vec![b'x'; BLOCK];
-        replace(&path, &long).expect("room");
+        let mut slots = None;
+        write(&mut slots, &path, &long).expect("room");
         assert_eq!(read(&path).expect("whole"), long);
         assert_eq!(fs::metadata(&path).expect("there").len(), 6 * BLOCK as u64);
         for none in [&b""[..], b"{}", &[0; 2 * BLOCK]] {
             fs::write(&path, none).expect("room");
             assert_eq!(read(&path), None);
-            replace(&path, b"anew").expect("room");
+            write(&mut None, &path, b"anew").expect("room");
             assert_eq!(read(&path).expect("whole"), b"anew");
         }
         assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 1, "nothing is left");

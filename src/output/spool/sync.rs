@@ -46,6 +46,7 @@ pub(super) fn run(log: &Log, interval: Duration, receiver: &Receiver<Sync>) {
                 failed(log, &error);
             }
         }
+        log.sync_cursors();
     }
     log.book().finished = true;
     log.notify();

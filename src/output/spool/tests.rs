@@ -384,6 +384,51 @@ fn a_damaged_segment_costs_its_damaged_frames_counted() {
     assert!(Sink::spool(&spool).expect("a spool").damaged_octets > 0);
 }
 
+/// A sink that is dead fills the spool: with `full = "newest"` it misses what comes, and those that keep
+/// up miss nothing, be they fed from frames or from sealed segments; nor after a restart.
+#[test]
+fn a_dead_sink_fills_the_spool_for_itself_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = config::Spool {
+        segment_bytes: 16_000,
+        bytes_max: 160_000,
+        full: Full::Newest,
+        stop_s: 0,
+        ..settings(directory.path())
+    };
+    let (dead, alive, objects) = (Side::default(), Side::default(), Side::default());
+    dead.away(true);
+    let sinks: &[_] = &[
+        ("dead", Select::Slices, As::Stream, &dead),
+        ("alive", Select::Slices, As::Stream, &alive),
+        ("objects", Select::Slices, As::Objects, &objects),
+    ];
+    let mut sent = 0_u128;
+    for _ in 0..2 {
+        let spool = open(&config, sinks);
+        let full = |spool: &Spool| spool.ledgers()["dead"].shed.of(SPOOL_FULL) > 2_000;
+        let begun = sent;
+        while !full(&spool) {
+            assert!(sent < begun + 200_000, "the spool is never full");
+            spool.offer(&batch(sent..sent + 50));
+            sent += 50;
+            // Whoever keeps up does.
+            wait_for("those that keep up", || {
+                let book = spool.log.book();
+                let near = |index: usize| book.takers[index].cursor.segment + 1 >= book.next;
+                book.queued == 0 && near(1) && near(2)
+            });
+        }
+        let ledgers = spool.close();
+        ledgers.values().for_each(balanced);
+        for name in ["alive", "objects"] {
+            assert_eq!(ledgers[name].shed.total(), 0, "{name}: {:?}", ledgers[name]);
+        }
+        assert_eq!(dead.got(), Vec::<u128>::new());
+    }
+    assert_eq!(alive.got(), (0..sent).collect::<Vec<_>>());
+}
+
 #[test]
 fn in_memory_the_same_but_a_stop_loses_what_waits() {
     let directory = tempfile::tempdir().expect("a directory");

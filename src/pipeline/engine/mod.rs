@@ -405,7 +405,11 @@ impl Engine {
             Ok(Said::Unknown(rule)) => {
                 return tracing::debug!(rule, "a match of a rule that is not loaded here");
             }
-            Err(error) => return tracing::warn!("a record of the topic of matches: {error}"),
+            Err(error) => {
+                self.ledgers.exchange.sent += 1;
+                self.ledgers.exchange.shed.one("unreadable");
+                return tracing::warn!("a record of the topic of matches: {error}");
+            }
         }
         if let Some(watermark) = watermark(clocks, self.count) {
             desk.advance(watermark);

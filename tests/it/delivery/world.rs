@@ -141,8 +141,8 @@ pub(crate) struct World<'a> {
     pub(crate) spool: PathBuf,
     ports: (u16, u16),
     sensor: Option<Sensor>,
-    /// Records that files with a queue of their own had acknowledged, as each sensor said last.
-    acknowledged: u64,
+    /// Records in finished files of those with a queue of their own, whenever it was looked.
+    finished: Tally,
     /// When the fault ended, and the seconds that each sink took from then on.
     recovered: BTreeMap<&'static str, f64>,
 }
@@ -179,8 +179,8 @@ stop_s = 60
         let ports = free_ports();
         Sensor::configure(&bench, &config, ports);
         let (due, known, recovered) = (Tally::default(), Tally::default(), BTreeMap::new());
-        let (sensor, acknowledged) = (None, 0);
-        Self { bench, size, receivers, due, known, spool, ports, sensor, acknowledged, recovered }
+        let (sensor, finished) = (None, Tally::default());
+        Self { bench, size, receivers, due, known, spool, ports, sensor, finished, recovered }
     }
 
     pub(crate) fn start(&mut self) {
@@ -251,11 +251,17 @@ stop_s = 60
         self.sensor.as_ref().expect("a sensor that runs")
     }
 
-    /// Takes note of what files with a queue of their own have acknowledged: it has to be there.
+    /// Takes note of what files with a queue of their own have acknowledged: it is in finished files, and
+    /// has to stay there.
     fn note_acknowledged(&mut self) {
+        let Some(queue) = self.receivers.get("queue") else { return };
         let sensor = self.sensor();
         let acknowledged = sensor.metric("weir_output_records_acknowledged_total{sink=\"queue\"}");
-        self.acknowledged += acknowledged.unwrap_or(0.0) as u64;
+        let acknowledged = acknowledged.unwrap_or(0.0) as usize;
+        let found = queue.tally();
+        let more = found.len().saturating_sub(self.finished.len());
+        assert!(more >= acknowledged, "{acknowledged} were acknowledged, {more} more are there");
+        self.finished.extend(found);
     }
 
     /// kill -9.
@@ -363,9 +369,11 @@ stop_s = 60
             };
             if !receiver.is_behind_the_spool() {
                 // What it never acknowledged a kill may take, and the spool may hold what it never got.
-                row.sent = usize::try_from(self.acknowledged).expect("a count");
-                row.lost = row.sent.saturating_sub(tally.len());
+                row.sent = self.finished.len();
+                row.lost = self.finished.keys().filter(|id| !tally.contains_key(id)).count();
                 row.duplicated = 0;
+            } else {
+                assert_eq!(due.len(), sent.len(), "{sink} tells all slices apart");
             }
             row
         });

@@ -47,6 +47,18 @@ fn logins_are_taken_and_a_wrong_password_is_told() {
         assert!(!message.contains("guess"), "{message}");
     }
 
+    // TLS where there is none, and no login where one is wanted: told with what to set.
+    let right = with(sasl(KafkaMechanism::Plain, &right));
+    let over = Settings { tls: Some(KafkaTls::default()), ..right.clone() };
+    for (settings, wants) in [
+        (over, "expected a listener that speaks TLS, and this one does not"),
+        (Settings { sasl: None, ..right }, "set `tls` or `sasl`"),
+    ] {
+        number += 1;
+        let (_, message) = fails(&mut target(&settings), &Slices::new(&slices[..10], number));
+        assert!(message.contains(wants) && message.contains(&kafka.brokers()), "{message}");
+    }
+
     // An unsigned JWT, as the broker's own validator for tests takes it.
     let part = |text: String| URL_SAFE_NO_PAD.encode(text);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("later");
@@ -122,6 +134,10 @@ fn tls_is_verified_and_shows_our_certificate() {
     let stranger = KafkaTls { ca_file: None, ..ours.clone() };
     let (reason, message) = fails(&mut target(&with(stranger)), &unit);
     assert_eq!(reason, "tls", "{message}");
+    assert!(message.contains("set tls.ca_file"), "{message}");
+    let plain = Settings { tls: None, ..with(ours.clone()) };
+    let (_, message) = fails(&mut target(&plain), &unit);
+    assert!(message.contains("set `tls` or `sasl`"), "{message}");
     let nobody = KafkaTls { certificate_file: None, key_file: None, ..ours };
     let (reason, message) = fails(&mut target(&with(nobody)), &unit);
     assert!(["tls", "unreachable"].contains(&reason), "{reason}: {message}");
