@@ -270,11 +270,24 @@ fn parse<'a>(text: &'a str, chunks: &[Chunk<'a>]) -> Vec<Document<'a>> {
     found
 }
 
-/// Tells what the parser passed over, and rejects what it took for another than it is.
+/// Tells what the parser passed over, and rejects what it took for another than it is. A level counts
+/// in any case of its letters.
 fn look_over(found: &mut [Document<'_>], chunks: &[Chunk<'_>]) {
     let places = found.iter().enumerate().map(|(at, document)| (document.line, at));
     let places: HashMap<u32, usize> = places.collect();
     for chunk in chunks {
+        let word = top_level(chunk.text, "level");
+        if let Some(level) = word.and_then(|word| word.to_lowercase().parse().ok()) {
+            // What is global is every document's.
+            let own = places.get(&chunk.line).map_or(0..found.len(), |&at| at..at + 1);
+            for document in &mut found[own] {
+                match &mut document.body {
+                    Ok(Body::Rule(rule)) => rule.level = rule.level.or(Some(level)),
+                    Ok(Body::Correlation(rule, _)) => rule.level = rule.level.or(Some(level)),
+                    _ => {}
+                }
+            }
+        }
         let at = places.get(&chunk.line).copied().unwrap_or(0);
         let Some(document) = found.get_mut(at).filter(|document| document.body.is_ok()) else {
             continue;
@@ -565,6 +578,20 @@ mod tests {
         }
         let said = in_file("at line 3 column 1, in line x", 10);
         assert_eq!(said, ("at line 12 column 1, in line x".to_owned(), Some(12)));
+    }
+
+    #[test]
+    fn a_level_counts_in_any_case() {
+        let rule = format!("{RULE}  condition: s\n");
+        for text in [
+            format!("{rule}level: High\n"),
+            format!("{rule}level: \"HIGH\"\n"),
+            format!("action: global\nlevel: HIGH\n---\n{rule}"),
+        ] {
+            let documents = documents(&text);
+            let Ok(Body::Rule(rule)) = &documents[0].body else { panic!("{text}") };
+            assert_eq!(rule.level, Some(rsigma_parser::Level::High), "{text}");
+        }
     }
 
     #[test]
