@@ -75,7 +75,12 @@ pub fn fills_slowly<T>(values: &Vec<T>) {
         let huge = (begin + SPARSE_OCTETS).next_multiple_of(HUGE_OCTETS);
         let last = end / HUGE_OCTETS * HUGE_OCTETS;
         let ordinary = if huge < last { huge } else { end / PAGE_OCTETS * PAGE_OCTETS };
-        advise(begin.next_multiple_of(PAGE_OCTETS), ordinary, libc::MADV_NOHUGEPAGE);
+        let first = begin.next_multiple_of(PAGE_OCTETS);
+        advise(first, ordinary, libc::MADV_NOHUGEPAGE);
+        // What the allocator wrote at the start of its block may have taken a huge page already.
+        if values.is_empty() {
+            advise(first, ordinary, libc::MADV_DONTNEED);
+        }
         advise(huge, last, libc::MADV_HUGEPAGE);
     }
     #[cfg(not(target_os = "linux"))]
@@ -90,8 +95,9 @@ const SPARSE_OCTETS: usize = 512 << 10;
 #[cfg(target_os = "linux")]
 fn advise(begin: usize, end: usize, advice: libc::c_int) {
     if begin < end {
-        // SAFETY: the callers' range lies within an allocation of their own, and the advice changes
-        // how its pages are backed, not what they hold. A kernel that refuses loses nothing.
+        // SAFETY: the range lies within an allocation of the caller's own that holds no value where
+        // pages are given back; other advice changes how pages are backed, not what they hold. A
+        // kernel that refuses loses nothing.
         unsafe {
             libc::madvise(begin as *mut libc::c_void, end - begin, advice);
         }
