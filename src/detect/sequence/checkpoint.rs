@@ -1,6 +1,7 @@
 //! The state of a shard as a log of changes, so that another can go on with it.
 //!
-//! A pair, a connection that may go on, and the last second that was passed have a key each; the
+//! A pair, a connection that may go on, and the last second that was passed (with the latest start of a
+//! record) have a key each; the
 //! latest value of every key is the whole state. What is put back goes on as before, as long as
 //! nothing has to make room: which pair does depends on the order in which they came.
 
@@ -99,7 +100,8 @@ impl Shard {
         }
         if let Some(tick) = self.tick {
             let serial = self.pairs.serial.to_le_bytes();
-            each(TICK, Some([&tick.to_le_bytes()[..], &serial].concat()));
+            let begun = self.joins.begun.0.to_le_bytes();
+            each(TICK, Some([&tick.to_le_bytes()[..], &serial, &begun].concat()));
         }
     }
 
@@ -122,6 +124,8 @@ impl Shard {
                 let mut value = Octets(value);
                 let (tick, serial) = value.i64().zip(value.u32()).ok_or("the last second")?;
                 (self.tick, self.pairs.serial) = (Some(tick), serial);
+                // A state of an earlier version has none.
+                self.joins.begun = value.i64().map_or(Micros::MIN, Micros);
             } else if key.len() == PAIR {
                 serials.insert(&key[..PAIR], self.put_pair(key, value).ok_or(unreadable)?);
             } else {

@@ -8,7 +8,11 @@ use super::event::Event;
 pub(super) use super::record::Joined;
 use super::record::{Connection, Record};
 use crate::net::fold_u64;
-use crate::time::Micros;
+use crate::time::{Micros, SECOND};
+
+/// The longest active timeout whose cuts are joined, and by how much exporters send late: what routers
+/// have where nobody set one.
+const CUT_MAX_US: i64 = (1_800 + 10) * SECOND;
 
 /// A pair's serial number, and which of its connections.
 pub(super) type Key = (u32, Connection);
@@ -17,7 +21,7 @@ pub(super) type Key = (u32, Connection);
 pub(super) struct Open {
     pub(super) key: Key,
     pub(super) joined: Joined,
-    /// When, by the input clock, no record can join it any more.
+    /// At which [`Joins::begun`] no record is expected to join it any more.
     pub(super) expires: Micros,
 }
 
@@ -31,6 +35,9 @@ pub(super) struct Joins {
     order: VecDeque<(Micros, Key)>,
     limit: usize,
     silence_us: i64,
+    /// The latest start of a record. The input clock tells the latest end of any: where rows stand in
+    /// order of their starts, one long flow puts it ahead of all that follows.
+    pub(super) begun: Micros,
     /// Connections that made room while a record could still have joined them.
     pub(super) evicted: u64,
     /// Which of them came, changed or went, if that is asked for.
@@ -38,10 +45,12 @@ pub(super) struct Joins {
 }
 
 impl Joins {
-    /// At most `limit` of them. `silence_us`: the longest from one cut of a flow to the next.
+    /// At most `limit` of them. `silence_us`: the longest from one cut of a flow to the next, as far as
+    /// the timeouts of the configuration tell.
     pub(super) fn new(limit: usize, silence_us: i64) -> Self {
         let (open, order) = (HashTable::new(), VecDeque::new());
-        Self { open, order, limit, silence_us, evicted: 0, touched: None }
+        let begun = Micros::MIN;
+        Self { open, order, limit, silence_us, begun, evicted: 0, touched: None }
     }
 
     /// One of them; `None` if it is not there any more.
@@ -72,15 +81,18 @@ impl Joins {
         goes_on: bool,
         now: Micros,
     ) -> Option<(Event, Event)> {
-        self.expire(now);
+        // No start lies ahead of the input, whatever a record claims.
+        self.begun = self.begun.max(record.first.min(now));
+        self.expire();
         let key = (serial, record.connection());
         let ends = record.last.plus(record.join_us());
-        let stays = goes_on || !record.is_closed() && now < ends;
-        let expires = now.plus(self.silence_us.saturating_add(record.join_us()));
+        let stays = goes_on || !record.is_closed() && self.begun < ends;
+        let silence_us = self.silence_us.max(cut_us(record, goes_on));
+        let expires = now.plus(silence_us.saturating_add(record.join_us()));
         self.touch(key);
         let found = self.open.find_entry(hash_of(key), |open| open.key == key).ok();
         // One that stands behind a longer one in the order has not been looked at.
-        let expired = |open: &Open| open.expires <= now;
+        let expired = |open: &Open| open.expires <= self.begun;
         let (old, found) = match found {
             Some(entry) if expired(entry.get()) => (Some(entry), None),
             found => (None, found),
@@ -125,7 +137,7 @@ impl Joins {
             self.order.retain(|&(_, key)| held.find(hash_of(key), |o| o.key == key).is_some());
         }
         self.touch(open.key);
-        self.order.push_back((open.expires, open.key));
+        self.order.push_back((self.look(&open), open.key));
         self.open.insert_unique(hash_of(open.key), open, |open| hash_of(open.key));
     }
 
@@ -135,19 +147,31 @@ impl Joins {
         entry.map(hashbrown::hash_table::OccupiedEntry::remove).is_ok()
     }
 
-    fn expire(&mut self, now: Micros) {
+    /// When to look whether it has expired: soon, as those that end leave their place in the order
+    /// behind, and one that is held for long would keep all behind it.
+    fn look(&self, open: &Open) -> Micros {
+        open.expires.min(self.begun.max(open.joined.end).plus(self.silence_us))
+    }
+
+    fn expire(&mut self) {
         while let Some(&(due, key)) = self.order.front()
-            && due <= now
+            && due <= self.begun
         {
             self.order.pop_front();
             let Some(open) = self.open.find(hash_of(key), |open| open.key == key) else { continue };
-            if open.expires > now {
-                self.order.push_back((open.expires, key));
+            if open.expires > self.begun {
+                self.order.push_back((self.look(open), key));
             } else {
                 self.remove(key);
             }
         }
     }
+}
+
+/// The longest until the next cut of a connection that an exporter cuts. Of a flow that ended here,
+/// but perhaps not there, what it lasted tells: a probe without an answer is not held for long.
+fn cut_us(record: &Record, goes_on: bool) -> i64 {
+    if goes_on { CUT_MAX_US } else { record.last.since(record.first).min(CUT_MAX_US) }
 }
 
 fn hash_of((serial, (protocol, low, high)): Key) -> u64 {

@@ -275,8 +275,8 @@ impl Shard {
             if !alerts_on {
                 continue;
             }
-            self.counts.alerts.one(pair.class.as_str());
             let pair = self.pairs.get(place);
+            self.counts.alerts.one(pair.class.as_str());
             if let Some(verdict) = verdict(pair, settings) {
                 let p = (&p, &raw);
                 let arrived = pair.arrived.map(|at| Micros(at.get()));
@@ -463,6 +463,44 @@ mod tests {
             assert_eq!((told.waiting, told.put_off), (waiting, put_off), "at {second} s");
         }
         assert_eq!(alerts.len(), 5, "late, and none lost");
+    }
+
+    /// How many of 12 records of one connection join it that begin `each` seconds apart, are silent
+    /// for `gap` of them and are cut when the input clock is `ahead` of the next one's start.
+    fn joined(each: i64, gap: i64, flow_ends: bool, ahead: i64) -> u64 {
+        let settings = settings();
+        let mut shard = Shard::new(64, 64, 430 * SECOND, 0);
+        for n in 0..12 {
+            let mut slice = slice(0, 443);
+            slice.last = flow_ends;
+            slice.flow.first = Micros::from_secs(1_700_000_000 + n * each);
+            slice.flow.last = slice.flow.first.plus((each - gap) * SECOND);
+            let now = slice.flow.first.plus((each + ahead) * SECOND);
+            let (src, dst) = (slice.flow.src, slice.flow.dst);
+            shard.slice(&slice, pair_hash(0, src, dst), now, &settings);
+            // Of another pair, so that the latest start is not this connection's.
+            let mut other = self::slice(0, 80);
+            other.flow.src = Addr::v4(0x0a00_0002);
+            other.flow.src_port = 50_000 + n as u16;
+            other.flow.first = slice.flow.last;
+            other.flow.last = slice.flow.last;
+            shard.slice(&other, pair_hash(0, other.flow.src, dst), now, &settings);
+        }
+        shard.ledger().joined
+    }
+
+    #[test]
+    fn a_connection_that_is_cut_is_one_event_whatever_the_clock_shows() {
+        for (name, each, gap, flow_ends, ahead, want) in [
+            ("cut after 2 min", 120, 1, false, 0, 11),
+            ("after half an hour", 1_800, 1, false, 0, 11),
+            ("after half an hour, before that is learnt", 1_800, 1, true, 0, 11),
+            ("one long flow puts the clock ahead", 120, 1, true, 7_200, 11),
+            ("silent for too long", 400, 131, true, 0, 0),
+            ("that, and the clock ahead", 400, 131, true, 7_200, 0),
+        ] {
+            assert_eq!(joined(each, gap, flow_ends, ahead), want, "{name}");
+        }
     }
 
     #[test]
