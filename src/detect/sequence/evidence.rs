@@ -12,7 +12,7 @@ use super::verdict::{Prevailing, Verdict};
 use super::{Scorer, Settings, Windows};
 use crate::detect::alert::alert_id;
 use crate::detect::{Alert, Evidence, Level, RuleMeta, Technique, attack};
-use crate::flow::{Biflow, FlowId, Side, direction};
+use crate::flow::{Biflow, Direction, FlowId, Side, direction};
 use crate::time::Micros;
 
 /// Interned id of the model in place of a rule's; no rule has one near it.
@@ -80,6 +80,12 @@ fn rule(verdict: &Verdict, settings: &Settings) -> RuleMeta {
         file: "model".to_owned(),
         line: 1,
     }
+}
+
+/// Whether most octets of the window went from outside to home: what comes in is not carried off.
+pub(super) fn brings_in(pair: &Pair, columns: &Columns, settings: &Settings) -> bool {
+    let flow = whole(pair, columns, settings);
+    flow.direction == Direction::Inbound && flow.fwd.octets >= flow.bwd.octets
 }
 
 /// The window as one flow: from the client, with the sums of its counters.

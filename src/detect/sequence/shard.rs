@@ -276,6 +276,9 @@ impl Shard {
                 continue;
             }
             let pair = self.pairs.get(place);
+            if pair.class == Class::Exfil && evidence::brings_in(pair, &columns, settings) {
+                continue;
+            }
             self.counts.alerts.one(pair.class.as_str());
             if let Some(verdict) = verdict(pair, settings) {
                 let p = (&p, &raw);
@@ -463,6 +466,41 @@ mod tests {
             assert_eq!((told.waiting, told.put_off), (waiting, put_off), "at {second} s");
         }
         assert_eq!(alerts.len(), 5, "late, and none lost");
+    }
+
+    /// Says of every window that it is exfiltration.
+    struct Leak;
+
+    impl Scorer for Leak {
+        fn score(&mut self, windows: &Windows, out: &mut Vec<Probabilities>) -> bool {
+            out.resize(out.len() + windows.len(), [0.05, 0.0, 0.95, 0.0, 0.0, 0.0]);
+            true
+        }
+    }
+
+    #[test]
+    fn what_comes_in_is_no_exfiltration() {
+        let home = vec!["10.0.0.0/8".parse().expect("a network")];
+        let labels = Labels::parse(include_str!("../../../model/weir.json")).expect("labels");
+        let settings = Settings::new(labels.into(), 10.0, Allow::default(), home);
+        let (ours, theirs) = (Addr::v4(0x0a00_0001), Addr::v4(0xcb00_7109));
+        for (name, src, dst, up, down, alerts) in [
+            ("an upload of ours", ours, theirs, 9_000, 90, 1),
+            ("an upload to us", theirs, ours, 9_000, 90, 0),
+            ("a download from us", theirs, ours, 90, 9_000, 1),
+        ] {
+            let mut shard = Shard::new(8, 8, SECOND, 0);
+            for n in 0..5 {
+                let mut slice = slice(n, 443);
+                (slice.flow.src, slice.flow.dst) = (src, dst);
+                (slice.flow.fwd.octets, slice.flow.bwd.octets) = (up, down);
+                told(&mut shard, &slice, &settings);
+            }
+            let mut found = Vec::new();
+            shard.finish(&settings, &mut Leak, &mut 100, &mut found);
+            assert_eq!(found.len(), alerts, "{name}");
+            assert_eq!(shard.ledger().scored.total(), 1, "{name}: the score stays");
+        }
     }
 
     /// How many of 12 records of one connection join it that begin `each` seconds apart, are silent
