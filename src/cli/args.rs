@@ -207,8 +207,8 @@ pub(super) struct Score {
     /// Write one row for each pair and window to FILE; `-` is standard output.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Format of the output; by default from its name, else NDJSON.
-    #[arg(long, value_name = "FORMAT")]
+    /// Format of the output, ndjson, csv or parquet; by default from its name, else NDJSON.
+    #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     pub format: Option<Format>,
     /// Another ONNX file than the configuration's; the JSON of the same name lies beside it.
     #[arg(long, value_name = "FILE.onnx")]

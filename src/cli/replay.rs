@@ -42,7 +42,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
         [("--output", &args.output), ("--alerts", &args.alerts), ("--summary", &args.summary)];
     distinct(&args.files, &targets.map(|(name, path)| (name, path.as_deref())))?;
     let ends = Ends::default();
-    end_on_signal(&ends.stop)?;
+    end_on_signal(&ends.stop, "what was read so far is flushed")?;
     let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
     let report = args.output.is_none().then(|| Arc::new(Report::default()));
     if let Some(path) = &args.output {
@@ -159,8 +159,8 @@ pub(super) fn distinct(
     Ok(())
 }
 
-/// The first signal ends the input: what was read is flushed and told. A second ends at once.
-fn end_on_signal(stop: &Arc<AtomicBool>) -> io::Result<()> {
+/// The first signal sets `stop` and says `what` comes of it. A second ends at once.
+pub(super) fn end_on_signal(stop: &Arc<AtomicBool>, what: &'static str) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stop = Arc::clone(stop);
     std::thread::Builder::new().name("weir-signals".into()).spawn(move || {
@@ -172,7 +172,7 @@ fn end_on_signal(stop: &Arc<AtomicBool>) -> io::Result<()> {
                 return;
             };
             tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-            tracing::warn!("interrupted: what was read so far is flushed");
+            tracing::warn!("interrupted: {what}");
             stop.store(true, Ordering::Relaxed);
             tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
             std::process::exit(INTERRUPTED);
@@ -399,7 +399,7 @@ fn check_fields(fields: &[String], select: Select, format: Format) -> Result<(),
 
 /// Where a file that is to stand at `path` is written, and where it will stand: where a link leads.
 /// `None` for what is no file and has no end: standard output, pipes, devices.
-fn part_of(path: &Path) -> Option<(PathBuf, PathBuf)> {
+pub(super) fn part_of(path: &Path) -> Option<(PathBuf, PathBuf)> {
     let other = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
     if other || path.as_os_str() == "-" {
         return None;

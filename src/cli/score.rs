@@ -1,13 +1,13 @@
 //! `weir score`: every pair of a file, scored by the sequence model.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::args::Score as Args;
-use super::replay::{distinct, unusable_rows};
+use super::replay::{distinct, end_on_signal, part_of, unusable_rows};
 use super::{Failure, load};
 use crate::config::{Config, Format};
 use crate::decode::netflow::Collector;
@@ -59,14 +59,45 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     failure.map_or(Ok(()), Err)
 }
 
-/// Scores `table` and writes the rows to `path`. Returns the numbers of pairs and windows.
+/// Scores `table` and writes the rows to `path`, which is replaced once they are whole. Returns the
+/// numbers of pairs and windows.
 fn write(table: Table, book: &Book, format: Format, path: &Path) -> Result<(usize, u64), Failure> {
-    let named =
-        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let mut writer = open(path).and_then(|file| Writer::new(format, file)).map_err(named)?;
+    let Some((part, whole)) = part_of(path) else {
+        return write_to(table, book, format, (path, path), &AtomicBool::new(false));
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    end_on_signal(&stop, "nothing is written")?;
+    let written = write_to(table, book, format, (path, &part), &stop).and_then(|written| {
+        fs::rename(&part, whole).map_err(|error| named(path, &error))?;
+        Ok(written)
+    });
+    if written.is_err() {
+        // There is none where it could not be made.
+        drop(fs::remove_file(part));
+    }
+    written
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Scores `table` and writes the rows to `place`, which errors call `path`, until `stop` is set.
+fn write_to(
+    table: Table,
+    book: &Book,
+    format: Format,
+    (path, place): (&Path, &Path),
+    stop: &AtomicBool,
+) -> Result<(usize, u64), Failure> {
+    let named = |error: io::Error| named(path, &error);
+    let mut writer = open(place).and_then(|file| Writer::new(format, file)).map_err(named)?;
     let pairs = table.pairs();
     let mut model = book.model().clone();
-    let scored = table.score(book.settings(), &mut model, |scored| writer.write(&scored));
+    let scored = table.score(book.settings(), &mut model, |scored| {
+        let stopped = stop.load(Ordering::Relaxed);
+        if stopped { Err(io::Error::other("interrupted")) } else { writer.write(&scored) }
+    });
     let scored = scored.map_err(named)?;
     let windows = writer.rows();
     writer.finish().map_err(named)?;
@@ -111,10 +142,7 @@ fn read(path: &Path, alone: bool, config: &Config, table: &mut Table) -> Result<
             while flows.next_rows(|row| table.push(row)).map_err(|error| named(&error))? {}
             Ok(())
         }
-        _ => {
-            drop(source);
-            metered(path, config, table)
-        }
+        _ => metered(path, source, config, table),
     }
 }
 
@@ -186,7 +214,7 @@ fn of_record(record: &FlowRecord) -> Row {
 }
 
 /// Captures, and slices that Weir wrote: through the same pipeline as a replay, for the slices.
-fn metered(path: &Path, config: &Config, table: &mut Table) -> Result<(), Failure> {
+fn metered(path: &Path, source: Source, config: &Config, table: &mut Table) -> Result<(), Failure> {
     let slices = Arc::new(Slices::default());
     let shared = Arc::new(Shared {
         rules: Arc::new(Rules::default()),
@@ -212,7 +240,7 @@ fn metered(path: &Path, config: &Config, table: &mut Table) -> Result<(), Failur
         progress: Arc::new(AtomicU64::new(0)),
         stop: Arc::new(AtomicBool::new(false)),
     };
-    let (_, result) = replay.run(&[path.to_owned()]);
+    let (_, result) = replay.run_opened(path, source);
     shared.outputs.close();
     let taken = std::mem::take(&mut *slices.0.lock().unwrap_or_else(PoisonError::into_inner));
     taken.into_iter().for_each(|row| table.push(row));

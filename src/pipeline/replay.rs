@@ -186,7 +186,23 @@ impl Replay {
     /// The first file that cannot be read to its end. What was read before it counts: flows are
     /// handed on in either case. What follows a file of slices that is cut short, or an empty file, is
     /// read all the same; an empty one is no error where another is not.
-    pub fn run(mut self, files: &[PathBuf]) -> (Replayed, Result<(), ReplayError>) {
+    pub fn run(self, files: &[PathBuf]) -> (Replayed, Result<(), ReplayError>) {
+        self.read_all(files, None)
+    }
+
+    /// As [`Replay::run`], of one input whose first octets were looked at: a stream has them but once.
+    ///
+    /// # Errors
+    /// As [`Replay::run`].
+    pub fn run_opened(self, path: &Path, source: Source) -> (Replayed, Result<(), ReplayError>) {
+        self.read_all(&[path.to_owned()], Some(source))
+    }
+
+    fn read_all(
+        mut self,
+        files: &[PathBuf],
+        mut opened: Option<Source>,
+    ) -> (Replayed, Result<(), ReplayError>) {
         self.router.settle();
         let mut run = Run::default();
         let (mut result, mut cut, mut empty, mut some) = (Ok(()), None, None, false);
@@ -194,7 +210,7 @@ impl Replay {
             if self.stopped() {
                 break;
             }
-            result = self.file(path, &mut run);
+            result = self.file(path, opened.take(), &mut run);
             if let Err(error @ (ReplayError::CutShort { .. } | ReplayError::Empty { .. })) = result
             {
                 if index + 1 < files.len() {
@@ -230,8 +246,14 @@ impl Replay {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn file(&mut self, path: &Path, run: &mut Run) -> Result<(), ReplayError> {
-        let mut source = Source::open(path, Arc::clone(&self.progress))?;
+    fn file(
+        &mut self,
+        path: &Path,
+        opened: Option<Source>,
+        run: &mut Run,
+    ) -> Result<(), ReplayError> {
+        let open = || Source::open(path, Arc::clone(&self.progress));
+        let mut source = opened.map_or_else(open, Ok)?;
         match source.kind()? {
             Kind::Capture => self.capture(path, source, run),
             Kind::Text => {

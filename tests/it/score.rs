@@ -153,6 +153,41 @@ fn what_cannot_be_scored_is_told_by_name() {
     assert!(!bench.path("scores.csv").exists());
 }
 
+/// Standard input is read but once: what told its kind is not lost.
+#[test]
+fn standard_input_is_scored_as_the_file_is() {
+    let bench = Bench::new();
+    let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("pcaps/mixed.pcap.zst");
+    let capture = std::fs::read(capture).expect("the capture");
+    bench.write("mixed.pcap.zst", &capture);
+    bench.write("mixed.pcap", zstd::decode_all(&capture[..]).expect("zstd"));
+    bench.write("flows.csv", deepmitre());
+    bench.weir("--quiet replay mixed.pcap -o slices.ndjson", 0);
+    for name in ["mixed.pcap", "mixed.pcap.zst", "flows.csv", "slices.ndjson"] {
+        let of_file = bench.weir(&format!("--quiet score {name} -o -"), 0).out;
+        let input = std::fs::read(bench.path(name)).expect("the input");
+        assert_eq!(bench.piped("--quiet score - -o -", input, 0).out, of_file, "{name}");
+    }
+    let told = bench.piped("--quiet score - -o -", "", 3).err;
+    assert!(told.contains("-: is empty: it holds no flow"), "{told}");
+}
+
+/// An older result stands until the new one is whole.
+#[test]
+fn an_output_is_replaced_once_it_is_whole() {
+    let bench = Bench::new();
+    bench.write("flows.csv", deepmitre());
+    bench.write("scores.csv", "an older result\n");
+    std::fs::create_dir(bench.path("scores.csv.part")).expect("something in the way");
+    let told = bench.weir("--quiet score flows.csv -o scores.csv", 3).err;
+    assert!(told.contains("scores.csv: Is a directory"), "{told}");
+    assert_eq!(bench.read("scores.csv"), "an older result\n");
+    std::fs::remove_dir(bench.path("scores.csv.part")).expect("removed");
+    bench.weir("--quiet score flows.csv -o scores.csv", 0);
+    assert!(bench.read("scores.csv").starts_with(COLUMNS));
+    assert!(!bench.path("scores.csv.part").exists());
+}
+
 /// As in a replay: what was read before the end counts.
 #[test]
 fn of_an_input_that_is_cut_short_what_was_read_is_scored() {
