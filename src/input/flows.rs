@@ -18,6 +18,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::errors::ParquetError;
 
+use super::parquet::{CodecError, check_codecs};
 use crate::detect::sequence::Record;
 use crate::detect::sequence::table::{Row, Scenarios};
 use crate::flow::key::TCP;
@@ -36,6 +37,9 @@ pub enum FlowsError {
     /// It is damaged.
     #[error("{0}")]
     Parquet(#[from] ParquetError),
+    /// Its columns are compressed in a way that is not read here.
+    #[error("{0}")]
+    Codec(#[from] CodecError),
     /// A row group is damaged.
     #[error("{0}")]
     Arrow(#[from] ArrowError),
@@ -90,6 +94,7 @@ impl Flows {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let file = File::open(path)?;
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)?;
+        check_codecs(builder.metadata())?;
         let batches = builder.with_batch_size(BATCH_ROWS).build()?;
         Ok(Self { batches, scenarios: Scenarios::default(), row: 0 })
     }

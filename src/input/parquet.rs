@@ -12,7 +12,9 @@ use arrow_array::{ListArray, RecordBatch, StringArray};
 use arrow_schema::{ArrowError, DataType};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::basic::Compression;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 use crate::decode::slices::{Cells, Columns, Kind, NAMES, Text};
 
@@ -28,6 +30,9 @@ pub enum SlicesError {
     /// It is damaged.
     #[error("{0}")]
     Parquet(#[from] ParquetError),
+    /// Its columns are compressed in a way that is not read here.
+    #[error("{0}")]
+    Codec(#[from] CodecError),
     /// A row group is damaged.
     #[error("{0}")]
     Arrow(#[from] ArrowError),
@@ -39,6 +44,23 @@ pub enum SlicesError {
         /// Its type.
         found: DataType,
     },
+}
+
+/// Columns that are compressed in a way that is not read here.
+#[derive(Debug, thiserror::Error)]
+#[error("columns are compressed by {0}, expected zstd or none: write it with compression=\"zstd\"")]
+pub struct CodecError(String);
+
+/// Whether the columns of a file can be read: compressed by zstd, or not at all.
+pub(super) fn check_codecs(metadata: &ParquetMetaData) -> Result<(), CodecError> {
+    let mut columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    let readable = |c: Compression| matches!(c, Compression::UNCOMPRESSED | Compression::ZSTD(_));
+    let other = columns.find(|column| !readable(column.compression()));
+    let name = |codec: Compression| {
+        let name = codec.to_string().to_lowercase();
+        name.split('(').next().unwrap_or_default().to_owned()
+    };
+    other.map_or(Ok(()), |column| Err(CodecError(name(column.compression()))))
 }
 
 /// Reads the rows of one file.
@@ -53,6 +75,7 @@ impl Slices {
     /// If it cannot be read or is no Parquet.
     pub fn open(path: &Path) -> Result<Self, SlicesError> {
         let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+        check_codecs(builder.metadata())?;
         let wanted = |name: &str| NAMES.iter().any(|(known, _)| *known == name);
         let fields = builder.schema().fields().iter().enumerate();
         let roots: Vec<usize> = fields.filter(|(_, f)| wanted(f.name())).map(|(i, _)| i).collect();
@@ -187,5 +210,44 @@ impl<'a> Cells<'a> for Row<'a> {
     fn bool(&self, column: usize) -> Option<bool> {
         let Column::Bool(array) = self.cell(column)? else { return None };
         Some(array.value(self.row))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parquet::file::metadata::{ColumnChunkMetaData, FileMetaData};
+    use parquet::schema::parser::parse_message_type;
+    use parquet::schema::types::SchemaDescriptor;
+
+    use super::*;
+
+    fn compressed(codec: Compression) -> ParquetMetaData {
+        let schema = parse_message_type("message rows { required int32 port; }").expect("a schema");
+        let schema = Arc::new(SchemaDescriptor::new(Arc::new(schema)));
+        let column = ColumnChunkMetaData::builder(schema.column(0)).set_compression(codec);
+        let column = column.build().expect("a column");
+        let group =
+            RowGroupMetaData::builder(Arc::clone(&schema)).set_column_metadata(vec![column]);
+        let group = group.build().expect("a row group");
+        ParquetMetaData::new(FileMetaData::new(1, 0, None, None, schema, None), vec![group])
+    }
+
+    #[test]
+    fn codecs_that_cannot_be_read_are_named() {
+        for (codec, says) in [
+            (Compression::UNCOMPRESSED, None),
+            (Compression::ZSTD(parquet::basic::ZstdLevel::default()), None),
+            (Compression::SNAPPY, Some("snappy")),
+            (Compression::LZ4_RAW, Some("lz4_raw")),
+            (Compression::GZIP(parquet::basic::GzipLevel::default()), Some("gzip")),
+        ] {
+            let want = says.map(|name| {
+                format!("columns are compressed by {name}, expected zstd or none: write it with compression=\"zstd\"")
+            });
+            let told = check_codecs(&compressed(codec)).err().map(|error| error.to_string());
+            assert_eq!(told, want, "{codec}");
+        }
     }
 }
