@@ -213,6 +213,7 @@ pub struct Sequences {
     places: Places,
     limits: SequenceLimits,
     budget: Budget,
+    thinned: Thinned,
     /// Slices that were not made, for overload.
     missed: u64,
     /// Slices that were cut and not yet taken, so that several are taken at once.
@@ -239,6 +240,7 @@ impl Sequences {
             places: [u8::MAX; SHARDS],
             limits: *limits,
             budget,
+            thinned: Thinned::default(),
             missed: 0,
             waiting: Vec::new(),
             arrived: None,
@@ -393,6 +395,13 @@ impl Sequences {
         let took = thread_cpu().saturating_sub(began);
         self.scored_for += took;
         self.budget.spent(allowed - left, took);
+        if left == 0 && self.thinned.tells(Instant::now()) {
+            let waiting: u64 = self.shards.iter().map(|shard| shard.ledger().waiting).sum();
+            tracing::warn!(
+                waiting,
+                "the sequence model does not keep up: model.cpu_share is spent, and pairs wait to be scored"
+            );
+        }
     }
 
     /// The end of the input: scores all that changed. Of live input as much as a second takes, as
@@ -454,6 +463,34 @@ impl Default for SequenceLimits {
     }
 }
 
+/// How long turns have been put off without a pause, so that it is told.
+#[derive(Debug, Default)]
+struct Thinned {
+    since: Option<Instant>,
+    latest: Option<Instant>,
+    told: Option<Instant>,
+}
+
+impl Thinned {
+    const PAUSE: Duration = Duration::from_secs(10);
+    const LONG: Duration = Duration::from_secs(5 * 60);
+    const SILENCE: Duration = Duration::from_secs(10 * 60);
+
+    /// Turns are put off at `now`. Returns whether that has gone on for long and was not told of late.
+    fn tells(&mut self, now: Instant) -> bool {
+        let over = |at: Option<Instant>, span| at.is_none_or(|at| now.duration_since(at) >= span);
+        if over(self.latest, Self::PAUSE) {
+            self.since = Some(now);
+        }
+        self.latest = Some(now);
+        let tells = over(self.since, Self::LONG) && over(self.told, Self::SILENCE);
+        if tells {
+            self.told = Some(now);
+        }
+        tells
+    }
+}
+
 /// What scoring may cost on live input: a share of the time that passes, of which a second's worth
 /// may be saved up.
 #[derive(Debug)]
@@ -507,6 +544,16 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thinning_is_told_once_it_lasts() {
+        let mut thinned = Thinned::default();
+        let began = Instant::now();
+        let mut tells = |second| thinned.tells(began + Duration::from_secs(second));
+        assert!(!(0..290).any(&mut tells), "for a while");
+        let told: Vec<u64> = (400..1_700).filter(|&second| tells(second)).collect();
+        assert_eq!(told, [700, 1_300], "for long, after a pause");
+    }
 
     #[test]
     fn a_spent_budget_scores_nothing_until_time_has_passed() {

@@ -167,7 +167,8 @@ fn config_page_is_fresh() {
          key, a wrong type and a\nvalue out of its bounds are refused with file, line and key (`weir check -c \
          FILE`). `weir config default`\nprints what follows, `weir config show -c FILE` the effective \
          values. This page is generated from\n`config/weir.toml`, which a test holds against the code. \
-         SIGHUP takes over changes in `[rules]`; any\nother changed key is named and refused until a \
+         SIGHUP takes over changes in `[rules]` and in `[model]`\nbut `pairs_max` and \
+         `connections_max`; any other changed key is named and refused until a \
          restart.\n\n```toml\n{text}```\n"
     );
     fresh("docs/config.md", &page);
