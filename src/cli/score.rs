@@ -125,6 +125,7 @@ fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {
 
 /// Reads one file into `table`. An empty one is no failure among others.
 fn read(path: &Path, alone: bool, config: &Config, table: &mut Table) -> Result<(), Failure> {
+    #[cfg(feature = "parquet")]
     let named =
         |error: &dyn std::fmt::Display| Failure::Invalid(format!("{}: {error}", path.display()));
     let mut source = Source::open(path, Arc::default())?;

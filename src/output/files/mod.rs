@@ -31,6 +31,7 @@ use crossbeam_channel::Sender;
 use serde::Serialize;
 
 pub use keep::{DISK_FULL, free};
+#[cfg(feature = "spool")]
 pub(in crate::output) use worker::is_full;
 
 use super::{Batch, Context, Ledgers, OVERLOAD, Sink};
