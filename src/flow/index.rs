@@ -147,16 +147,16 @@ impl Index {
         let (tag, tag_mask) = (self.tag(hash), self.tag_mask);
         let mut at = self.home(hash);
         loop {
-            let bucket = &self.buckets[at].0;
-            let mut like = self.buckets[at].like(tag, tag_mask);
+            let bucket = &self.buckets[at];
+            let mut like = bucket.like(tag, tag_mask);
             while like != 0 {
-                let slot = bucket[like.trailing_zeros() as usize % (SLOTS + 1)] & !tag_mask;
+                let slot = bucket.0[like.trailing_zeros() as usize % (SLOTS + 1)] & !tag_mask;
                 if slot != 0 && is(slot - 1) {
                     return Some(slot - 1);
                 }
                 like &= like - 1;
             }
-            if bucket[SLOTS] == 0 {
+            if bucket.0[SLOTS] == 0 {
                 return None;
             }
             at += 1;

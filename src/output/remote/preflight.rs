@@ -1,7 +1,9 @@
 //! What can be known to be wrong with sinks before anything is sent: secrets, certificates and keys, and
 //! what librdkafka and the stores refuse. Connects to nobody, and tells no secret.
 
-use crate::config::output::{KafkaAccess, Table, url_fault};
+#[cfg(feature = "s3")]
+use crate::config::output::Table;
+use crate::config::output::{KafkaAccess, url_fault};
 use crate::config::{Config, Problem, Secret};
 
 use super::secret::{self, SecretError};
