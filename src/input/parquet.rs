@@ -48,14 +48,17 @@ pub enum SlicesError {
 
 /// Columns that are compressed in a way that is not read here.
 #[derive(Debug, thiserror::Error)]
-#[error("columns are compressed by {0}, expected zstd or none: write it with compression=\"zstd\"")]
+#[error(
+    "columns are compressed by {0}, expected zstd, snappy, gzip, lz4 or none: write it with compression=\"zstd\""
+)]
 pub struct CodecError(String);
 
-/// Whether the columns of a file can be read: compressed by zstd, or not at all.
+/// Whether the columns of a file can be read: what this build was given codecs for, which is what
+/// pandas, Spark, DuckDB and ClickHouse write unless told otherwise.
 pub(super) fn check_codecs(metadata: &ParquetMetaData) -> Result<(), CodecError> {
     let mut columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
-    let readable = |c: Compression| matches!(c, Compression::UNCOMPRESSED | Compression::ZSTD(_));
-    let other = columns.find(|column| !readable(column.compression()));
+    let unreadable = |codec| matches!(codec, Compression::BROTLI(_) | Compression::LZO);
+    let other = columns.find(|column| unreadable(column.compression()));
     let name = |codec: Compression| {
         let name = codec.to_string().to_lowercase();
         name.split('(').next().unwrap_or_default().to_owned()
@@ -239,12 +242,15 @@ mod tests {
         for (codec, says) in [
             (Compression::UNCOMPRESSED, None),
             (Compression::ZSTD(parquet::basic::ZstdLevel::default()), None),
-            (Compression::SNAPPY, Some("snappy")),
-            (Compression::LZ4_RAW, Some("lz4_raw")),
-            (Compression::GZIP(parquet::basic::GzipLevel::default()), Some("gzip")),
+            (Compression::SNAPPY, None),
+            (Compression::LZ4, None),
+            (Compression::LZ4_RAW, None),
+            (Compression::GZIP(parquet::basic::GzipLevel::default()), None),
+            (Compression::BROTLI(parquet::basic::BrotliLevel::default()), Some("brotli")),
+            (Compression::LZO, Some("lzo")),
         ] {
             let want = says.map(|name| {
-                format!("columns are compressed by {name}, expected zstd or none: write it with compression=\"zstd\"")
+                format!("columns are compressed by {name}, expected zstd, snappy, gzip, lz4 or none: write it with compression=\"zstd\"")
             });
             let told = check_codecs(&compressed(codec)).err().map(|error| error.to_string());
             assert_eq!(told, want, "{codec}");
