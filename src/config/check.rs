@@ -93,7 +93,7 @@ impl Config {
         self.check_rules(&mut report);
         self.check_feeds(&mut report);
         self.detect.engine.iter().for_each(|engine| engine.check(&mut report));
-        self.output.check(&mut report);
+        self.output.check(&self.spool, &mut report);
         self.spool.check(&mut report);
         self.model.check(&mut report);
         self.check_places(&mut report);

@@ -209,6 +209,17 @@ mod tests {
             &["weir.toml:4: output.files[1].name: `a` is used twice"],
         );
         check(
+            "[[output.files]]\nrotate_bytes = 65536\nkeep_bytes = 131071\n\
+             [[output.files]]\nname = \"b\"\ndurability = \"disk\"\nkeep_bytes = 67108863\n\
+             [[output.files]]\nname = \"c\"\ndurability = \"disk\"\nkeep_bytes = 67108864\n",
+            &[
+                "weir.toml:3: output.files[0].keep_bytes: 131071 must be twice rotate_bytes (65536) at \
+                 least, or 0",
+                "weir.toml:7: output.files[1].keep_bytes: 67108863 must be twice spool.segment_bytes \
+                 (33554432) at least, or 0",
+            ],
+        );
+        check(
             "[[output.files]]\nname = \"a/b\"\n[[output.files]]\nname = \"a_b\"\n",
             &[
                 "weir.toml:4: output.files[1].name: `a_b` would share the files of `a/b`: expected names \

@@ -21,6 +21,8 @@ pub mod remote;
 pub mod schema;
 pub mod scores;
 #[cfg(feature = "spool")]
+mod seldom;
+#[cfg(feature = "spool")]
 pub mod spool;
 pub mod stdout;
 pub mod tee;

@@ -65,6 +65,23 @@ impl Default for Files {
     }
 }
 
+impl Files {
+    /// What is kept has room for two files of `octets`, the bound that `named` is.
+    pub(super) fn keeps_two(
+        &self,
+        octets: u64,
+        named: &str,
+        key: &dyn Fn(&str) -> String,
+        report: &mut Report,
+    ) {
+        let kept = self.keep_bytes;
+        if kept > 0 && kept / 2 < octets {
+            let message = format!("{kept} must be twice {named} ({octets}) at least, or 0");
+            report.add(&key("keep_bytes"), message);
+        }
+    }
+}
+
 impl Table for Files {
     fn kind(&self) -> &'static str {
         "files"
@@ -82,9 +99,9 @@ impl Table for Files {
         }
         report.within(&key("rotate_s"), self.rotate_s, 1..=86_400);
         report.within(&key("rotate_bytes"), self.rotate_bytes, 65_536..=1 << 40);
-        if self.keep_bytes > 0 && self.keep_bytes / 2 < self.rotate_bytes {
-            let message = format!("{} must be twice rotate_bytes at least, or 0", self.keep_bytes);
-            report.add(&key("keep_bytes"), message);
+        // Behind the spool a file is a segment: `Output::check` compares with that.
+        if self.durability == Durability::Memory {
+            self.keeps_two(self.rotate_bytes, "rotate_bytes", key, report);
         }
         report.within(&key("keep_s"), self.keep_s, 0..=3_153_600_000);
         report.within(&key("keep_bytes"), self.keep_bytes, 0..=1 << 50);

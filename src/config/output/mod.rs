@@ -101,7 +101,7 @@ impl Output {
         self.tables().any(|(_, table)| table.taking().durability == Some(Durability::Disk))
     }
 
-    pub(super) fn check(&self, report: &mut Report) {
+    pub(super) fn check(&self, spool: &Spool, report: &mut Report) {
         let names: Vec<_> = self.tables().collect();
         report.unique(names.iter().map(|(key, t)| (format!("{key}.name"), t.taking().name)));
         // Cursors, dead letters and files are named by their sink: two in one place would lose records.
@@ -130,6 +130,11 @@ impl Output {
         for (key, table) in names {
             custom::check(&format!("{key}.add"), table.taking().add, report);
             table.check(&|name| format!("{key}.{name}"), report);
+        }
+        let behind = |files: &&Files| files.durability == Durability::Disk;
+        for (index, files) in self.files.iter().enumerate().filter(|(_, files)| behind(files)) {
+            let key = |name: &str| format!("output.files[{index}].{name}");
+            files.keeps_two(spool.segment_bytes, "spool.segment_bytes", &key, report);
         }
     }
 }

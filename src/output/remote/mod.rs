@@ -84,7 +84,7 @@ fn kafka_targets(
 ) -> io::Result<kafka::Clients> {
     let mut clients = kafka::Clients::default();
     for settings in &config.output.kafka {
-        let (taking, told) = (settings.taking(), kafka::Told::default());
+        let (taking, told) = (settings.taking(), kafka::Told::of(&settings.name));
         clients.0.push((settings.name.clone(), told.watch()));
         let layout = layout(&taking, context);
         let target = kafka::KafkaTarget::new(settings, &layout, &context.sensor, told)?;

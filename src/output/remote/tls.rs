@@ -106,6 +106,11 @@ pub fn hint(text: &str, authority: &str, plain: &str) -> Option<String> {
             "expected a certificate that is valid now: look at its dates and at this host's clock"
                 .to_owned()
         }
+        () if certificate && has("CaUsedAsEndEntity") => {
+            "expected a certificate of a server, and this is one of an authority (CA:TRUE): have it issued \
+             without that"
+                .to_owned()
+        }
         () if has("InvalidContentType") || has("wrong version number") => {
             format!("expected a server that speaks TLS, and this one does not: {plain}")
         }

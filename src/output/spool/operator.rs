@@ -437,7 +437,9 @@ fn shift(
     allowed: impl Fn(&Cursor, &Cursor) -> Result<Option<u64>, &'static str>,
 ) -> io::Result<Moved> {
     let lock = take(directory)?;
-    let Some(mut saved) = cursor::load(directory, sink)? else {
+    let found =
+        cursor::load(directory, sink).map_err(|error| unreadable(directory, sink, &error))?;
+    let Some(mut saved) = found else {
         let known: Vec<String> = cursor::all(directory)?.into_iter().map(|s| s.sink).collect();
         let known = known.join(", ");
         return Err(invalid(format!("no sink `{sink}` has a cursor here, only: {known}")));
@@ -465,6 +467,17 @@ fn shift(
     save(directory, &saved)?;
     drop(lock);
     Ok(Moved { sink: sink.to_owned(), from, to, records })
+}
+
+/// Why the cursor of `sink` cannot be read, and what to do.
+fn unreadable(directory: &Path, sink: &str, error: &io::Error) -> io::Error {
+    let file = cursor::path(directory, sink);
+    let mut message = format!("{}: the cursor of sink `{sink}`: {error}", file.display());
+    if error.kind() == io::ErrorKind::InvalidData {
+        message += ": a sensor that starts delivers everything in the spool to it again; without the file, \
+                    what comes from then on";
+    }
+    io::Error::new(error.kind(), message)
 }
 
 /// The segment and offset that `goal` names.

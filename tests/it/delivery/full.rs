@@ -1,26 +1,9 @@
 //! A disk that is full when the sensor starts, and sinks that lose records: told as what they are.
 
-use std::time::Duration;
-
-use super::receivers;
+use super::receivers::ready_for;
 use super::storage::Storage;
-use super::world::{Feed, Size, World};
+use super::world::{FEW, Feed, World};
 use crate::system::{Bench, Sensor, free_ports, wait_for};
-
-const SIZE: Size = Size {
-    slices: 900,
-    per_second: 3_000,
-    fault: Duration::ZERO,
-    stopped: Duration::ZERO,
-    kills: 0,
-};
-
-/// Sends as many slices as the size says, and waits until they are cut.
-fn feed(world: &World<'_>) {
-    let feed = world.feed(false);
-    feed.ends();
-    world.calm();
-}
 
 fn ready(sensor: &Sensor) {
     wait_for("a sensor that is ready", || (sensor.get("/readyz").0 == 200).then_some(()));
@@ -29,14 +12,12 @@ fn ready(sensor: &Sensor) {
 #[test]
 fn a_full_disk_keeps_no_sensor_from_starting() {
     let Some(storage) = Storage::small(64 << 20) else { return };
-    let mut receivers = receivers::own();
     // Files would want the disk, too.
-    receivers.retain(|name, _| !["files", "queue"].contains(name));
-    receivers.values_mut().for_each(|receiver| receiver.renew(&storage.path(), true));
-    let mut world = World::new(SIZE, storage.path().join("spool"), &mut receivers);
+    let mut receivers = ready_for(&storage, |name| !["files", "queue"].contains(&name));
+    let mut world = World::new(FEW, storage.path().join("spool"), &mut receivers);
     world.receivers["hec"].proxy.refuse(true);
     world.start();
-    feed(&world);
+    world.sends();
     world.sensor().reaches("weir_output_records_acknowledged_total{sink=\"elastic\"}", 900.0);
     world.stop();
 
@@ -57,7 +38,7 @@ fn a_full_disk_keeps_no_sensor_from_starting() {
     world.sensor().reaches("weir_output_records_acknowledged_total{sink=\"hec\"}", 900.0);
     world.sensor().reaches("weir_output_records_acknowledged_total{sink=\"elastic\"}", 900.0);
     // What comes waits in memory until there is room.
-    feed(&world);
+    world.sends();
     let appended = "weir_spool_records_appended_total";
     assert_eq!(world.sensor().metric(appended), Some(0.0));
     storage.free();
@@ -70,7 +51,7 @@ fn a_full_disk_keeps_no_sensor_from_starting() {
 
     // A stop while it is full again costs what waits, which is told with the ledger.
     storage.fill();
-    feed(&world);
+    world.sends();
     world.not_ready("output spool: ");
     let log = world.stop_and_read();
     for sink in ["hec", "elastic", "syslog"] {
@@ -85,14 +66,12 @@ fn a_full_disk_keeps_no_sensor_from_starting() {
 #[test]
 fn a_full_disk_keeps_no_new_spool_from_waiting_for_room() {
     let Some(storage) = Storage::small(16 << 20) else { return };
-    let mut receivers = receivers::own();
-    receivers.retain(|name, _| *name == "hec");
-    receivers.values_mut().for_each(|receiver| receiver.renew(&storage.path(), true));
-    let mut world = World::new(SIZE, storage.path().join("spool"), &mut receivers);
+    let mut receivers = ready_for(&storage, |name| name == "hec");
+    let mut world = World::new(FEW, storage.path().join("spool"), &mut receivers);
     storage.fill();
     world.start();
     world.not_ready("output spool: ");
-    feed(&world);
+    world.sends();
     storage.free();
     world.sensor().reaches("weir_output_records_acknowledged_total{sink=\"hec\"}", 900.0);
     ready(world.sensor());

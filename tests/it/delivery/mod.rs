@@ -5,6 +5,7 @@
 //! `benches/runs/latest/delivery.json`; the test here is the same with a few thousand.
 
 mod full;
+mod log;
 mod operator;
 mod receivers;
 mod storage;

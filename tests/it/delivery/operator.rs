@@ -1,21 +1,11 @@
 //! `weir spool`: beside a running sensor and without one.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
-use super::receivers;
+use super::receivers::ready_for;
 use super::storage::Storage;
-use super::world::{Size, World};
+use super::world::{FEW, World};
 use crate::system::Ended;
-
-const SIZE: Size = Size {
-    slices: 900,
-    per_second: 3_000,
-    fault: Duration::ZERO,
-    stopped: Duration::ZERO,
-    kills: 0,
-};
 
 fn json(ended: &Ended) -> Value {
     serde_json::from_str(&ended.out).expect(&ended.out)
@@ -29,16 +19,11 @@ fn sink<'a>(survey: &'a Value, name: &str) -> &'a Value {
 #[test]
 fn the_operator_sees_what_waits_and_moves_cursors() {
     let storage = Storage::folder();
-    let mut receivers = receivers::own();
-    receivers.values_mut().for_each(|receiver| receiver.renew(&storage.path(), true));
-    let mut world = World::new(SIZE, storage.path().join("spool"), &mut receivers);
+    let mut receivers = ready_for(&storage, |_| true);
+    let mut world = World::new(FEW, storage.path().join("spool"), &mut receivers);
     world.receivers["hec"].proxy.refuse(true);
     world.start();
-    drop({
-        let feed = world.feed(false);
-        feed.ends();
-        feed
-    });
+    world.sends();
     let waiting = "weir_output_records_spooled{sink=\"hec\"}";
     world.sensor().reaches(waiting, 900.0);
     world.sensor().reaches("weir_output_records_acknowledged_total{sink=\"elastic\"}", 900.0);
@@ -109,14 +94,11 @@ fn the_operator_sees_what_waits_and_moves_cursors() {
 #[test]
 fn a_damaged_spool_is_told_of_as_it_is() {
     let storage = Storage::folder();
-    let mut receivers = receivers::own();
-    receivers.values_mut().for_each(|receiver| receiver.renew(&storage.path(), true));
-    let mut world = World::new(SIZE, storage.path().join("spool"), &mut receivers);
+    let mut receivers = ready_for(&storage, |_| true);
+    let mut world = World::new(FEW, storage.path().join("spool"), &mut receivers);
     world.start();
-    let feed = world.feed(false);
-    feed.ends();
-    world.appends(SIZE.slices);
-    drop(feed);
+    world.sends();
+    world.appends(FEW.slices);
     world.stop();
     let spool = storage.path().join("spool");
     let place = format!("--directory {}", spool.display());
@@ -140,6 +122,14 @@ fn a_damaged_spool_is_told_of_as_it_is() {
     assert_eq!(records, 900, "the others are read");
     let lines = world.bench.weir(&format!("spool inspect --records slices {place}"), 0).lines();
     assert_eq!(lines.len(), 900);
+
+    for wrong in ["replay hec --segment 0", "drop hec --all"] {
+        let ended = world.bench.weir(&format!("spool {wrong} {place}"), 3);
+        let file = spool.join("hec.cursor");
+        let told = format!("{}: the cursor of sink `hec`: EOF", file.display());
+        assert!(ended.err.contains(&told), "{}", ended.err);
+        assert!(ended.err.contains("everything in the spool to it again"), "{}", ended.err);
+    }
 
     // The next start keeps it aside, and delivers again what no cursor tells of.
     world.start();
@@ -171,14 +161,11 @@ fn a_damaged_spool_is_told_of_as_it_is() {
 #[test]
 fn figures_of_delivery_are_on_metrics_and_readyz() {
     let storage = Storage::folder();
-    let mut receivers = receivers::own();
-    receivers.values_mut().for_each(|receiver| receiver.renew(&storage.path(), true));
-    let mut world = World::new(SIZE, storage.path().join("spool"), &mut receivers);
+    let mut receivers = ready_for(&storage, |_| true);
+    let mut world = World::new(FEW, storage.path().join("spool"), &mut receivers);
     world.receivers["elastic"].proxy.answer(Some(503));
     world.start();
-    let feed = world.feed(false);
-    feed.ends();
-    drop(feed);
+    world.sends();
     let sensor = world.sensor();
     sensor.reaches("weir_output_retries_total{sink=\"elastic\"}", 1.0);
     sensor.reaches("weir_output_oldest_microseconds{sink=\"elastic\"}", 1.0);

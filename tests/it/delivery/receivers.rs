@@ -16,6 +16,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use serde_json::json;
 
+use super::storage::Storage;
 use crate::servers::kafka::{Doors, Kafka, create};
 use crate::servers::proxy::Proxy;
 use crate::servers::s3::{ACCESS_KEY, Kind, S3, SECRET_KEY};
@@ -124,7 +125,7 @@ enum Side {
 pub(crate) type Receivers = BTreeMap<&'static str, Receiver>;
 
 /// Those that need nothing installed.
-pub(crate) fn own() -> Receivers {
+fn own() -> Receivers {
     BTreeMap::from([
         ("elastic", Receiver::http(bulk)),
         ("files", Receiver::files()),
@@ -135,7 +136,15 @@ pub(crate) fn own() -> Receivers {
     ])
 }
 
-/// These, and Kafka and S3 where they are installed.
+/// Those that `wanted` names, on `storage` and with all that they need.
+pub(crate) fn ready_for(storage: &Storage, wanted: impl Fn(&str) -> bool) -> Receivers {
+    let mut receivers = own();
+    receivers.retain(|name, _| wanted(name));
+    receivers.values_mut().for_each(|receiver| receiver.renew(&storage.path(), true));
+    receivers
+}
+
+/// All of our own, and Kafka and S3 where they are installed.
 pub(crate) fn all() -> Receivers {
     let mut receivers = own();
     let proxy = Proxy::new();

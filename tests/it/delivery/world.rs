@@ -42,6 +42,15 @@ pub(crate) struct Size {
     pub(crate) kills: u32,
 }
 
+/// Few slices, and no fault that takes a time.
+pub(crate) const FEW: Size = Size {
+    slices: 900,
+    per_second: 3_000,
+    fault: Duration::ZERO,
+    stopped: Duration::ZERO,
+    kills: 0,
+};
+
 /// One line of the table.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Row {
@@ -191,6 +200,12 @@ stop_s = 60
     pub(crate) fn feed(&self, endless: bool) -> Feed {
         let enough = if endless { u32::MAX } else { self.size.slices };
         Feed::start(self.ports.0, self.size.per_second, enough)
+    }
+
+    /// Sends as many slices as the size says, and waits until they are cut.
+    pub(crate) fn sends(&self) {
+        self.feed(false).ends();
+        self.calm();
     }
 
     /// Waits until the sensor has appended as many slices as the size says. What a socket of a busy

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,6 +17,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use crate::config::output::{KafkaAccess, KafkaMechanism, Secret};
 use crate::metrics::{KafkaClient, KafkaWatch};
 use crate::output::remote::secret::{self, Revealed};
+use crate::output::seldom::Seldom;
 
 /// How long a token is used that does not say when it expires.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(300);
@@ -167,11 +168,24 @@ pub struct Trouble {
 /// What a client tells of itself, from librdkafka's threads.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
+    /// Of which sink; `None` of the clients of a detector.
+    sink: Option<Arc<str>>,
+    /// What was said in the log, by reason and hint.
+    said: Arc<Mutex<Seldom<Kind>>>,
     trouble: Arc<Mutex<Option<Trouble>>>,
     watch: KafkaWatch,
 }
 
+/// Messages of librdkafka that differ in no more than ports and times: the reason, and what to do.
+type Kind = (&'static str, Option<&'static str>);
+
 impl Told {
+    /// What the client of `sink` tells.
+    #[must_use]
+    pub fn of(sink: &str) -> Self {
+        Self { sink: Some(sink.into()), ..Self::default() }
+    }
+
     fn state(&self) -> MutexGuard<'_, Option<Trouble>> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -215,7 +229,7 @@ impl Told {
         self.watch.set(client);
     }
 
-    /// Takes note of an error. A refused login outlives the "all brokers are down" that follows it.
+    /// Takes note of an error: in the log once a minute for each kind. A refused login outlives the "all brokers are down" that follows it.
     pub fn error(&self, error: &KafkaError, text: &str) {
         let code = error.rdkafka_error_code();
         if code == Some(RDKafkaErrorCode::PartitionEOF) {
@@ -227,11 +241,17 @@ impl Told {
             Some(RDKafkaErrorCode::SSL) => "tls",
             _ => "unreachable",
         };
-        let text = match hint(text) {
+        let hint = hint(text);
+        let text = match hint {
             Some(hint) => format!("{text}: {hint}"),
             None => text.to_owned(),
         };
-        tracing::warn!(reason, "kafka: {text}");
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(left_out) = said.ask((reason, hint), Instant::now()) {
+            let left_out = (left_out > 0).then_some(left_out);
+            tracing::warn!(sink = self.sink.as_deref(), reason, left_out, "kafka: {text}");
+        }
+        drop(said);
         let mut trouble = self.state();
         let worse = |trouble: &Trouble| trouble.reason != "unreachable" && reason == "unreachable";
         if !trouble.as_ref().is_some_and(worse) {

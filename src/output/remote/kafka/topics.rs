@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::{ClientContext, DefaultClientContext, OAuthToken};
+use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
 use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaErrorCode;
 
@@ -32,11 +34,33 @@ pub fn told(metadata: &Metadata, topic: &str) -> Result<Option<i32>, RDKafkaErro
     }
 }
 
+/// Of clients for one question: what goes wrong comes back as its answer, and whoever asked tells of it by
+/// name.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::Told::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, "kafka: {reason}");
+    }
+}
+
 /// Gives clients the token that they log in with.
 struct Asking<'a>(Option<&'a Secret>);
 
 impl ClientContext for Asking<'_> {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        Quiet.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        Quiet.error(error, reason);
+    }
 
     fn generate_oauth_token(
         &self,
@@ -80,8 +104,8 @@ pub fn create(
 ) -> Result<(), String> {
     let failed =
         |error: &dyn std::fmt::Display| format!("topic `{topic}` cannot be created: {error}");
-    let admin: AdminClient<DefaultClientContext> =
-        config.create().map_err(|error| failed(&error))?;
+    let admin: AdminClient<Quiet> =
+        config.create_with_context(Quiet).map_err(|error| failed(&error))?;
     let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(replicas));
     for (key, value) in settings {
         new = new.set(key, value);
@@ -99,7 +123,7 @@ pub fn create(
 /// not say, as to a user who may not describe topics.
 #[must_use]
 pub fn batch_octets_max(config: &ClientConfig, topic: &str) -> Option<u32> {
-    let admin: AdminClient<DefaultClientContext> = config.create().ok()?;
+    let admin: AdminClient<Quiet> = config.create_with_context(Quiet).ok()?;
     let options = AdminOptions::new().request_timeout(Some(METADATA));
     let topic = ResourceSpecifier::Topic(topic);
     let described = admin.describe_configs([&topic], &options);
