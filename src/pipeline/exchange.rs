@@ -126,6 +126,8 @@ pub struct Desk {
     told: Option<Instant>,
     /// Whether something changed since the ledgers were published.
     changed: bool,
+    /// Whether something changed since what correlations hold was told.
+    untold: bool,
     /// Scratch: the alerts of one match.
     raised: Vec<Alert>,
     batch: Batch,
@@ -148,6 +150,7 @@ impl Desk {
             ledgers: Ledgers::default(),
             told: None,
             changed: false,
+            untold: false,
             raised: Vec::new(),
             batch: Batch::default(),
         }
@@ -199,7 +202,7 @@ impl Desk {
             }
             let busy = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.slot().add_busy(busy);
-            self.changed = true;
+            (self.changed, self.untold) = (true, true);
         }
         self.publish();
     }
@@ -212,7 +215,7 @@ impl Desk {
             self.correlator.adopt(&book.set);
             self.suppressor.adopt(&book.limits);
             self.book = book;
-            self.changed = true;
+            (self.changed, self.untold) = (true, true);
         }
     }
 
@@ -247,8 +250,10 @@ impl Desk {
     }
 
     fn publish(&mut self) {
-        if self.changed && self.told.is_none_or(|told| told.elapsed() >= TELL) {
+        // Also once nothing comes any more: the last second's matches are told, too.
+        if self.untold && self.told.is_none_or(|told| told.elapsed() >= TELL) {
             self.told = Some(Instant::now());
+            (self.changed, self.untold) = (true, false);
             self.correlator.forget(self.reached);
             self.tell();
         }
