@@ -161,8 +161,16 @@ impl FromStr for Cidr {
             None => (text.trim(), None),
             Some((address, length)) => (address, Some(length.parse::<u8>().map_err(|_| bad())?)),
         };
+        let mapped = address.contains(':');
         let address: Addr = address.parse().map_err(|_| bad())?;
         let whole = if address.is_v4() { 32 } else { 128 };
+        // An IPv4-mapped address is the IPv4 address, with the same network (RFC 4291 §2.5.5.2).
+        let length = match length {
+            Some(length) if mapped && address.is_v4() => {
+                Some(length.checked_sub(96).ok_or_else(bad)?)
+            }
+            length => length,
+        };
         Self::new(address, length.unwrap_or(whole)).map_err(|_| bad())
     }
 }
