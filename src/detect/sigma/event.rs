@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::fields::{Field, FieldSet, Kind, Record, words};
 use super::names;
-use super::number::{Decimal, Place, Unit};
+use super::number::{Decimal, Place, Unit, instant};
 use super::text::same_text;
-use crate::flow::{Biflow, Direction, DirectionBy, Side, TcpState, record};
+use crate::flow::record::{self, Tunnel, TunnelKind};
+use crate::flow::{Biflow, Direction, DirectionBy, Side, TcpState};
 use crate::net::{Addr, Cidr};
 use crate::time::Micros;
 
@@ -88,7 +86,7 @@ impl Event {
         let Value::Object(object) = json else { return Err(EventError::NotAnObject) };
         let mut reader = Reader { sites, ..Reader::default() };
         reader.object("", &object, 0)?;
-        Ok(reader.finish(home))
+        reader.finish(home)
     }
 
     /// A flow of which all is known that Weir tells of it.
@@ -114,16 +112,16 @@ struct Reader<'a> {
     end: Option<i64>,
     octets: Option<u64>,
     packets: Option<u64>,
+    /// What is said of fields that follow from others.
+    said: Vec<Said>,
 }
 
-/// Microseconds since 1970 of a time as ISO 8601 writes it, with `T` or a blank in the middle; without
-/// an offset it is in UTC.
-fn instant_of(text: &str) -> Option<u64> {
-    let instant = text.parse::<Timestamp>().ok().or_else(|| {
-        let civil: DateTime = text.parse().ok()?;
-        TimeZone::UTC.to_timestamp(civil).ok()
-    });
-    u64::try_from(instant?.as_microsecond()).ok()
+/// A value of a field that follows from others: the event may say it without these.
+struct Said {
+    field: Field,
+    value: usize,
+    key: String,
+    found: String,
 }
 
 impl Reader<'_> {
@@ -141,11 +139,12 @@ impl Reader<'_> {
             match (names::look_up(&key), value) {
                 (_, Value::Null) => {}
                 (Some((field, unit)), value) => {
-                    self.field(field, unit, value).map_err(|expected| EventError::Value {
-                        key,
-                        found: value.to_string(),
-                        expected,
-                    })?;
+                    let found = value.to_string();
+                    match self.field(field, unit, value) {
+                        Ok(None) => {}
+                        Ok(Some(value)) => self.said.push(Said { field, value, key, found }),
+                        Err(expected) => return Err(EventError::Value { key, found, expected }),
+                    }
                     self.given.insert(field);
                 }
                 (None, Value::Object(inner)) => self.object(&key, inner, depth + 1)?,
@@ -155,7 +154,13 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn field(&mut self, field: Field, unit: Unit, value: &Value) -> Result<(), &'static str> {
+    /// Takes a value; one of a field that follows from others comes back.
+    fn field(
+        &mut self,
+        field: Field,
+        unit: Unit,
+        value: &Value,
+    ) -> Result<Option<usize>, &'static str> {
         let text = match value {
             Value::String(text) => text.clone(),
             Value::Number(number) => number.to_string(),
@@ -171,12 +176,13 @@ impl Reader<'_> {
                 let number = integer(&text, Unit::ONE, max.min(u64::MAX.into()))?;
                 self.integer(field, number);
             }
-            Kind::Time { instant } => {
-                let written = if instant && value.is_string() { instant_of(&text) } else { None };
+            Kind::Time { instant: is_instant } => {
+                let written =
+                    if is_instant && value.is_string() { instant_of(&text) } else { None };
                 let micros = written.map_or_else(|| integer(&text, unit, i64::MAX as u128), Ok);
                 self.time(
                     field,
-                    micros.map_err(|expected| match instant {
+                    micros.map_err(|expected| match is_instant {
                         true => "a number, or a time such as 2026-01-31T12:00:00Z",
                         false => expected,
                     })?,
@@ -185,7 +191,11 @@ impl Reader<'_> {
             Kind::Protocol => self.event.flow.protocol = protocol(&text)?,
             Kind::Named(all) => {
                 let named = all.iter().position(|w| w.iter().any(|word| same_text(word, &text)));
-                self.named(field, named.ok_or("one of the field's values")?);
+                let named = named.ok_or("one of the field's values")?;
+                if follows(field) {
+                    return Ok(Some(named));
+                }
+                self.named(field, named);
             }
             Kind::Site => {
                 let named = self.sites.iter().position(|name| *name == text);
@@ -196,7 +206,7 @@ impl Reader<'_> {
             Kind::FlagNames => return Err("given as a number, under fwd_tcp_flags"),
             Kind::Text => self.text(field, text.into()),
         }
-        Ok(())
+        Ok(None)
     }
 
     fn address(&mut self, field: Field, address: Addr) {
@@ -205,6 +215,8 @@ impl Reader<'_> {
             Field::Src => flow.src = address,
             Field::Dst => flow.dst = address,
             Field::Exporter => flow.point.exporter = address,
+            Field::TunnelSrc => tunnel(flow).src = address,
+            Field::TunnelDst => tunnel(flow).dst = address,
             _ => {}
         }
     }
@@ -242,6 +254,7 @@ impl Reader<'_> {
             Field::SamplingInterval => flow.sampling_interval = Some(v32),
             Field::SrcAsn => flow.src_asn = Some(v32),
             Field::DstAsn => flow.dst_asn = Some(v32),
+            Field::TunnelId => tunnel(flow).id = v32,
             _ => {}
         }
     }
@@ -291,7 +304,8 @@ impl Reader<'_> {
                     _ => {}
                 }
             }
-            // What follows from the addresses, the sampling interval or the packets is not set.
+            Field::Tunnel => tunnel(flow).kind = TUNNELS[value],
+            // What follows from others is set once all is read.
             _ => {}
         }
     }
@@ -308,7 +322,8 @@ impl Reader<'_> {
 
     /// Places totals and times, decides the direction, and marks as absent what was not given and
     /// does not follow from what was.
-    fn finish(mut self, home: &[Cidr]) -> Event {
+    fn finish(mut self, home: &[Cidr]) -> Result<Event, EventError> {
+        self.place_said();
         let flow = &mut self.event.flow;
         let given = |field| self.given.contains(field);
         let split = |total: Option<u64>, fwd: &mut u64, bwd: &mut u64, fwd_given: bool| {
@@ -334,10 +349,40 @@ impl Reader<'_> {
             (None, None) => flow.first,
         };
         if !given(Field::Direction) {
-            flow.direction = direction(flow, self.event.initiated, &self.given, home);
+            let responder = self.said.iter().find(|said| said.field == Field::ResponderAtHome);
+            let responder = responder.map(|said| said.value == 1);
+            let at_home = (self.event.initiated, responder);
+            flow.direction = direction(flow, at_home, &self.given, home);
         }
         self.event.absent = self.absent();
-        self.event
+        let record = self.event.record();
+        for Said { field, value, key, found } in self.said {
+            if record.integer(field) != Some(value as u128) {
+                let expected = "what the event's addresses, direction and sampling interval say";
+                return Err(EventError::Value { key, found, expected });
+            }
+        }
+        Ok(self.event)
+    }
+
+    /// Sets what fields follow from as they say, where the event leaves that open.
+    fn place_said(&mut self) {
+        let flow = &mut self.event.flow;
+        let of_family = |is_v6: bool| if is_v6 { Addr(1) } else { Addr::v4(0) };
+        for said in &self.said {
+            let yes = said.value == 1;
+            match said.field {
+                Field::SrcIsIpv6 | Field::Family if !self.given.contains(Field::Src) => {
+                    flow.src = of_family(yes);
+                }
+                Field::DstIsIpv6 if !self.given.contains(Field::Dst) => flow.dst = of_family(yes),
+                // What is known and not sampled.
+                Field::SamplingUnknown if !yes && flow.sampling_interval.is_none() => {
+                    flow.sampling_interval = Some(1);
+                }
+                _ => {}
+            }
+        }
     }
 
     fn absent(&self) -> FieldSet {
@@ -354,14 +399,19 @@ impl Reader<'_> {
         need(Field::SrcPort, false);
         need(Field::DstPort, false);
         need(Field::Protocol, false);
-        need(Field::SrcIsIpv6, given(Field::Src));
+        need(Field::SrcIsIpv6, given(Field::Src) || given(Field::Family));
         need(Field::DstIsIpv6, given(Field::Dst));
-        need(Field::Family, given(Field::Src));
+        need(Field::Family, given(Field::Src) || given(Field::SrcIsIpv6));
         need(Field::Direction, ends || given(Field::Initiated));
         need(Field::DirectionBy, false);
         need(Field::Initiated, given(Field::Direction) || given(Field::Src));
         need(Field::ResponderAtHome, given(Field::Direction) || ends);
         need(Field::Vrf, false);
+        need(Field::SamplingUnknown, given(Field::SamplingInterval));
+        need(Field::Tunnel, false);
+        need(Field::TunnelSrc, false);
+        need(Field::TunnelDst, false);
+        need(Field::TunnelId, false);
         need(Field::Start, false);
         need(Field::End, given(Field::Start) && given(Field::Duration));
         need(Field::Duration, given(Field::Start) && given(Field::End));
@@ -375,20 +425,61 @@ impl Reader<'_> {
     }
 }
 
+/// Fields that a record derives from others.
+const fn follows(field: Field) -> bool {
+    matches!(
+        field,
+        Field::SrcIsIpv6
+            | Field::DstIsIpv6
+            | Field::Family
+            | Field::ResponderAtHome
+            | Field::SamplingUnknown
+    )
+}
+
+/// The flow's tunnel; one that nothing is known of if it has none.
+fn tunnel(flow: &mut Biflow) -> &mut Tunnel {
+    let (src, dst) = (Addr::UNSPECIFIED, Addr::UNSPECIFIED);
+    flow.tunnel.get_or_insert(Tunnel { kind: TunnelKind::Gre, src, dst, id: 0 })
+}
+
+const TUNNELS: [TunnelKind; 8] = [
+    TunnelKind::Gre,
+    TunnelKind::Erspan,
+    TunnelKind::IpInIp,
+    TunnelKind::SixInFour,
+    TunnelKind::Vxlan,
+    TunnelKind::Geneve,
+    TunnelKind::GtpU,
+    TunnelKind::Teredo,
+];
 const TCP_STATES: [TcpState; 4] =
     [TcpState::Attempt, TcpState::Established, TcpState::Closed, TcpState::Reset];
 
-/// By home networks where the addresses are known; `initiated` overrules them, as it says whether
-/// the initiator is at home.
-fn direction(flow: &Biflow, initiated: Option<bool>, given: &FieldSet, home: &[Cidr]) -> Direction {
+/// By home networks where the addresses are known; what the event says of whether the initiator and the
+/// responder are at home overrules them.
+fn direction(
+    flow: &Biflow,
+    (initiated, responder): (Option<bool>, Option<bool>),
+    given: &FieldSet,
+    home: &[Cidr],
+) -> Direction {
     let at_home = |address: Addr, known: bool| known && home.iter().any(|n| n.contains(address));
     let from_home = initiated.unwrap_or_else(|| at_home(flow.src, given.contains(Field::Src)));
-    let to_home = at_home(flow.dst, given.contains(Field::Dst));
+    let to_home = responder.unwrap_or_else(|| at_home(flow.dst, given.contains(Field::Dst)));
     match (from_home, to_home) {
         (true, false) => Direction::Outbound,
         (false, true) => Direction::Inbound,
         (true, true) => Direction::Internal,
         (false, false) => Direction::External,
+    }
+}
+
+/// Microseconds since 1970, cut off, of a time as ISO 8601 writes it.
+fn instant_of(text: &str) -> Option<u64> {
+    match instant(text)? {
+        Place::At(micros) | Place::After(micros) => micros.try_into().ok(),
+        Place::Negative => None,
     }
 }
 
@@ -474,6 +565,64 @@ mod tests {
         check(r#"{"direction":"up"}"#, "`direction` is \"up\", expected one of the field's values");
         let deep = "{\"a\":".repeat(30) + "1" + &"}".repeat(30);
         check(&deep, "objects nest deeper than 16");
+    }
+
+    /// Every name of every dialect, by itself: what is said is what rules read.
+    #[test]
+    fn what_is_said_is_read() {
+        for name in names::NAMES {
+            let (field, unit) = (name.field, name.unit);
+            let (values, want): (Vec<String>, Vec<u128>) = match field.kind() {
+                Kind::Address => (vec!["192.0.2.1".into()], vec![Addr::v4(0xc000_0201).0]),
+                Kind::Time { .. } => {
+                    let (mul, div) = (u128::from(unit.mul), u128::from(unit.div));
+                    (vec![(5_000_000 * mul / div).to_string()], vec![5_000_000])
+                }
+                Kind::Named(all) => (
+                    all.iter().map(|words| words[0].to_owned()).collect(),
+                    (0..all.len() as u128).collect(),
+                ),
+                Kind::Protocol => (vec!["17".into()], vec![17]),
+                Kind::Integer { .. } => (vec!["7".into()], vec![7]),
+                Kind::Site => (vec!["3".into()], vec![3]),
+                Kind::Text => (vec!["x".into()], vec![0]),
+                Kind::FlagNames => {
+                    parse(&format!("{{\"{}\":\"syn\"}}", name.name)).expect_err(name.name);
+                    continue;
+                }
+            };
+            for (value, want) in values.iter().zip(want) {
+                let text = format!("{{\"{}\":\"{value}\"}}", name.name);
+                let event = parse(&text).expect(&text);
+                let record = event.record();
+                match field.kind() {
+                    Kind::Text => assert_eq!(record.text(field), Some("x"), "{text}"),
+                    _ => assert_eq!(record.integer(field), Some(want), "{text}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_from_other_values_agrees_with_them() {
+        let sampled = r#"{"sampling_interval":10,"sampling_unknown":false}"#;
+        assert_eq!(parse(sampled).expect("sampled").flow.sampling_interval, Some(10));
+        let tunnel = r#"{"tunnel":"vxlan","tunnel_src":"192.0.2.1","tunnel_id":5}"#;
+        let event = parse(tunnel).expect("a tunnel");
+        assert!(event.record().has(Field::TunnelId) && !event.record().has(Field::TunnelDst));
+        assert!(!event.record().has(Field::SamplingUnknown), "nothing says it");
+        let zeek = r#"{"id.orig_h":"192.0.2.1","id.resp_h":"192.0.2.2","local_orig":false,"local_resp":true}"#;
+        assert_eq!(parse(zeek).expect("Zeek's").flow.direction, Direction::Inbound);
+        for (text, key) in [
+            (r#"{"SourceIp":"10.0.0.1","SourceIsIpv6":true}"#, "`SourceIsIpv6` is true"),
+            (r#"{"SourceIsIpv6":true,"network.type":"ipv4"}"#, "`SourceIsIpv6` is true"),
+            (r#"{"direction":"outbound","local_resp":true}"#, "`local_resp` is true"),
+            (r#"{"sampling_interval":10,"sampling_unknown":true}"#, "`sampling_unknown` is true"),
+        ] {
+            let error = parse(text).expect_err(text).to_string();
+            let says = "what the event's addresses, direction and sampling interval say";
+            assert!(error.starts_with(key) && error.ends_with(says), "{text}: {error}");
+        }
     }
 
     #[test]

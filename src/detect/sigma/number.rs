@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
 /// Digits that a number may have, before and after the point together.
 const DIGITS_MAX: usize = 29;
 
@@ -46,6 +50,22 @@ pub enum Place {
     At(u128),
     /// Between this integer and the next.
     After(u128),
+}
+
+/// Where a time as ISO 8601 writes it, with `T` or a blank in the middle, stands among microseconds since
+/// 1970. Without an offset it is in UTC; a date alone is its first instant.
+#[must_use]
+pub fn instant(text: &str) -> Option<Place> {
+    let instant = text.parse::<Timestamp>().ok().or_else(|| {
+        let civil: DateTime = text.parse().ok()?;
+        TimeZone::UTC.to_timestamp(civil).ok()
+    })?;
+    let nanos = instant.as_nanosecond();
+    Some(match u128::try_from(nanos) {
+        Err(_) => Place::Negative,
+        Ok(nanos) if nanos % 1_000 == 0 => Place::At(nanos / 1_000),
+        Ok(nanos) => Place::After(nanos / 1_000),
+    })
 }
 
 impl Decimal {
