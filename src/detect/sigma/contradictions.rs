@@ -2,8 +2,10 @@
 //!
 //! What is known of a field is what all predicates that must hold leave of it: a set of integers,
 //! parts of a time, TCP flags, texts. Each of several alternatives is followed by itself; one that is
-//! left alone has to hold, too. Fields are not compared with one another. So what is found is surely
-//! never true, and what is not found may still be.
+//! left alone has to hold, too. Of fields that are compared with one another there are totals and their parts
+//! only (`sums`). So what is found is surely never true, and what is not found may still be.
+
+mod sums;
 
 use super::expr::Expr;
 use super::fields::Field;
@@ -165,7 +167,7 @@ impl<'a> Known<'a> {
             Test::In { set, .. } if left.set.is_some() => intervals(set),
             _ => 0,
         };
-        left.add(leaf)
+        left.add(leaf).or_else(|| sums::clash(self, leaf.field))
     }
 }
 
@@ -402,7 +404,12 @@ mod tests {
     fn leaf() -> impl Strategy<Value = Expr> {
         let range =
             (0..6_u128, 0..6_u128).prop_map(|(a, b)| IntervalSet::range(a.min(b), a.max(b)));
-        let field = prop_oneof![Just(Field::DstPort), Just(Field::SrcPort), Just(Field::RttUs)];
+        let field = prop_oneof![
+            Just(Field::DstPort),
+            Just(Field::SrcPort),
+            Just(Field::RttUs),
+            proptest::sample::select(vec![Field::Octets, Field::FwdOctets, Field::BwdOctets]),
+        ];
         let words = proptest::sample::subsequence(vec!["x", "X", "y", "yz"], 0..3);
         let flags = prop_oneof![Just(2_u16), Just(16), Just(18)];
         prop_oneof![
@@ -467,6 +474,8 @@ mod tests {
                         ),
                         ..Biflow::default()
                     };
+                    flow.fwd.octets = [0, 1, 2, 3, 5, 6, 9, 20][n % 8];
+                    flow.bwd.octets = [0, 1, 2, 4, 5, 9, 20][n / 8 % 7];
                     flow.fwd.tcp_flags = [None, Some(0), Some(2), Some(16), Some(18)][n % 5];
                     flows.push(flow);
                 }
