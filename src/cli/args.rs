@@ -280,7 +280,8 @@ pub(super) struct Top {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RulesCommand {
-    /// Compile rules; name those that are rejected, and why. Exit code 3 if any is.
+    /// Compile rules; name those that are rejected, and why, and those that only feed correlations. Exit code
+    /// 3 if any is rejected.
     Check {
         /// Files, or directories that are searched.
         #[arg(required = true, value_name = "DIR")]
@@ -290,7 +291,8 @@ pub(super) enum RulesCommand {
         config: Option<PathBuf>,
     },
     /// For each event, print a JSON array of the ids of the rules that match, and of the
-    /// correlations that it completes; null for a line that is no event. Exit code 3 if there is one.
+    /// correlations that it completes; null for a line that is no event. Exit code 3 if there is one,
+    /// if a rule is rejected for another reason than its log source, or if none is loaded.
     Test {
         /// Files, or directories that are searched.
         #[arg(required = true, value_name = "DIR")]

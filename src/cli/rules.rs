@@ -9,7 +9,7 @@ use super::{Failure, load};
 use crate::config::Config;
 use crate::decode::slices::{self, SliceError};
 use crate::detect::sigma::correlate::Rehearsal;
-use crate::detect::sigma::{Event, Interner, RuleSet, names};
+use crate::detect::sigma::{Event, Interner, LoadReport, Reason, Rejected, RuleSet, names};
 use crate::input::source::Source;
 use crate::output::Context;
 use crate::pipeline::{feeds, rules};
@@ -55,6 +55,9 @@ pub(super) fn test(
     for rejected in &set.report().rejected {
         tracing::error!("{rejected}");
     }
+    for warning in &set.report().warnings {
+        tracing::warn!("{warning}");
+    }
     let source = Source::open(events, Arc::default())?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut rehearsal = Rehearsal::new(&set);
@@ -63,10 +66,12 @@ pub(super) fn test(
     for (number, line) in BufReader::new(source).split(b'\n').enumerate() {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
+        // Some editors begin a file with a byte order mark.
+        let line = if number == 0 { line.trim_start_matches('\u{feff}') } else { &line };
         if line.trim().is_empty() {
             continue;
         }
-        let event = match event(&line, &config, &sites) {
+        let event = match event(line, &config, &sites) {
             Ok(event) => event,
             Err(error) => {
                 bad += 1;
@@ -91,10 +96,17 @@ pub(super) fn test(
     }
     out.flush()?;
     match bad {
-        0 => verdict(rules::invalid(set.report()).count()),
+        0 if let Some(none) = set.report().no_rule() => Err(Failure::Invalid(none.to_owned())),
+        0 => verdict(failed(set.report())),
         1 => Err(Failure::Invalid(format!("{}: 1 line is no event", events.display()))),
         more => Err(Failure::Invalid(format!("{}: {more} lines are no events", events.display()))),
     }
+}
+
+/// Rules that are rejected for another reason than that they are none of flows, as most of a public tree.
+fn failed(report: &LoadReport) -> usize {
+    let fails = |rejected: &&Rejected| !matches!(rejected.reason, Reason::Logsource(_));
+    report.rejected.iter().filter(fails).count()
 }
 
 /// A line that tells of a flow: a slice that Weir wrote, or an event in any of the dialects.

@@ -1,6 +1,6 @@
 //! The rule set in force, swapped by pointer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -13,13 +13,14 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::detect::RuleMeta;
-use crate::detect::sigma::correlate::Taps;
+use crate::detect::sigma::correlate::{Correlation, Taps};
 use crate::detect::sigma::{
-    Costs, ExclusionMeta, Interner, LoadReport, Options, Placeholders, Reason, Rejected, RuleIndex,
-    RuleSet, Source, Traffic, changes,
+    Costs, Exclusion, ExclusionMeta, Interner, LoadReport, Named, Options, Placeholders, Reason,
+    Rejected, RuleIndex, RuleSet, Source, Traffic, changes,
 };
 use crate::detect::suppress::Limits;
 use crate::flow::Biflow;
+use crate::metrics::ledger::Correlated;
 
 /// Folders below a rule directory, at most.
 const DEPTH_MAX: usize = 16;
@@ -53,12 +54,58 @@ pub struct RuleCost {
     pub title: String,
     /// When its truth is final: `immutable`, `monotone` or `final`.
     pub class: String,
+    /// Whether it only feeds correlations: it raises no alert.
+    pub silent: bool,
     /// Under what the index has filed it.
     pub filed: String,
     /// On how many looks at a flow it was verified.
     pub verified: u64,
     /// How often it matched.
     pub matched: u64,
+}
+
+/// A correlation in force, and what it did since it was loaded with its present definition.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct CorrelationReport {
+    /// Its id.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// What it measures: `event_count`, `value_count of dst_port`.
+    pub measure: String,
+    /// Titles of the rules and correlations that it counts, as many as are shown of anything.
+    pub rules: Vec<String>,
+    /// Whether it only feeds other correlations: it raises no alert.
+    pub silent: bool,
+    /// Its counts; none before the first.
+    #[serde(flatten)]
+    pub counts: Correlated,
+}
+
+/// A filter in force.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct FilterReport {
+    /// Its id; empty if it has none.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// File and line.
+    pub place: String,
+    /// Of how many rules it is a part.
+    pub rules: usize,
+}
+
+/// An exclusion in force.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct ExclusionReport {
+    /// Its id.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// File and line.
+    pub place: String,
+    /// Flows that it kept from rules.
+    pub flows: u64,
 }
 
 /// A rule in force that a set would lose, as it rejects what stands in its place now.
@@ -125,12 +172,55 @@ impl RuleBook {
                 id: rule.meta.id.to_string(),
                 title: rule.meta.title.to_string(),
                 class: format!("{:?}", rule.class).to_lowercase(),
+                silent: rule.silent,
                 filed: self.set.filed(index),
                 verified,
                 matched,
             }
         };
         rules.into_iter().map(shown).collect()
+    }
+
+    /// The first `limit` correlations, each with its counts of `told`, by id.
+    #[must_use]
+    pub fn correlations(
+        &self,
+        limit: usize,
+        told: &BTreeMap<String, Correlated>,
+    ) -> Vec<CorrelationReport> {
+        let shown = |of: &Arc<Correlation>| CorrelationReport {
+            id: of.meta.id.clone(),
+            title: of.meta.title.clone(),
+            measure: of.measure().to_owned(),
+            rules: of.base_titles().iter().take(limit).cloned().collect(),
+            silent: of.silent,
+            counts: told.get(&of.meta.id).copied().unwrap_or_default(),
+        };
+        self.set.correlations().iter().take(limit).map(shown).collect()
+    }
+
+    /// The first `limit` filters.
+    #[must_use]
+    pub fn filters(&self, limit: usize) -> Vec<FilterReport> {
+        let shown = |of: &Named| FilterReport {
+            id: of.id.clone(),
+            title: of.title.clone(),
+            place: format!("{}:{}", of.file, of.line),
+            rules: of.rules,
+        };
+        self.set.filters().iter().take(limit).map(shown).collect()
+    }
+
+    /// The exclusions, with `counts` of flows by interned id.
+    #[must_use]
+    pub fn exclusions(&self, counts: &[u64]) -> Vec<ExclusionReport> {
+        let shown = |of: &Exclusion| ExclusionReport {
+            id: of.meta.id.clone(),
+            title: of.meta.title.to_string(),
+            place: format!("{}:{}", of.meta.file, of.meta.line),
+            flows: counts.get(usize::from(of.meta.uid)).copied().unwrap_or(0),
+        };
+        self.set.exclusions().iter().map(shown).collect()
     }
 
     /// The title of the exclusion with this interned id; also of one that is gone since.
@@ -199,8 +289,8 @@ impl Rules {
         self.swap(set, options, &mut loader)
     }
 
-    /// As [`Rules::load`], but a set that rejects what is in force changes nothing. What never loaded
-    /// holds nothing back, whatever is wrong with it.
+    /// As [`Rules::load`], but a set that rejects what is in force changes nothing, and what is in force
+    /// keeps its ids. What never loaded holds nothing back, whatever is wrong with it.
     ///
     /// # Errors
     /// What takes rules in force away by being rejected.
@@ -210,9 +300,10 @@ impl Rules {
         options: &Options,
     ) -> Result<Arc<RuleBook>, Vec<Refused>> {
         let mut loader = self.loader();
-        let options = &Options { traffic: self.traffic(), ..options.clone() };
-        let set = RuleSet::compile(sources, options, &mut loader.interner);
         let in_force = self.book.load();
+        let standing = Arc::new(in_force.set.in_force());
+        let options = &Options { traffic: self.traffic(), in_force: standing, ..options.clone() };
+        let set = RuleSet::compile(sources, options, &mut loader.interner);
         let lost = changes::lost(&in_force.set, &set);
         let refused: Vec<Refused> = lost.into_iter().cloned().map(Refused).collect();
         drop(in_force);
@@ -404,6 +495,10 @@ pub fn files(directories: &[PathBuf]) -> io::Result<Found> {
             continue;
         }
         let failed = |error: io::Error| named(directory, &error);
+        if directory.exists() && !directory.is_dir() {
+            let what = "neither a regular file nor a directory";
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, what)));
+        }
         let entries = fs::read_dir(directory).map_err(failed)?;
         // Those that it lies in too: a link to one of them leads back to it.
         let whole = directory.canonicalize().map_err(failed)?;

@@ -20,7 +20,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::load::{self, LoadError};
 use crate::config::Config;
 use crate::detect::sigma::feed::Tally;
-use crate::detect::sigma::{Change, Changes};
+use crate::detect::sigma::{Change, Changes, RuleSet, changes};
 use crate::pipeline::clock::wall;
 use crate::pipeline::feeds::Feeds;
 use crate::pipeline::listing::{Listing, WorkTree};
@@ -272,6 +272,7 @@ impl Keeper {
                     counter.fetch_add(count as u64, Ordering::Relaxed);
                 }
                 say(&attempt, &in_force);
+                warn_of_emptied(&old.set, &book.set);
             }
         } else {
             self.reloads.failed.fetch_add(1, Ordering::Relaxed);
@@ -355,6 +356,17 @@ fn say(attempt: &Attempt, in_force: &InForce) {
         commits,
         "reloaded"
     );
+}
+
+/// A file that is there and holds nothing may have been cut short: what it held is gone all the same.
+fn warn_of_emptied(old: &RuleSet, new: &RuleSet) {
+    for (file, removed) in changes::emptied(old, new) {
+        tracing::warn!(
+            file,
+            removed,
+            "a file of rules holds none any more, and what it held is gone"
+        );
+    }
 }
 
 /// Says in the log which model is in force.

@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use super::reload::Reloads;
 use super::shedding::Shedding;
 use crate::api::Status;
@@ -19,7 +21,7 @@ use crate::pipeline::worker::Shared;
 const STALLED_AFTER: Duration = Duration::from_secs(5);
 /// Top talkers that are told.
 const TALKERS_SHOWN: usize = 20;
-/// Rules that `/rules` shows.
+/// Rules, correlations and filters that `/rules` shows.
 const RULES_SHOWN: usize = 1_000;
 
 /// The sensor's [`Status`].
@@ -178,8 +180,15 @@ impl Status for SensorStatus {
         let report = self.reloads.report.load();
         let mut told = serde_json::to_value(report.as_deref()).unwrap_or_default();
         if let Some(object) = told.as_object_mut() {
-            let costs = self.shared.rules.book().costs(RULES_SHOWN);
-            object.insert("rules".to_owned(), serde_json::to_value(costs).unwrap_or_default());
+            let book = self.shared.rules.book();
+            let detections = self.shared.board.ledgers().detections;
+            let correlations = book.correlations(RULES_SHOWN, &detections.correlations);
+            let exclusions = book.exclusions(&detections.excluded);
+            let mut tell = |key: &str, value| object.insert(key.to_owned(), value);
+            tell("rules", json!(book.costs(RULES_SHOWN)));
+            tell("correlations", json!(correlations));
+            tell("filters", json!(book.filters(RULES_SHOWN)));
+            tell("exclusions", json!(exclusions));
         }
         told
     }

@@ -1,9 +1,12 @@
 //! Filters, exclusions and placeholders: what is added to rules, and what is kept from them.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use weir::config::Config;
-use weir::detect::sigma::{Class, Event, Interner, Options, Placeholders, RuleSet, Source};
+use weir::detect::sigma::{
+    Class, Event, Interner, Note, Options, Placeholders, RuleSet, Source, Traffic,
+};
 use weir::flow::Biflow;
 
 use crate::harness::Run;
@@ -164,6 +167,92 @@ fn ids_that_nothing_has_are_told() {
         format!("rules.enable: warning: `slip` {tail}"),
     ];
     assert_eq!(told, want);
+}
+
+/// Of ids case does not count, of names it does; what is near is told.
+#[test]
+fn references_are_ids_in_any_case_or_names_as_written() {
+    let rule =
+        rule("Ab12", "s:\n    dst_port: 1", "s").replacen("level", "name: Web_Probe\nlevel", 1);
+    let correlation = |of: &str| {
+        format!(
+            "title: C\nid: c\ncorrelation: {{type: event_count, rules: [{of}], timespan: 1m, \
+             condition: {{gte: 2}}}}\n"
+        )
+    };
+    let filter =
+        |of: &str| filter(&format!("rules: [{of}]\ns:\n    dst_port: 9\ncondition: not s"));
+    for (of, hint) in [
+        ("Ab12", None),
+        ("aB12", None),
+        ("Web_Probe", None),
+        ("web_probe", Some(" (did you mean `Web_Probe`?)")),
+        ("Web_Prob", Some(" (did you mean `Web_Probe`?)")),
+        ("other", Some("")),
+    ] {
+        let report = load(&[rule.clone(), correlation(of)].join("---\n")).report().clone();
+        let said = report.rejected.first().map(|r| r.reason.to_string());
+        let unknown =
+            |hint: &str| format!("its rule `{of}` is neither the id nor the name of a rule{hint}");
+        assert_eq!(said, hint.map(unknown), "{of}");
+        let report = load(&[rule.clone(), filter(of)].join("---\n")).report().clone();
+        let said = report.warnings.first().map(|note| note.text.clone());
+        let unknown =
+            |hint: &str| format!("it names `{of}`, which is no loaded rule's id or name{hint}");
+        assert_eq!(said, hint.map(unknown), "{of}");
+    }
+    // One id in two cases is one id.
+    let twice = [rule.clone(), rule.replace("id: Ab12", "id: aB12")].join("---\n");
+    assert_eq!(load(&twice).report().rejected[0].reason.reason(), "duplicate_id");
+    // One that was rejected leaves its id to the next, also for those that name it.
+    let first = rule.replace("dst_port: 1", "dst_port: x").replace("name: Web_Probe\n", "");
+    let report = load(&[first, rule, correlation("ab12")].join("---\n")).report().clone();
+    assert_eq!((report.rejected.len(), report.correlations), (1, 1), "{report}");
+}
+
+/// What traffic says of exclusions and filters that keep most of it from rules.
+#[test]
+fn what_keeps_most_flows_from_rules_is_told() {
+    let flow = |n: u16| Biflow { dst_port: if n < 3 { 443 } else { 53 }, ..Biflow::default() };
+    let traffic = Arc::new(Traffic::of((0..40).map(flow).collect()));
+    let warnings = |exclusion_of: &str, filter_of: &str| {
+        let filter = filter(&format!("rules: any\ns:\n    {filter_of}\ncondition: not s"));
+        let source = Source {
+            file: "f.yml".to_owned(),
+            text: [rule("a", "s:\n    dst_port: 1", "s"), filter].join("---\n"),
+        };
+        let options = Options {
+            exclusions: vec![exclusion(&format!("s:\n    {exclusion_of}"))],
+            traffic: Some(Arc::clone(&traffic)),
+            ..Options::default()
+        };
+        let set = RuleSet::compile(&[source], &options, &mut Interner::default());
+        let told = |note: &Note| format!("{}: {}", note.title, note.text);
+        set.report().warnings.iter().map(told).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings("dst_port: 443", "dst_port: 443"), Vec::<String>::new());
+    assert_eq!(
+        warnings("dst_port: 53", "dst_port: 53"),
+        [
+            "Filter: it lets 3 of a sample of 40 recent flows pass: on the others no rule that it names \
+             fires",
+            "Lab: it keeps 37 of a sample of 40 recent flows from rules",
+        ]
+    );
+    // What is not final when flows are sampled is not judged by the sample.
+    assert_eq!(warnings("dst_port: 443", "bytes_out|lt: 1000"), Vec::<String>::new());
+    let narrow = |condition: &str| {
+        let body = format!("rules: any\ns:\n    dst_port: 9\ncondition: {condition}");
+        let text = [rule("a", "s:\n    dst_port|lt: 10", "s"), filter(&body)].join("---\n");
+        load(&text).report().warnings.iter().map(|note| note.text.clone()).collect::<String>()
+    };
+    assert_eq!(narrow("not s"), "");
+    assert!(narrow("s").starts_with("it has no `not`"), "{}", narrow("s"));
+    assert!(
+        narrow("not not s").starts_with("hardly any flow satisfies it"),
+        "{}",
+        narrow("not not s")
+    );
 }
 
 /// A file with one exclusion, its detections indented as in a rule.

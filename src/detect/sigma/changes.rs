@@ -58,8 +58,8 @@ impl<'a> Either<'a> {
 
     fn is_same(self, new: Self) -> bool {
         let (a, b) = (self.meta(), new.meta());
-        let meta = (&a.title, a.level, &a.author, &a.link, &a.tags)
-            == (&b.title, b.level, &b.author, &b.link, &b.tags);
+        let meta = (&a.id, &a.title, a.level, &a.author, &a.link, &a.tags)
+            == (&b.id, &b.title, b.level, &b.author, &b.link, &b.tags);
         meta && match (self, new) {
             (Self::Rule(a), Self::Rule(b)) => same(a, b),
             (Self::Correlation(a), Self::Correlation(b)) => a.is_same(b),
@@ -72,17 +72,18 @@ impl Changes {
     /// What changed from `old` to `new`. Where a rule stands is no part of it.
     #[must_use]
     pub fn between(old: &RuleSet, new: &RuleSet) -> Self {
-        let mut before: HashMap<&str, Either<'_>> =
-            Either::all(old).map(|rule| (rule.meta().id.as_str(), rule)).collect();
+        let id = |rule: Either<'_>| rule.meta().id.to_lowercase();
+        let mut before: HashMap<String, Either<'_>> =
+            Either::all(old).map(|rule| (id(rule), rule)).collect();
         let mut changes = Self::default();
         for rule in Either::all(new) {
-            match before.remove(rule.meta().id.as_str()) {
+            match before.remove(&id(rule)) {
                 None => changes.added.push(Change::of(rule.meta())),
                 Some(old) if !old.is_same(rule) => changes.changed.push(Change::of(rule.meta())),
                 Some(_) => {}
             }
         }
-        let gone = Either::all(old).filter(|rule| before.contains_key(rule.meta().id.as_str()));
+        let gone = Either::all(old).filter(|&rule| before.contains_key(&id(rule)));
         changes.removed.extend(gone.map(|rule| Change::of(rule.meta())));
         changes
     }
@@ -124,6 +125,20 @@ pub fn lost<'a>(old: &RuleSet, new: &'a RuleSet) -> Vec<&'a Rejected> {
     };
     let is_lost = |r: &&Rejected| before.have(r) && !after.have(r) || held(r);
     rejected.iter().filter(is_lost).collect()
+}
+
+/// The files that hold no document any more, each with how many rules, correlations, filters and exclusions
+/// of `old` it held.
+#[must_use]
+pub fn emptied(old: &RuleSet, new: &RuleSet) -> Vec<(String, usize)> {
+    let empty = &new.report().empty;
+    if empty.is_empty() {
+        return Vec::new();
+    }
+    let before = Names::of(old).files;
+    let held = |file: &String| before.iter().filter(|(of, _)| of == file).count();
+    let emptied = empty.iter().map(|file| (file.clone(), held(file)));
+    emptied.filter(|(_, held)| *held > 0).collect()
 }
 
 /// Whether the document does not say which rule it is: it has no title either, or is too broken for what
@@ -204,6 +219,8 @@ fn digest(rule: &Rule) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::detect::sigma::{Interner, Options, Source};
 
@@ -278,6 +295,102 @@ mod tests {
         ] {
             let lost: Vec<&str> = lost(&set(&old), &new).iter().map(|r| &*r.id).collect();
             assert_eq!(lost, want, "{name}: {}", new.report());
+        }
+    }
+
+    /// A rule file `file` with the rule `id` on `port`.
+    fn file(file: &str, id: &str, port: u16) -> Source {
+        let text = format!(
+            "title: T {id}\nid: {id}\nlogsource: {{category: firewall}}\ndetection: {{s: \
+             {{dst_port: {port}}}, condition: s}}\n"
+        );
+        Source { file: file.to_owned(), text }
+    }
+
+    fn ports(set: &RuleSet) -> Vec<String> {
+        let mut words = Vec::new();
+        for rule in set.rules() {
+            rule.condition().leaves(&mut |leaf| words.push(leaf.words.clone()));
+        }
+        words
+    }
+
+    #[test]
+    fn what_is_in_force_keeps_its_id_from_newcomers() {
+        let old = RuleSet::compile(
+            &[file("b.yml", "R", 1), file("c.yml", "c", 3)],
+            &Options::default(),
+            &mut Interner::default(),
+        );
+        let options = Options { in_force: Arc::new(old.in_force()), ..Options::default() };
+        let load =
+            |sources: &[Source]| RuleSet::compile(sources, &options, &mut Interner::default());
+        let broken = Source {
+            text: file("b.yml", "R", 1).text.replace("s}", "t}"),
+            ..file("b.yml", "R", 1)
+        };
+        let c = || file("c.yml", "c", 3);
+        for (name, sources, want, says) in [
+            (
+                "earlier",
+                vec![file("a.yml", "r", 2), file("b.yml", "R", 1), c()],
+                vec!["is 1", "is 3"],
+                "a.yml:2",
+            ),
+            (
+                "later",
+                vec![file("b.yml", "R", 1), file("bb.yml", "r", 2), c()],
+                vec!["is 1", "is 3"],
+                "bb.yml:2",
+            ),
+            ("moved", vec![file("a.yml", "r", 1), c()], vec!["is 1", "is 3"], ""),
+            (
+                "another in its file",
+                vec![file("a.yml", "r", 2), file("b.yml", "x", 1), c()],
+                vec!["is 1", "is 3", "is 2"],
+                "",
+            ),
+            ("broken meanwhile", vec![file("a.yml", "r", 2), broken, c()], vec!["is 3"], "a.yml:2"),
+        ] {
+            let new = load(&sources);
+            let report = new.report().to_string();
+            assert_eq!(ports(&new), want, "{name}: {report}");
+            let dup = new.report().rejected.iter().find(|r| r.reason.reason() == "duplicate_id");
+            let at = dup.map_or(String::new(), |r| format!("{}:{}", r.file, r.line));
+            assert_eq!(at, says, "{name}: {report}");
+            let in_words = report.contains("its id is that of the rule at b.yml:");
+            assert_eq!(in_words, !says.is_empty(), "{name}: {report}");
+            assert_eq!(lost(&old, &new).is_empty(), name != "broken meanwhile", "{name}: {report}");
+        }
+        // At a start the first file has it, and the other is named.
+        let start = [file("a.yml", "r", 2), file("b.yml", "R", 1)];
+        let start = RuleSet::compile(&start, &Options::default(), &mut Interner::default());
+        assert_eq!(ports(&start), ["is 2"]);
+        assert_eq!(start.report().rejected[0].file, "b.yml");
+    }
+
+    #[test]
+    fn files_that_hold_nothing_any_more_are_told() {
+        let set = |files: &[(&str, &str)]| {
+            let source = |(name, text): &(&str, &str)| Source {
+                file: (*name).to_owned(),
+                text: if *text == "rule" { file(name, name, 1).text } else { (*text).to_owned() },
+            };
+            let sources: Vec<Source> = files.iter().map(source).collect();
+            RuleSet::compile(&sources, &Options::default(), &mut Interner::default())
+        };
+        let old = set(&[("a", "rule"), ("b", "rule"), ("c", "# nothing\n")]);
+        assert_eq!(old.report().empty, ["c"]);
+        assert!(old.report().to_string().contains("c: warning: it holds no rule"));
+        for (new, want) in [
+            (set(&[("a", "rule"), ("b", "rule")]), &[][..]),
+            (set(&[("a", "rule")]), &[]),
+            (set(&[("a", ""), ("b", "rule"), ("c", "")]), &["a"]),
+            (set(&[("a", "---\n# title: T\n"), ("b", "\n---\n")]), &["a", "b"]),
+        ] {
+            let emptied: Vec<String> =
+                emptied(&old, &new).into_iter().map(|(file, _)| file).collect();
+            assert_eq!(emptied, want, "{}", new.report());
         }
     }
 

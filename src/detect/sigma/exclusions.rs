@@ -3,20 +3,21 @@
 //! They are written as Sigma detections, in a folder of their own, and decided at a flow's first
 //! record; so only what is final there may be asked. They are few, and evaluated one by one.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rsigma_parser::SigmaRule;
 
+use super::breadth;
 use super::compile::{self, Compiled, Compiler, Fault};
 use super::expr::Expr;
 use super::fields::Record;
 use super::front::{self, Body, Document};
+use super::ids::Ids;
 use super::meta;
 use super::predicate::Class;
 use super::reason::Reason;
 use super::report::{LoadReport, Note, Rejected};
-use super::ruleset::Interner;
+use super::ruleset::{Interner, Source};
 
 /// Exclusions in force, at most.
 const EXCLUSIONS_MAX: usize = 1_024;
@@ -59,73 +60,109 @@ pub(super) fn compile(
     report: &mut LoadReport,
     seen: &mut impl FnMut(&str),
 ) -> Vec<Exclusion> {
-    let mut all: Vec<Exclusion> = Vec::new();
-    let mut places: HashMap<String, String> = HashMap::new();
     let options = compiler.options;
+    let files = options.exclusions.iter().map(|source| &*source.file);
+    let ids = Ids::new(&options.in_force.exclusions, files);
+    let mut loader = Loader { compiler, interner, report, ids, all: Vec::new() };
+    let mut waiting = Vec::new();
     for source in &options.exclusions {
-        for document in front::documents(&source.text) {
-            let Document { line, text, title, id, notes, passed, body } = document;
-            let rejected = |line, reason| Rejected {
-                file: source.file.clone(),
-                line,
-                title: title.clone().unwrap_or_default(),
-                id: id.clone().unwrap_or_default(),
-                reason,
-            };
-            let rule = match body {
-                Ok(Body::Rule(rule)) => rule,
-                Ok(Body::Correlation(..) | Body::Filter(_)) => {
-                    report.rejected.push(rejected(line, Reason::Misplaced));
-                    continue;
-                }
-                Err(reason) => {
-                    report.rejected.push(rejected(line, reason));
-                    continue;
-                }
-            };
-            let id = meta::id(&rule);
-            seen(&id);
-            if options.disable.iter().any(|off| off.eq_ignore_ascii_case(&id)) {
-                report.disabled += 1;
-                report.off.push(id.to_lowercase());
-                continue;
-            }
-            let made = match places.get(&id) {
-                Some(place) => Err(Reason::Duplicate(place.clone()).into()),
-                None if all.len() == EXCLUSIONS_MAX => {
-                    let what = "the number of exclusions";
-                    Err(Reason::TooLarge { what, max: EXCLUSIONS_MAX }.into())
-                }
-                None => expression(&rule, &id, compiler),
-            };
-            match made {
-                Err(fault) => {
-                    let at = fault.line(text, line);
-                    report.rejected.push(rejected(at, fault.reason));
-                }
-                Ok(Compiled { expr, warnings, .. }) => {
-                    let Some(uid) = interner.exclusion(&id) else {
-                        let what = "the number of different exclusions since the start";
-                        let reason = Reason::TooLarge { what, max: u16::MAX.into() };
-                        report.rejected.push(rejected(line, reason));
-                        continue;
-                    };
-                    places.insert(id.clone(), format!("{}:{line}", source.file));
-                    let (file, title) = (source.file.clone(), rule.title);
-                    let passed = passed.into_iter().map(|passed| (passed.line, passed.text));
-                    let others = notes.into_iter().chain(warnings).map(|text| (line, text));
-                    for (line, text) in passed.chain(others) {
-                        let (file, title) = (file.clone(), title.clone());
-                        report.warnings.push(Note { file, line, title, text });
-                    }
-                    let meta = ExclusionMeta { uid, id, title: title.into(), file, line };
-                    all.push(Exclusion { meta: Arc::new(meta), expr });
-                }
+        let documents = front::documents(&source.text);
+        if documents.is_empty() {
+            loader.report.empty(&source.file);
+        }
+        for document in documents {
+            document.known_by().iter().for_each(|id| seen(id));
+            match loader.ids.owner(&document, &source.file) {
+                Some(owner) => waiting.push((source, document, owner)),
+                None => loader.add(source, document, None),
             }
         }
     }
-    report.exclusions = all.len();
-    all
+    for (source, document, owner) in waiting {
+        loader.add(source, document, Some(owner));
+    }
+    loader.report.exclusions = loader.all.len();
+    loader.all
+}
+
+struct Loader<'a> {
+    compiler: &'a Compiler<'a>,
+    interner: &'a mut Interner,
+    report: &'a mut LoadReport,
+    ids: Ids<'a>,
+    all: Vec<Exclusion>,
+}
+
+impl Loader<'_> {
+    /// Adds the exclusion in `document`, which waited for that of the file `owner`, if it did.
+    fn add(&mut self, source: &Source, document: Document<'_>, owner: Option<&str>) {
+        let Document { line, text, title, id, notes, passed, body } = document;
+        let (title, own_id) = (title.unwrap_or_default(), id.unwrap_or_default());
+        let made = match body {
+            Ok(Body::Rule(rule)) => {
+                let id = meta::id(&rule);
+                if self.is_disabled(&id) {
+                    return;
+                }
+                self.made(&rule, &id, owner).map(|(uid, compiled)| (id, uid, compiled))
+            }
+            Ok(Body::Correlation(..) | Body::Filter(_)) => Err(Reason::Misplaced.into()),
+            Err(reason) => Err(reason.into()),
+        };
+        let file = source.file.clone();
+        let (id, uid, compiled) = match made {
+            Ok(made) => made,
+            Err(fault) => {
+                let line = fault.line(text, line);
+                let rejected = Rejected { file, line, title, id: own_id, reason: fault.reason };
+                return self.report.rejected.push(rejected);
+            }
+        };
+        let passed = passed.into_iter().map(|passed| (passed.line, passed.text));
+        let broad = "nearly every flow satisfies it, and no rule looks at these: to keep from rules what \
+                     stands under `not`, leave the `not` out";
+        let broad = breadth::is_broad(&compiled.expr).then(|| broad.to_owned());
+        let others = notes.into_iter().chain(compiled.warnings).chain(broad);
+        let others = others.map(|text| (line, text));
+        for (line, text) in passed.chain(others) {
+            let (file, title) = (file.clone(), title.clone());
+            self.report.warnings.push(Note { file, line, title, text });
+        }
+        self.ids.take(&id, format!("{file}:{line}"));
+        let meta = ExclusionMeta { uid, id, title: title.into(), file, line };
+        self.all.push(Exclusion { meta: Arc::new(meta), expr: compiled.expr });
+    }
+
+    fn is_disabled(&mut self, id: &str) -> bool {
+        let off = &self.compiler.options.disable;
+        let disabled = off.iter().any(|off| off.eq_ignore_ascii_case(id));
+        if disabled {
+            self.report.disabled += 1;
+            self.report.off.push(id.to_lowercase());
+        }
+        disabled
+    }
+
+    /// The number and the condition of the exclusion.
+    fn made(
+        &mut self,
+        rule: &SigmaRule,
+        id: &str,
+        owner: Option<&str>,
+    ) -> Result<(u16, Compiled), Fault> {
+        match owner {
+            None => self.ids.is_free(id)?,
+            Some(owner) => self.ids.is_left(id, owner, &self.report.rejected)?,
+        }
+        if self.all.len() == EXCLUSIONS_MAX {
+            let what = "the number of exclusions";
+            return Err(Reason::TooLarge { what, max: EXCLUSIONS_MAX }.into());
+        }
+        let compiled = expression(rule, id, self.compiler)?;
+        let what = "the number of different exclusions since the start";
+        let too_many = Reason::TooLarge { what, max: u16::MAX.into() };
+        Ok((self.interner.exclusion(id).ok_or(too_many)?, compiled))
+    }
 }
 
 fn expression(rule: &SigmaRule, id: &str, compiler: &Compiler<'_>) -> Result<Compiled, Fault> {

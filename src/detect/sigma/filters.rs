@@ -9,10 +9,14 @@ use std::sync::Arc;
 
 use rsigma_parser::{ConditionExpr, FilterRule, FilterRuleTarget, LogSource};
 
+use super::breadth;
 use super::compile::{Compiled, Compiler, Fault};
 use super::contradictions;
 use super::expr::Expr;
-use super::fields::FieldSet;
+use super::fields::{FieldSet, Record};
+use super::index::Traffic;
+use super::near;
+use super::predicate::Class;
 use super::reason::Reason;
 use super::report::{Note, Rejected};
 
@@ -21,6 +25,8 @@ const ADDED_MAX: usize = 1 << 22;
 
 /// Items of the filters of a rule that are compared with its own: people write a few.
 const COMPARED_MAX: usize = 1_024;
+/// A filter that lets less than one of so many sampled flows pass is warned of.
+const FEW: usize = 10;
 /// Rules that a filter silences and that are named.
 const NAMED_MAX: usize = 3;
 
@@ -41,8 +47,10 @@ pub(super) struct Target {
 #[derive(Debug, Default)]
 pub(super) struct Filters {
     filters: Vec<Filter>,
-    /// Those that name rules, by reference (in lower case): filter, reference.
-    by_reference: HashMap<String, Vec<(usize, usize)>>,
+    /// Those that name rules, by reference: filter, reference.
+    by_name: HashMap<String, Vec<(usize, usize)>>,
+    /// The same in lower case: of ids case does not count.
+    by_id: HashMap<String, Vec<(usize, usize)>>,
     /// Those that name none: they are for any rule.
     any: Vec<usize>,
     /// Items added so far.
@@ -89,9 +97,7 @@ impl Filters {
             })?;
         if always {
             warnings.push("every flow satisfies it, so it changes no rule".to_owned());
-        } else if !filter.detection.conditions.iter().any(has_not) {
-            let text = "it has no `not`: rules fire only on what it selects; to exclude that, \
-                        write `not selection`";
+        } else if let Some(text) = narrows(&filter.detection.conditions, &expr) {
             warnings.push(text.to_owned());
         }
         let at = self.filters.len();
@@ -103,8 +109,8 @@ impl Filters {
             FilterRuleTarget::Specific(references) => references,
         };
         for (n, reference) in references.iter().enumerate() {
-            let found = self.by_reference.entry(reference.to_lowercase());
-            found.or_default().push((at, n));
+            self.by_name.entry(reference.clone()).or_default().push((at, n));
+            self.by_id.entry(reference.to_lowercase()).or_default().push((at, n));
         }
         let mut items = 0;
         expr.leaves(&mut |_| items += 1);
@@ -132,11 +138,11 @@ impl Filters {
     /// The rule's condition with those of the filters that are meant for it.
     pub(super) fn apply(&mut self, rule: &Target, expr: Expr) -> Expr {
         let mut meant = self.any.clone();
-        for key in [Some(&rule.id), rule.name.as_ref()].into_iter().flatten() {
-            for &(at, n) in self.by_reference.get(&key.to_lowercase()).into_iter().flatten() {
-                self.filters[at].references[n].1 = true;
-                meant.push(at);
-            }
+        let by_id = self.by_id.get(&rule.id.to_lowercase());
+        let by_name = rule.name.as_ref().and_then(|name| self.by_name.get(name));
+        for &(at, n) in by_id.into_iter().chain(by_name).flatten() {
+            self.filters[at].references[n].1 = true;
+            meant.push(at);
         }
         meant.sort_unstable();
         meant.dedup();
@@ -166,6 +172,11 @@ impl Filters {
         }
     }
 
+    /// For how many rules each is meant, in their order.
+    pub(super) fn applied(&self) -> impl Iterator<Item = usize> + '_ {
+        self.filters.iter().map(|filter| filter.applied)
+    }
+
     /// Those that are not part of every rule that they are meant for.
     pub(super) fn refused(&self) -> impl Iterator<Item = Rejected> + '_ {
         let what = "the number of items that filters add to all rules";
@@ -179,15 +190,23 @@ impl Filters {
     }
 
     /// What is to be said once every rule was met.
-    pub(super) fn notes(self) -> Vec<Note> {
-        let mut notes = Vec::new();
+    pub(super) fn notes(self, rules: &[Target], traffic: Option<&Traffic>) -> Vec<Note> {
+        let (mut notes, hints) = (Vec::new(), near::Few::default());
         for filter in self.filters {
             let mut say = |text| {
                 let (file, title) = (filter.file.to_string(), filter.title.clone());
                 notes.push(Note { file, line: filter.line, title, text });
             };
+            if let Some((passed, of)) = traffic.and_then(|traffic| passed(&filter.expr, traffic)) {
+                say(format!(
+                    "it lets {passed} of a sample of {of} recent flows pass: on the others no rule that it \
+                     names fires"
+                ));
+            }
             for (reference, _) in filter.references.iter().filter(|(_, met)| !met) {
-                say(format!("it names `{reference}`, which is no loaded rule's id or name"));
+                let known = rules.iter().flat_map(|rule| [Some(&rule.id), rule.name.as_ref()]);
+                let near = hints.hint(reference, known.flatten().map(String::as_str));
+                say(format!("it names `{reference}`, which is no loaded rule's id or name{near}"));
             }
             for (title, why) in filter.silenced.iter().take(NAMED_MAX) {
                 say(format!("with it, rule `{title}` can never fire: {why}"));
@@ -202,6 +221,17 @@ impl Filters {
         }
         notes
     }
+}
+
+/// How many of the sampled flows, and of how many, satisfy a filter that keeps rules from nine in ten. The
+/// sample is of flows that had just opened, so only what is final then is judged.
+fn passed(expr: &Expr, traffic: &Traffic) -> Option<(usize, usize)> {
+    let flows = traffic.flows();
+    if expr.class() != Class::Immutable {
+        return None;
+    }
+    let passed = flows.iter().filter(|flow| expr.holds(&Record::of(flow))).count();
+    (passed * FEW < flows.len()).then_some((passed, flows.len()))
 }
 
 /// Where no flow satisfies all of `parts`, the condition of a rule and those of filters: the first
@@ -227,6 +257,17 @@ fn covers(wide: &LogSource, narrow: &LogSource) -> bool {
     same(&wide.category, &narrow.category)
         && same(&wide.product, &narrow.product)
         && same(&wide.service, &narrow.service)
+}
+
+/// What to say of a filter that leaves rules little. One that says `not` twice does, and one that says it
+/// otherwise, as with `neq`, does not.
+fn narrows(conditions: &[ConditionExpr], expr: &Expr) -> Option<&'static str> {
+    let says_not = conditions.iter().any(has_not);
+    if says_not && breadth::is_broad(&expr.clone().negate()) {
+        return Some("hardly any flow satisfies it, so the rules that it names hardly fire");
+    }
+    let text = "it has no `not`: rules fire only on what it selects; to exclude that, write `not selection`";
+    (!says_not && !breadth::is_broad(expr)).then_some(text)
 }
 
 fn has_not(condition: &ConditionExpr) -> bool {

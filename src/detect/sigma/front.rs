@@ -10,7 +10,7 @@ use rsigma_parser::{
 use super::reason::Reason;
 use super::shape::{self, Passed};
 use super::terms::{self, Terms, Threshold, Wrong};
-use super::{operators, plain, wording};
+use super::{meta, operators, plain, wording};
 
 /// Parentheses or `not`s that a condition may nest; what the parser itself allows, checked
 /// beforehand because it recurses before it counts.
@@ -37,6 +37,17 @@ pub(super) struct Document<'a> {
     pub passed: Vec<Passed>,
     /// What is in it.
     pub body: Result<Body, Reason>,
+}
+
+impl Document<'_> {
+    /// Its id, or what it is known by without one; of filters, which need none, nothing.
+    pub(super) fn known_by(&self) -> Option<String> {
+        match (&self.id, &self.title, &self.body) {
+            (Some(id), ..) => Some(id.clone()),
+            (None, _, Ok(Body::Filter(_))) => None,
+            (None, title, _) => title.as_deref().map(meta::title_id),
+        }
+    }
 }
 
 /// The kinds of documents.
@@ -90,6 +101,15 @@ impl<'a> Chunk<'a> {
         let by_key = said.key.map(|key| line_of_key(self.text, self.line, &key));
         let line = by_slip.or(in_yaml).or(by_key).unwrap_or(self.line);
         self.broken(syntax(with(words, &slips), error, self.text), line)
+    }
+
+    /// It has a merge key, which the parser would take for a field, or pass over.
+    fn merging(self) -> Option<Document<'a>> {
+        let is_there = self.text.contains("<<") && shape::has_key(self.text, "<<");
+        let words = "YAML 1.2 has no merge keys (`<<`): write the items out, or name both selections in \
+                     the condition";
+        let line = line_of_key(self.text, self.line, "<<");
+        is_there.then(|| self.broken(Reason::Syntax(words.to_owned()), line))
     }
 
     /// The keys that are slips of others.
@@ -233,6 +253,9 @@ fn parse<'a>(text: &'a str, chunks: &[Chunk<'a>]) -> Vec<Document<'a>> {
     let limits = if alone { limits } else { limits.and_then(|()| shares_little(text, chunks)) };
     if let Err(reason) = limits {
         return vec![first.broken(reason, first.line)];
+    }
+    if let Some(broken) = chunks.iter().find_map(|chunk| chunk.merging()) {
+        return vec![broken];
     }
     let (terms, readable) = match terms_of(text, chunks) {
         Ok(terms) => terms,

@@ -11,6 +11,7 @@ use super::exclusions::{self, Exclusion};
 use super::feed::{Feed, FeedRule};
 use super::filters::{Filters, Target};
 use super::front::{self, Body, Document};
+use super::ids::Ids;
 use super::meta;
 use super::reason::Reason;
 use super::report::{LoadReport, Note, Rejected};
@@ -37,25 +38,40 @@ pub(super) struct Loaded {
 /// file, line and reason; it does not keep others from loading.
 pub(super) fn load(sources: &[Source], options: &Options, interner: &mut Interner) -> Loaded {
     let mut wanted = Wanted::of(options);
+    let feeds: Vec<String> = options.feeds.iter().map(|feed| feed.file()).collect();
+    let files = sources.iter().map(|source| &*source.file).chain(feeds.iter().map(|file| &**file));
     let mut loader = Loader {
         options,
         compiler: Compiler::new(options),
         interner,
-        places: HashMap::new(),
+        ids: Ids::new(&options.in_force.rules, files),
+        owner: None,
         filters: Filters::default(),
         targets: Vec::new(),
         linker: Linker::default(),
         loaded: Loaded::default(),
     };
     loader.loaded.report.rejected.clone_from(&options.unreadable);
+    let mut waiting = Vec::new();
     for source in sources {
-        for document in front::documents(&source.text) {
+        let documents = front::documents(&source.text);
+        if documents.is_empty() {
+            loader.loaded.report.empty(&source.file);
+        }
+        for document in documents {
             document.id.iter().for_each(|id| wanted.see(id));
-            loader.add(source, document, &mut wanted);
+            match loader.ids.owner(&document, &source.file) {
+                Some(owner) => waiting.push((source, document, owner)),
+                None => loader.add(source, document, &mut wanted),
+            }
         }
     }
     for feed in &options.feeds {
         loader.feed(feed, &mut wanted);
+    }
+    for (source, document, owner) in waiting {
+        loader.owner = Some(owner);
+        loader.add(source, document, &mut wanted);
     }
     loader.finish(wanted)
 }
@@ -64,8 +80,9 @@ struct Loader<'a> {
     options: &'a Options,
     compiler: Compiler<'a>,
     interner: &'a mut Interner,
-    /// Where each id was met first.
-    places: HashMap<String, String>,
+    ids: Ids<'a>,
+    /// The file of the document that is in force, where the one at hand waited for it.
+    owner: Option<&'a str>,
     filters: Filters,
     /// What filters look at, of each loaded rule.
     targets: Vec<Target>,
@@ -136,7 +153,7 @@ impl<'a> Loader<'a> {
         };
         self.linker.rule(&meta.id, name.as_deref(), fate);
         let Compiled { expr, warnings, .. } = compiled?;
-        self.places.insert(meta.id.clone(), place.to_string());
+        self.ids.take(&meta.id, place.to_string());
         meta.uid = self.interner.uid(&meta.id);
         notes.extend(warnings);
         notes.extend(meta::status_note(&rule));
@@ -162,7 +179,7 @@ impl<'a> Loader<'a> {
                 continue;
             }
             self.linker.rule(&meta.id, None, Fate::Rule(self.loaded.rules.len()));
-            self.places.insert(meta.id.clone(), format!("{}:{}", meta.file, meta.line));
+            self.ids.take(&meta.id, format!("{}:{}", meta.file, meta.line));
             meta.uid = self.interner.uid(&meta.id);
             let (id, title, logsource) = (meta.id.clone(), meta.title.clone(), of_flows());
             self.targets.push(Target { id, title, name: None, logsource });
@@ -182,7 +199,7 @@ impl<'a> Loader<'a> {
             return Ok(());
         }
         self.is_new(&meta.id)?;
-        self.places.insert(meta.id.clone(), place.to_string());
+        self.ids.take(&meta.id, place.to_string());
         let from = (place.source, place.line, place.text);
         self.linker.correlation(from, meta, (rule, thresholds), notes);
         Ok(())
@@ -206,11 +223,13 @@ impl<'a> Loader<'a> {
             id: id.clone().unwrap_or_default(),
             title: filter.title.clone(),
             file: place.source.file.clone(),
+            line: place.line,
+            rules: 0,
         };
         notes.extend(self.filters.add(filter, (&file, place.line), &self.compiler)?);
         self.loaded.filters.push(named);
         if let Some(id) = id {
-            self.places.insert(id, place.to_string());
+            self.ids.take(&id, place.to_string());
         }
         self.note(place, notes);
         Ok(())
@@ -226,7 +245,10 @@ impl<'a> Loader<'a> {
     }
 
     fn is_new(&self, id: &str) -> Result<(), Reason> {
-        self.places.get(id).map_or(Ok(()), |place| Err(Reason::Duplicate(place.clone())))
+        match self.owner {
+            None => self.ids.is_free(id),
+            Some(owner) => self.ids.is_left(id, owner, &self.loaded.report.rejected),
+        }
     }
 
     fn note(&mut self, place: &Place<'_>, texts: Vec<String>) {
@@ -242,18 +264,20 @@ impl<'a> Loader<'a> {
     /// Adds to each rule the filters that are meant for it, wherever they stood.
     fn finish(mut self, mut wanted: Wanted<'_>) -> Loaded {
         let Self { options, compiler, interner, mut filters, targets, linker, .. } = self;
-        let Loaded { rules, correlations, exclusions, report, .. } = &mut self.loaded;
+        let Loaded { rules, correlations, exclusions, filters: named, report } = &mut self.loaded;
         if filters.len() > 0 {
             for (rule, target) in rules.iter_mut().zip(&targets) {
                 rule.change(|expr| filters.apply(target, expr));
             }
+            let parts = named.iter_mut().zip(filters.applied());
+            parts.for_each(|(named, rules)| named.rules = rules);
         }
         *correlations = linker.link(rules, report, interner);
         report.loaded = rules.len();
         report.filters = filters.len();
         report.rejected.extend(filters.refused());
         report.placeholders = options.placeholders.len();
-        report.warnings.extend(filters.notes());
+        report.warnings.extend(filters.notes(&targets, options.traffic.as_deref()));
         *exclusions = exclusions::compile(&compiler, interner, report, &mut |id| wanted.see(id));
         report.warnings.extend(wanted.notes());
         self.loaded

@@ -102,7 +102,7 @@ fn is_technique(tag: &str) -> bool {
 }
 
 /// The id of a rule without one: from its title, so that it stays the same.
-fn title_id(title: &str) -> String {
+pub(super) fn title_id(title: &str) -> String {
     let hash = Sha1::digest(title.as_bytes());
     let hex: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     format!("title-{hex}")

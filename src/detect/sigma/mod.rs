@@ -7,6 +7,7 @@
 //! ([`predicate::Class`]). [`RuleSet`] scans them. docs/sigma.md has the decisions.
 
 mod already;
+mod breadth;
 mod compile;
 mod contradictions;
 mod filters;
@@ -29,6 +30,7 @@ pub mod exclusions;
 pub mod expr;
 pub mod feed;
 pub mod fields;
+pub mod ids;
 pub mod interval;
 pub mod names;
 pub mod number;
@@ -45,6 +47,7 @@ pub use event::{Event, EventError};
 pub use exclusions::{Exclusion, ExclusionMeta};
 pub use feed::{Feed, FeedError};
 pub use fields::{Field, Record};
+pub use ids::InForce;
 pub use index::Traffic;
 pub use placeholders::Placeholders;
 pub use predicate::Class;

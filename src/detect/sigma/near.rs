@@ -1,5 +1,7 @@
 //! What a misspelt word was meant to be.
 
+use std::cell::Cell;
+
 /// The one of `known` that `word` is most likely a slip of: equal but for case and separators, else
 /// within one edit for words of up to five letters, two for longer ones. An edit puts in, leaves out or
 /// changes a letter, or turns two round; of up to three letters none is another's slip unless two are
@@ -25,6 +27,25 @@ pub(super) fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> 
 /// ` (did you mean ...?)`, or nothing.
 pub(super) fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     near(word, known).map_or(String::new(), |near| format!(" (did you mean `{near}`?)"))
+}
+
+/// Hints among words that may be many, as ids of rules are: each is compared with all, so only the first
+/// few unknown words get one.
+#[derive(Debug, Default)]
+pub(super) struct Few(Cell<usize>);
+
+impl Few {
+    const HINTS_MAX: usize = 16;
+    const WORDS_MAX: usize = 1 << 14;
+
+    /// As [`hint`].
+    pub(super) fn hint<'a>(&self, word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+        let given = self.0.replace(self.0.get() + 1);
+        if given >= Self::HINTS_MAX {
+            return String::new();
+        }
+        hint(word, known.into_iter().take(Self::WORDS_MAX))
+    }
 }
 
 /// The longest word that is compared: no known one is longer.

@@ -93,6 +93,9 @@ pub enum Reason {
     /// `[]`.
     #[error("`{0}` has an empty list of values")]
     NoValues(String),
+    /// `s: {}`.
+    #[error("selection `{0}` is empty: it asks for nothing, so every flow would satisfy it")]
+    Empty(String),
     /// `null` beside other values.
     #[error("`{0}` has null in a list, which Sigma does not allow: use two selections")]
     NullInList(String),
@@ -148,6 +151,12 @@ pub enum Reason {
     /// Its id is taken.
     #[error("its id is that of the rule at {0}")]
     Duplicate(String),
+    /// Its id is that of a rule in force, whose file comes later.
+    #[error(
+        "its id is that of the rule at {0}, which is in force and stays; at the next start this one \
+         would come first: give it an id of its own"
+    )]
+    Standing(String),
 }
 
 impl Reason {
@@ -171,7 +180,7 @@ impl Reason {
             Self::Array(_) => "array",
             Self::Modifier { .. } => "modifier",
             Self::Value { .. } => "value",
-            Self::NoValues(_) => "no_values",
+            Self::NoValues(_) | Self::Empty(_) => "no_values",
             Self::NullInList(_) => "null_in_list",
             Self::AllOfOne(_) => "all_of_one",
             Self::Regex { .. } => "regex",
@@ -180,7 +189,7 @@ impl Reason {
             Self::Quantifier(_) => "quantifier",
             Self::UnknownUnderNot { .. } => "unknown_under_not",
             Self::NeverMatches(_) => "never_matches",
-            Self::Duplicate(_) => "duplicate_id",
+            Self::Duplicate(_) | Self::Standing(_) => "duplicate_id",
         }
     }
 }

@@ -32,8 +32,8 @@ pub struct Note {
     pub text: String,
 }
 
-/// What came of loading rules. Its `Display` is one line for each rejected rule and each warning
-/// in the form `file:line: title (id): text`, then a sum.
+/// What came of loading rules. Its `Display` is one line for each rejected rule, each warning and each silent
+/// rule in the form `file:line: title (id): text`, then a sum.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct LoadReport {
     /// Rules loaded.
@@ -50,13 +50,38 @@ pub struct LoadReport {
     pub exclusions: usize,
     /// Placeholders that have values.
     pub placeholders: usize,
+    /// Files without a document.
+    pub empty: Vec<String>,
     /// Rules not loaded.
     pub rejected: Vec<Rejected>,
     /// What to know of loaded ones.
     pub warnings: Vec<Note>,
+    /// Rules and correlations that raise no alert, each with the correlations that it feeds.
+    pub silent: Vec<Silent>,
+}
+
+/// A rule, or a correlation, that only feeds correlations.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Silent {
+    /// Its file.
+    pub file: String,
+    /// Its first line, from 1.
+    pub line: u32,
+    /// Its title.
+    pub title: String,
+    /// The titles of the correlations.
+    pub feeds: Vec<String>,
 }
 
 impl LoadReport {
+    /// Takes note of a file without a document.
+    pub(super) fn empty(&mut self, file: &str) {
+        let text = "it holds no rule";
+        self.empty.push(file.to_owned());
+        let (file, title, text) = (file.to_owned(), String::new(), text.to_owned());
+        self.warnings.push(Note { file, line: 0, title, text });
+    }
+
     /// What to say where there is no rule and no correlation.
     #[must_use]
     pub const fn no_rule(&self) -> Option<&'static str> {
@@ -94,6 +119,14 @@ impl fmt::Display for Note {
     }
 }
 
+impl fmt::Display for Silent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, title, feeds } = self;
+        let feeds = feeds.join(", ");
+        write!(f, "{file}:{line}: {title}: raises no alert of its own, it only feeds {feeds}")
+    }
+}
+
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for rejected in &self.rejected {
@@ -102,10 +135,14 @@ impl fmt::Display for LoadReport {
         for warning in &self.warnings {
             writeln!(f, "{warning}")?;
         }
+        for silent in &self.silent {
+            writeln!(f, "{silent}")?;
+        }
         let (loaded, rejected, disabled) = (self.loaded, self.rejected.len(), self.disabled);
         write!(f, "{loaded} rules loaded, {rejected} rejected, {disabled} disabled")?;
         let others = [
             (self.correlations, "correlations"),
+            (self.silent.len(), "only feed correlations"),
             (self.filters, "filters"),
             (self.exclusions, "exclusions"),
             (self.placeholders, "placeholders"),

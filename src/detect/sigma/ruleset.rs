@@ -11,6 +11,7 @@ use super::exclusions::{Exclusion, ExclusionMeta};
 use super::expr::Expr;
 use super::feed::{Feed, Indicators};
 use super::fields::{Counter, Record};
+use super::ids::InForce;
 use super::index::{Filing, Index, Place, Traffic, WakeIndex};
 use super::load::{self, Loaded};
 use super::placeholders::Placeholders;
@@ -21,7 +22,7 @@ use crate::detect::suppress::Limits;
 use crate::detect::{Evidence, RuleMeta};
 use crate::flow::{Biflow, Wake};
 
-/// A rule that matches more than one of so many sampled flows is warned of.
+/// A rule that matches more than one of so many sampled flows is warned of, and so is an exclusion.
 const FREQUENT: usize = 10;
 
 /// Hits that are searched for one that comes again.
@@ -63,11 +64,14 @@ pub struct Options {
     pub exclusions: Vec<Source>,
     /// Files that could not be read as text; they go into the report.
     pub unreadable: Vec<Rejected>,
+    /// At a reload, where what is in force stands: it keeps its ids.
+    pub in_force: Arc<InForce>,
 }
 
 /// Gives every rule id a number that stays the same over reloads.
 ///
-/// It grows with the number of different ids ever loaded, and never forgets one.
+/// It grows with the number of different ids ever loaded, and never forgets one. Ids in other case are
+/// the same.
 #[derive(Debug, Default)]
 pub struct Interner {
     rules: HashMap<String, u32>,
@@ -78,16 +82,17 @@ impl Interner {
     /// The number of `id`; a new one if it was never seen.
     pub fn uid(&mut self, id: &str) -> u32 {
         let next = u32::try_from(self.rules.len()).expect("fewer than 2^32 rules");
-        *self.rules.entry(id.to_owned()).or_insert(next)
+        *self.rules.entry(id.to_lowercase()).or_insert(next)
     }
 
     /// The number of the exclusion `id`, of a count of its own; `None` after 65,535 different ones.
     pub fn exclusion(&mut self, id: &str) -> Option<u16> {
-        if let Some(&uid) = self.exclusions.get(id) {
+        let id = id.to_lowercase();
+        if let Some(&uid) = self.exclusions.get(&id) {
             return Some(uid);
         }
         let uid = u16::try_from(self.exclusions.len()).ok().filter(|&uid| uid < u16::MAX)?;
-        self.exclusions.insert(id.to_owned(), uid);
+        self.exclusions.insert(id, uid);
         Some(uid)
     }
 }
@@ -211,6 +216,10 @@ pub struct Named {
     pub title: String,
     /// Where it stands.
     pub file: String,
+    /// Its first line there, from 1.
+    pub line: u32,
+    /// Of how many rules it is a part.
+    pub rules: usize,
 }
 
 impl RuleSet {
@@ -237,6 +246,23 @@ impl RuleSet {
         self.warn_of_unselective();
         if let Some(traffic) = traffic {
             self.warn_of_frequent(traffic);
+            self.warn_of_excluding(traffic);
+        }
+    }
+
+    /// Notes the exclusions that keep a large share of the sample from rules.
+    fn warn_of_excluding(&mut self, traffic: &Traffic) {
+        let flows = traffic.flows();
+        for exclusion in &self.exclusions {
+            let count = flows.iter().filter(|flow| exclusion.holds(&Record::of(flow))).count();
+            if count * FREQUENT <= flows.len() {
+                continue;
+            }
+            let ExclusionMeta { file, line, title, .. } = &*exclusion.meta;
+            let (file, title) = (file.clone(), title.to_string());
+            let of = flows.len();
+            let text = format!("it keeps {count} of a sample of {of} recent flows from rules");
+            self.report.warnings.push(Note { file, line: *line, title, text });
         }
     }
 
@@ -299,6 +325,21 @@ impl RuleSet {
     #[must_use]
     pub fn filters(&self) -> &[Named] {
         &self.filters
+    }
+
+    /// Where each id stands.
+    #[must_use]
+    pub fn in_force(&self) -> InForce {
+        let at = |id: &str, file: &str| (id.to_lowercase(), file.to_owned());
+        let rules = self.rules.iter().map(|rule| at(&rule.meta.id, &rule.meta.file));
+        let correlations = self.correlations.iter().map(|of| at(&of.meta.id, &of.meta.file));
+        let filters = self.filters.iter().filter(|filter| !filter.id.is_empty());
+        let filters = filters.map(|filter| at(&filter.id, &filter.file));
+        let exclusions = self.exclusions.iter().map(|one| at(&one.meta.id, &one.meta.file));
+        InForce {
+            rules: rules.chain(correlations).chain(filters).collect(),
+            exclusions: exclusions.collect(),
+        }
     }
 
     /// What was loaded, and what was not and why.

@@ -86,6 +86,20 @@ pub(super) fn read(text: &str, from: u32) -> (Vec<Passed>, Option<Nested>) {
     (passed, detections.flatten().find_map(of_items))
 }
 
+/// Whether a mapping of the document `text` has `key`, at any depth. False where it is no YAML.
+pub(super) fn has_key(text: &str, key: &str) -> bool {
+    fn within(value: &Value, key: &str) -> bool {
+        match value {
+            Value::Mapping(mapping) => {
+                mapping.contains_key(key) || mapping.values().any(|value| within(value, key))
+            }
+            Value::Sequence(values) => values.iter().any(|value| within(value, key)),
+            _ => false,
+        }
+    }
+    yaml_serde::from_str(text).is_ok_and(|document| within(&document, key))
+}
+
 /// The first item of a detection that is nested.
 fn nested(detection: &Value) -> Option<Nested> {
     let what = |value: &Value| match value {

@@ -214,10 +214,42 @@ fn what_cannot_be_read_takes_nothing_else_away() {
     assert_eq!(bench.weir("rules test r --events e.jsonl", 3).out, "[\"telnet\"]\n");
 }
 
+/// A check names files that hold nothing, and rules that raise no alert by themselves.
+#[test]
+fn a_check_names_what_raises_no_alert() {
+    let bench = Bench::new();
+    let correlation = "title: Many\nid: many\ncorrelation:\n    type: event_count\n    rules: [telnet, \
+                       big]\n    timespan: 1m\n    condition: {gte: 5}\n";
+    bench.write("r/a.yml", TELNET).write("r/b.yml", BIG).write("r/c.yml", correlation);
+    bench
+        .write("r/d.yml", "")
+        .write("r/e.yml", TELNET.replace('\n', "\n# ").replace("title", "# title"));
+    let ended = bench.weir("rules check r", 0);
+    let want = [
+        "r/d.yml: warning: it holds no rule",
+        "r/e.yml: warning: it holds no rule",
+        "r/a.yml:1: Telnet: raises no alert of its own, it only feeds Many",
+        "r/b.yml:1: Much sent: raises no alert of its own, it only feeds Many",
+        "2 rules loaded, 0 rejected, 0 disabled; 1 correlations; 2 only feed correlations",
+    ];
+    assert_eq!(ended.out.lines().collect::<Vec<_>>(), want);
+    bench.write(
+        "r/c.yml",
+        correlation.replace("correlation:\n", "correlation:\n    generate: true\n"),
+    );
+    let ended = bench.weir("rules check r", 0);
+    assert!(!ended.out.contains("no alert of its own"), "{}", ended.out);
+    let ended = bench.weir("rules check /dev/null", 3);
+    let says = "weir: /dev/null: neither a regular file nor a directory\n";
+    assert_eq!(ended.err, says);
+}
+
 #[test]
 fn a_trial_ends_with_3_only_where_something_is_invalid() {
     let bench = Bench::new();
     bench.write("r/a.yml", TELNET).write("none/b.yml", PROCESS).write("bad/c.yml", BAD);
+    bench.write("never/d.yml", BIG.replace("gte: 1000", "gte: -1\n        dst_port: 70000"));
+    bench.write("odd/e.yml", TELNET.replace("level: medium", "level: midium"));
     bench.write("e.jsonl", "{\"dst_port\": 23, \"proto\": 6}\n");
     let ended = bench.weir("rules test r none --events e.jsonl", 0);
     assert_eq!(ended.out, "[\"telnet\"]\n");
@@ -225,6 +257,17 @@ fn a_trial_ends_with_3_only_where_something_is_invalid() {
     let ended = bench.weir("rules test r bad --events e.jsonl", 3);
     assert_eq!(ended.out, "[\"telnet\"]\n", "what can be tried is tried");
     assert!(ended.err.contains("bad/c.yml:3: Bad: rejected"), "{}", ended.err);
+    // So is a rule that no flow can satisfy; one of other log sources is none of the trial's.
+    let ended = bench.weir("rules test r never none --events e.jsonl", 3);
+    assert_eq!(ended.out, "[\"telnet\"]\n");
+    assert!(ended.err.ends_with("weir: 1 rule is rejected\n"), "{}", ended.err);
+    let ended = bench.weir("rules test none --events e.jsonl", 3);
+    assert!(ended.err.ends_with("weir: no rule is loaded: nothing is matched\n"), "{}", ended.err);
+    // What is to be known of a rule is said here, too.
+    let ended = bench.weir("rules test odd --events e.jsonl", 0);
+    assert!(ended.err.contains("odd/e.yml:10: Telnet: warning: level `midium`"), "{}", ended.err);
+    bench.write("bom.jsonl", "\u{feff}{\"dst_port\": 23, \"proto\": 6}\n");
+    assert_eq!(bench.weir("rules test r --events bom.jsonl", 0).out, "[\"telnet\"]\n");
     // A line that is no event is named, and the rest is tried.
     let lines = "{}\n{\"dst_port\": \n{\"dst_port\": 23, \"proto\": 6}\n\u{fffd}\n";
     bench.write("broken.jsonl", lines);

@@ -102,6 +102,35 @@ fn a_reload_takes_everything_or_nothing() {
     assert_eq!(ledgers["detections"]["alerts"]["high"], 4);
 }
 
+/// A new file takes nothing from what is in force, and a file that is emptied is told of.
+#[test]
+fn newcomers_are_rejected_and_emptied_files_told() {
+    let bench = Bench::new();
+    bench.write("rules/https.yml", HTTPS);
+    let sensor = Sensor::start(&bench, QUICK);
+    assert!(fires(&bench, &sensor, 1_001));
+    // Its file comes first, and its id is written in other case.
+    bench.write("rules/a.yml", HTTPS.replace("443", "80").replace("id: https", "id: HTTPS"));
+    reload(&sensor, "INFO reloaded");
+    let log = sensor.log();
+    let says = "a.yml:2: HTTPS (HTTPS): rejected: its id is that of the rule at";
+    assert!(log.contains(says) && log.contains("which is in force and stays"), "{log}");
+    assert!(log.contains("added=0 removed=0 changed=0"), "{log}");
+    sensor.reaches("weir_detect_rules{result=\"rejected\"}", 1.0);
+    assert!(fires(&bench, &sensor, 1_002), "what is in force stays");
+
+    std::fs::remove_file(bench.path("rules/a.yml")).expect("removed");
+    bench.write("rules/https.yml", "# title: HTTPS\n");
+    reload(&sensor, "INFO reloaded");
+    let log = sensor.log();
+    let warning = log.lines().find(|line| line.contains("holds none any more"));
+    let warning = warning.unwrap_or_else(|| panic!("a warning: {log}"));
+    assert!(warning.contains("WARN") && warning.contains("rules/https.yml"), "{warning}");
+    assert!(warning.contains("removed=1"), "{warning}");
+    assert!(!fires(&bench, &sensor, 1_003), "what is gone is gone");
+    sensor.stop();
+}
+
 /// The model is reloaded as rules are: another takes over while windows stay, and one of other shapes
 /// changes nothing and is told what is expected.
 #[cfg(feature = "model")]

@@ -94,6 +94,48 @@ fn rules_and_feeds_change_while_the_sensor_runs() {
     assert_eq!(log.matches("reload failed").count(), 2, "{log}");
 }
 
+/// What is in force beside rules is told with what it did.
+#[test]
+fn correlations_filters_and_exclusions_are_told() {
+    let bench = Bench::new();
+    let correlation = "title: Twice\nid: twice\ncorrelation:\n    type: event_count\n    rules: \
+                       [https]\n    timespan: 1h\n    condition: {gte: 2}\n";
+    let filter = "title: Not ours\nlogsource: {category: network_connection}\nfilter:\n    rules: \
+                  any\n    s: {dst_port: 9}\n    condition: not s\n";
+    let exclusion =
+        "title: Scanner\nid: scanner\ndetection:\n    s: {src_port: 1002}\n    condition: s\n";
+    bench.write("rules/https.yml", HTTPS).write("rules/twice.yml", correlation);
+    bench.write("rules/filter.yml", filter).write("exclusions/scanner.yml", exclusion);
+    let ports = free_ports();
+    Sensor::configure(&bench, QUICK, ports);
+    let config = bench.read("weir.toml");
+    bench.write(
+        "weir.toml",
+        config.replace("watch_s = 0", "watch_s = 0\nexclusions = [\"exclusions\"]"),
+    );
+    let sensor = Sensor::spawn(weir(), &bench, ports).ready();
+    for port in [1_001, 1_002, 1_003] {
+        tags(&bench, &sensor, port);
+    }
+    let told = wait_for("the counts", || {
+        let told = rules(&sensor);
+        (told["correlations"][0]["found"] == 1 && told["exclusions"][0]["flows"] == 1)
+            .then_some(told)
+    });
+    let (rule, correlation) = (&told["rules"][0], &told["correlations"][0]);
+    assert_eq!((&rule["id"], &rule["silent"]), (&"https".into(), &true.into()), "{told}");
+    assert_eq!(correlation["id"], "twice", "{told}");
+    assert_eq!(
+        (&correlation["measure"], &correlation["rules"][0]),
+        (&"event_count".into(), &"HTTPS".into())
+    );
+    assert_eq!((&correlation["matches"], &correlation["silent"]), (&2.into(), &false.into()));
+    let (filter, exclusion) = (&told["filters"][0], &told["exclusions"][0]);
+    assert_eq!((&filter["title"], &filter["rules"]), (&"Not ours".into(), &1.into()), "{told}");
+    assert_eq!((&exclusion["id"], &exclusion["title"]), (&"scanner".into(), &"Scanner".into()));
+    sensor.stop();
+}
+
 /// `count` rules that match nothing which is sent, in files of a hundred.
 fn many(bench: &Bench, count: u32, salt: u32) {
     for file in 0..count / 100 {

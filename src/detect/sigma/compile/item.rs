@@ -8,8 +8,9 @@ use super::transform::{self, Step};
 use super::value::{self, Compare, Op};
 use super::work::Work;
 use super::{Fault, keyword};
+use crate::detect::sigma::contradictions;
 use crate::detect::sigma::expr::Expr;
-use crate::detect::sigma::fields::{Field, Kind};
+use crate::detect::sigma::fields::{Field, FieldSet, Kind};
 use crate::detect::sigma::interval::IntervalSet;
 use crate::detect::sigma::names;
 use crate::detect::sigma::number::Unit;
@@ -79,7 +80,11 @@ fn fielded(from: &DetectionItem, name: &str, work: &Work<'_>) -> Result<Expr, Re
         let why = "the field holds no free text";
         return Err(Reason::Modifier { field: name.into(), modifier: step.as_str().into(), why });
     }
-    item.compile(&groups)
+    let expr = item.compile(&groups)?;
+    if item.all && item.neq {
+        item.note_excluding(&groups);
+    }
+    Ok(expr)
 }
 
 impl Item<'_> {
@@ -101,6 +106,20 @@ impl Item<'_> {
             _ => Test::In { set: self.set(groups)?, null: false },
         };
         Ok(self.leaf(test, words))
+    }
+
+    /// Of `neq|all`, which means "not all of these": notes values that no flow has at once.
+    fn note_excluding(&self, groups: &Groups<'_>) {
+        let each = Item { neq: false, ..self.clone() };
+        let Ok(expr) = each.compile(groups).map(|expr| expr.fold(FieldSet::EMPTY)) else { return };
+        if matches!(expr, Expr::Const(false)) || contradictions::found(&expr).is_some() {
+            let words = each.words(groups);
+            self.work.note(format!(
+                "`{}` not: {words}: no flow has all of them at once, so every flow that has the field \
+                 satisfies it; `neq` without `all` means none of them",
+                self.name
+            ));
+        }
     }
 
     /// The values as one set: any of them, or with `all` one of each group.
@@ -229,8 +248,8 @@ impl Item<'_> {
             Ok(self.leaf(test, words))
         };
         let leaves = groups.iter().map(leaf).collect::<Result<Vec<_>, Reason>>()?;
-        // "Differs from each", so that a list with neq is what it is for other values.
-        Ok(if self.all || self.neq { Expr::And(leaves) } else { Expr::Or(leaves) })
+        // A list with neq is what it is for other values: "differs from each", with all "from one".
+        Ok(if self.all != self.neq { Expr::And(leaves) } else { Expr::Or(leaves) })
     }
 
     fn null(&self) -> Result<Expr, Reason> {
@@ -335,8 +354,12 @@ impl Item<'_> {
     ) -> Reason {
         let (field, value, mut expected) =
             (self.name.to_owned(), value.to_string(), expected.into());
-        if value.len() > 2 && value.starts_with('%') && value.ends_with('%') {
-            expected += " (a placeholder takes the modifier `expand`)";
+        if looks_like_a_placeholder(&value) {
+            expected += " (a placeholder takes the modifier `expand`, and its values stand in the file \
+                         that rules.placeholders names)";
+        }
+        if is_yaml_1_1_boolean(&value) {
+            expected += " (YAML 1.2 reads yes, no, on and off as texts)";
         }
         Reason::Value { field, value, expected }
     }
@@ -350,6 +373,17 @@ impl Item<'_> {
         };
         Reason::Modifier { field: self.name.to_owned(), modifier: modifier.to_owned(), why }
     }
+}
+
+/// `%servers%`.
+pub(super) fn looks_like_a_placeholder(text: &str) -> bool {
+    let name = text.strip_prefix('%').and_then(|rest| rest.strip_suffix('%'));
+    name.is_some_and(|name| !name.is_empty() && !name.contains([' ', '%', '*']))
+}
+
+/// What YAML 1.1 reads as true or false, and YAML 1.2 as a text.
+fn is_yaml_1_1_boolean(text: &str) -> bool {
+    ["yes", "no", "on", "off", "y", "n"].iter().any(|word| word.eq_ignore_ascii_case(text))
 }
 
 /// Whether values of the two kinds may be equal: an address is the text of no number.

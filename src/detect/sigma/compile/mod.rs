@@ -43,7 +43,7 @@ impl Fault {
             Reason::Identifier { .. } | Reason::Quantifier(_) | Reason::EveryFlow => {
                 Some("condition")
             }
-            Reason::Duplicate(_) => Some("id"),
+            Reason::Duplicate(_) | Reason::Standing(_) => Some("id"),
             _ => None,
         };
         let value = match &self.reason {
@@ -261,7 +261,7 @@ fn expression(of: &Detections, from: &ConditionExpr, work: &Work<'_>) -> Result<
         ConditionExpr::Or(parts) => Expr::Or(all(parts)?),
         ConditionExpr::Not(part) => expression(of, part, work)?.negate(),
         ConditionExpr::Identifier(name) => match of.named.get(name) {
-            Some(found) => detection(found, work)?,
+            Some(found) => selection(name, found, work)?,
             None => {
                 let mut known: Vec<&str> = of.named.keys().map(String::as_str).collect();
                 known.sort_unstable();
@@ -292,7 +292,29 @@ fn selected(
         return Err(Reason::Identifier { name, near }.into());
     }
     chosen.sort_unstable_by_key(|(name, _)| *name);
-    chosen.into_iter().map(|(_, found)| detection(found, work)).collect()
+    chosen.into_iter().map(|(name, found)| selection(name, found, work)).collect()
+}
+
+fn selection(name: &str, from: &Detection, work: &Work<'_>) -> Result<Expr, Fault> {
+    if asks_nothing(from) {
+        let (reason, key) = (Reason::Empty(name.to_owned()), Some(name.to_owned()));
+        return Err(Fault { reason, key });
+    }
+    // What has no field is told by its selection.
+    let named = |fault: Fault| Fault { key: fault.key.or_else(|| Some(name.to_owned())), ..fault };
+    detection(from, work).map_err(named)
+}
+
+/// Whether it, or an alternative of it, has no item.
+fn asks_nothing(from: &Detection) -> bool {
+    match from {
+        Detection::AllOf(items) => items.is_empty(),
+        Detection::AnyOf(parts) | Detection::And(parts) => {
+            parts.is_empty() || parts.iter().any(asks_nothing)
+        }
+        Detection::Keywords(values) => values.is_empty(),
+        Detection::ArrayMatch { .. } | Detection::Conditional { .. } => false,
+    }
 }
 
 /// A pattern over the names of detections: `*` anywhere, case counts.
@@ -307,10 +329,6 @@ fn detection(from: &Detection, work: &Work<'_>) -> Result<Expr, Fault> {
     };
     match from {
         Detection::AllOf(items) => {
-            // What asks for nothing takes room, too.
-            if items.is_empty() {
-                work.item()?;
-            }
             let parts: Result<Vec<Expr>, Fault> =
                 items.iter().map(|item| item::compile(item, work)).collect();
             Ok(Expr::And(parts?))

@@ -2,11 +2,12 @@
 
 use rsigma_parser::{SigmaString, SigmaValue, SpecialChar, StringPart};
 
-use super::item::Item;
+use super::item::{Item, looks_like_a_placeholder};
+use super::transform::Step;
 use crate::detect::sigma::fields::{Kind, words};
 use crate::detect::sigma::interval::IntervalSet;
 use crate::detect::sigma::names::TCP_FLAGS;
-use crate::detect::sigma::number::{Decimal, Place};
+use crate::detect::sigma::number::{Decimal, Place, instant};
 use crate::detect::sigma::predicate::Reference;
 use crate::detect::sigma::reason::Reason;
 use crate::detect::sigma::text::{Glyph, Matcher, Pattern, TextBuf};
@@ -96,8 +97,8 @@ pub(super) fn set(item: &Item<'_>, value: &SigmaValue) -> Result<IntervalSet, Re
             Err(item.modifier("times are compared as numbers"))
         }
         (Kind::Integer { .. } | Kind::Time { .. } | Kind::Protocol, Op::Compare(how)) => {
-            let number = number(value).ok_or_else(|| item.value(value, "a decimal number"))?;
-            Ok(compared(number.place(item.unit), how, max))
+            let place = place(item, value).ok_or_else(|| item.value(value, expected(item)))?;
+            Ok(compared(place, how, max))
         }
         (_, Op::Compare(_)) => Err(item.modifier("the field is no number")),
         (Kind::Integer { .. }, op) if op.is_textual() || is_wild(value) => {
@@ -106,15 +107,13 @@ pub(super) fn set(item: &Item<'_>, value: &SigmaValue) -> Result<IntervalSet, Re
             Ok(IntervalSet::where_true(max, matches))
         }
         (Kind::Integer { .. } | Kind::Time { .. }, _) => {
-            let number = number(value).ok_or_else(|| {
+            let place = place(item, value).ok_or_else(|| {
                 let range = plain(value).is_some_and(|text| is_range(&text));
-                let expected = match range {
-                    true => "a decimal number: a range is written with `gte` and `lte`",
-                    false => "a decimal number",
-                };
-                item.value(value, expected)
+                let range =
+                    range.then_some("a decimal number: a range is written with `gte` and `lte`");
+                item.value(value, range.unwrap_or(expected(item)))
             })?;
-            Ok(match number.place(item.unit) {
+            Ok(match place {
                 Place::At(v) if v <= max => IntervalSet::one(v),
                 _ => IntervalSet::EMPTY,
             })
@@ -122,6 +121,26 @@ pub(super) fn set(item: &Item<'_>, value: &SigmaValue) -> Result<IntervalSet, Re
         (Kind::Site, _) => sites(item, value),
         (Kind::Named(_) | Kind::Protocol, _) => named(item, value),
         (Kind::Text | Kind::FlagNames, _) => Err(item.modifier("the field is text")),
+    }
+}
+
+/// Where a value stands among the integers of the item's field: a number in the dialect's unit, and of
+/// an instant also a time as ISO 8601 writes it.
+fn place(item: &Item<'_>, value: &SigmaValue) -> Option<Place> {
+    if let Some(number) = number(value) {
+        return Some(number.place(item.unit));
+    }
+    match item.field.kind() {
+        Kind::Time { instant: true } => instant(&plain(value)?),
+        _ => None,
+    }
+}
+
+/// What [`place`] takes.
+const fn expected(item: &Item<'_>) -> &'static str {
+    match item.field.kind() {
+        Kind::Time { instant: true } => "a number, or a time such as 2026-01-31T12:00:00Z",
+        _ => "a decimal number",
     }
 }
 
@@ -268,6 +287,16 @@ pub(super) fn matcher(item: &Item<'_>, value: &SigmaValue) -> Result<Matcher, Re
             pattern: text.original.clone(),
             error: error.to_string().lines().last().unwrap_or_default().trim().to_owned(),
         });
+    }
+    if let SigmaValue::String(text) = value
+        && item.field.kind() == Kind::Text
+        && !item.steps.contains(&Step::Expand)
+        && looks_like_a_placeholder(&text.original)
+    {
+        let name = item.name;
+        item.work.note(format!(
+            "`{text}` on `{name}` is looked for as it stands: a placeholder takes the modifier `expand`"
+        ));
     }
     let text = match value {
         SigmaValue::String(text) => text.clone(),

@@ -9,10 +9,10 @@ use super::compile::{self, Target};
 use super::plan::Correlation;
 use crate::detect::RuleMeta;
 use crate::detect::sigma::reason::Reason;
-use crate::detect::sigma::report::{LoadReport, Note, Rejected};
+use crate::detect::sigma::report::{LoadReport, Note, Rejected, Silent};
 use crate::detect::sigma::ruleset::{Interner, Rule, Source};
 use crate::detect::sigma::terms::Threshold;
-use crate::detect::sigma::{front, meta};
+use crate::detect::sigma::{front, meta, near};
 
 /// Correlations that may build on one another in a row.
 const DEPTH_MAX: usize = 8;
@@ -43,6 +43,7 @@ pub(in crate::detect::sigma) struct Linker<'a> {
     pending: Vec<Pending<'a>>,
     linked: Vec<Correlation>,
     generate: Vec<bool>,
+    hints: near::Few,
 }
 
 #[derive(Debug)]
@@ -84,7 +85,11 @@ impl<'a> Linker<'a> {
     pub fn rule(&mut self, id: &str, name: Option<&str>, fate: Fate) {
         let at = self.known.len();
         self.known.push(Known { fate, id: id.to_owned(), name: name.map(str::to_owned) });
-        self.ids.entry(id.to_lowercase()).or_insert(at);
+        let first = *self.ids.entry(id.to_lowercase()).or_insert(at);
+        // One that was rejected leaves its id to others.
+        if self.known[first].fate == Fate::Rejected {
+            self.ids.insert(id.to_lowercase(), at);
+        }
         if let Some(name) = name {
             self.names.entry(name.to_owned()).and_modify(|known| *known = None).or_insert(Some(at));
         }
@@ -116,7 +121,7 @@ impl<'a> Linker<'a> {
         for at in 0..self.pending.len() {
             self.resolve(at, rules, report, interner);
         }
-        self.silence(rules);
+        self.silence(rules, report);
         report.correlations = self.linked.len();
         self.linked.into_iter().map(Arc::new).collect()
     }
@@ -215,7 +220,7 @@ impl<'a> Linker<'a> {
                 reason: Reason::Base { rule: name.clone(), why: why.to_owned() },
                 near: Some(name.clone()),
             };
-            let known = self.find(name).map_err(fault)?;
+            let known = self.find(name).map_err(|why| fault(&why))?;
             if found.contains(&known) {
                 return Err(fault("is named twice"));
             }
@@ -253,14 +258,17 @@ impl<'a> Linker<'a> {
         Ok((linked, depth, notes))
     }
 
-    fn find(&self, name: &str) -> Result<usize, &'static str> {
+    /// The rule with this name, in which case counts, or this id, in which it does not.
+    fn find(&self, name: &str) -> Result<usize, String> {
         match self.names.get(name) {
             Some(Some(known)) => Ok(*known),
-            Some(None) => Err("is the name of several rules"),
-            None => {
-                let known = self.ids.get(&name.to_lowercase()).copied();
-                known.ok_or("is neither the id nor the name of a rule")
-            }
+            Some(None) => Err("is the name of several rules".to_owned()),
+            None => self.ids.get(&name.to_lowercase()).copied().ok_or_else(|| {
+                let known =
+                    self.known.iter().flat_map(|known| [Some(&known.id), known.name.as_ref()]);
+                let near = self.hints.hint(name, known.flatten().map(String::as_str));
+                format!("is neither the id nor the name of a rule{near}")
+            }),
         }
     }
 
@@ -288,21 +296,33 @@ impl<'a> Linker<'a> {
     }
 
     /// Rules and correlations that only feed others raise no alert, unless one of these generates.
-    fn silence(&mut self, rules: &mut [Rule]) {
-        let mut fed: HashMap<u32, bool> = HashMap::new();
+    fn silence(&mut self, rules: &mut [Rule], report: &mut LoadReport) {
+        let mut fed: HashMap<u32, (bool, Vec<String>)> = HashMap::new();
         for (linked, &generate) in self.linked.iter().zip(&self.generate) {
             for uid in linked.base_uids() {
-                *fed.entry(uid).or_default() |= generate;
+                let (generates, feeds) = fed.entry(uid).or_default();
+                *generates |= generate;
+                feeds.push(linked.meta.title.clone());
             }
         }
-        let silent = |uid| fed.get(&uid) == Some(&false);
-        for linked in &mut self.linked {
-            linked.silent = silent(linked.meta.uid);
-        }
+        fed.retain(|_, (generates, _)| !*generates);
+        let mut silent = |meta: &RuleMeta| {
+            let fed = fed.get(&meta.uid);
+            report.silent.extend(fed.map(|(_, feeds)| Silent {
+                file: meta.file.clone(),
+                line: meta.line,
+                title: meta.title.clone(),
+                feeds: feeds.clone(),
+            }));
+            fed.is_some()
+        };
         let by_uid: HashMap<u32, usize> =
             rules.iter().enumerate().map(|(at, rule)| (rule.meta.uid, at)).collect();
         for rule in &mut *rules {
-            rule.silent = silent(rule.meta.uid);
+            rule.silent = silent(&rule.meta);
+        }
+        for linked in &mut self.linked {
+            linked.silent = silent(&linked.meta);
         }
         for linked in &self.linked {
             for rule in linked.base_uids().filter_map(|uid| by_uid.get(&uid)) {

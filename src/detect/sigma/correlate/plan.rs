@@ -162,6 +162,18 @@ impl Correlation {
         self.continues(before) && self.silent == before.silent && self.labels == before.labels
     }
 
+    /// What it measures, as its alerts say it: `event_count`, `value_count of dst_port`.
+    #[must_use]
+    pub fn measure(&self) -> &str {
+        &self.labels.measure
+    }
+
+    /// The titles of the rules and correlations that it counts.
+    #[must_use]
+    pub fn base_titles(&self) -> &[String] {
+        &self.labels.bases
+    }
+
     /// Interned ids of the rules and correlations that it counts.
     pub fn base_uids(&self) -> impl Iterator<Item = u32> + '_ {
         self.bases.iter().map(|base| base.uid)

@@ -18,15 +18,20 @@ fn spaces() -> [(&'static str, u128, u128); 2] {
 
 /// The space of which `addresses` leave next to nothing out, in words.
 pub(super) fn all(addresses: IntervalSet) -> Option<String> {
-    held(addresses, |percent| percent >= ALL_PERCENT)
+    held(&addresses, |percent| percent >= ALL_PERCENT)
 }
 
 /// The space of which `addresses` hold the most, in words.
 pub(super) fn most(addresses: IntervalSet) -> Option<String> {
-    held(addresses, |percent| percent > MOST_PERCENT)
+    held(&addresses, |percent| percent > MOST_PERCENT)
 }
 
-fn held(addresses: IntervalSet, is_it: impl Fn(u128) -> bool) -> Option<String> {
+/// Whether `addresses` hold so many percent of a space.
+pub(in crate::detect::sigma) fn holds(addresses: &IntervalSet, percent: u128) -> bool {
+    held(addresses, |held| held >= percent).is_some()
+}
+
+fn held(addresses: &IntervalSet, is_it: impl Fn(u128) -> bool) -> Option<String> {
     spaces().into_iter().find_map(|(name, first, last)| {
         let within = addresses.intersection(&IntervalSet::range(first, last));
         let sizes = within.intervals().iter().map(|(first, last)| last - first + 1);

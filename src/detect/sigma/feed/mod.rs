@@ -5,7 +5,7 @@
 //! in what exporters tell of a flow; as that may change over the flow's life, they make a rule of
 //! their own. docs/sigma.md has the decisions.
 
-mod cover;
+pub(super) mod cover;
 mod reader;
 mod value;
 
@@ -244,6 +244,12 @@ impl Feed {
             true => format!("feed-{}", short_hash(&[&self.title()])),
             false => self.spec.id.clone(),
         }
+    }
+
+    /// The name of its file.
+    #[must_use]
+    pub fn file(&self) -> String {
+        self.spec.path.display().to_string()
     }
 
     /// What of its file was left out: the first lines by name, then how many there were.
