@@ -18,7 +18,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::errors::ParquetError;
 
-use super::parquet::{CodecError, check_codecs};
+use super::parquet::{CodecError, check_codecs, whole_number};
 use crate::detect::sequence::Record;
 use crate::detect::sequence::table::{Row, Scenarios};
 use crate::flow::key::TCP;
@@ -105,7 +105,7 @@ impl Flows {
     /// If the file is damaged there, or is not of these columns.
     pub fn next_rows(&mut self, mut take: impl FnMut(Row)) -> Result<bool, FlowsError> {
         let Some(batch) = self.batches.next() else { return Ok(false) };
-        let columns = Columns::of(&batch?)?;
+        let columns = Columns::of(&batch?, self.row)?;
         for at in 0..columns.len {
             self.row += 1;
             let named = columns.scenario.as_ref().filter(|names| names.is_valid(at));
@@ -135,16 +135,19 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(batch: &RecordBatch) -> Result<Self, FlowsError> {
+    /// `before`: rows of the file before this batch.
+    fn of(batch: &RecordBatch, before: u64) -> Result<Self, FlowsError> {
+        let integers = |array, column| integers(array, column, before);
         let whole = |column| integers(required(batch, column, "a whole number")?, column);
         let text = |column| texts(required(batch, column, "text")?, column);
         let counter = |column| batch.column_by_name(column).map(|array| integers(array, column));
         let none = || vec![0; batch.num_rows()];
+        let scenario = batch.column_by_name("scenario").filter(|a| !a.data_type().is_null());
         let counter = |column| counter(column).unwrap_or_else(|| Ok(none()));
         Ok(Self {
             len: batch.num_rows(),
             ts_start: whole("ts_start")?,
-            duration_us: micros(required(batch, "duration_ms", "a number")?)?,
+            duration_us: micros(required(batch, "duration_ms", "a number")?, before)?,
             src_ip: text("src_ip")?,
             dst_ip: text("dst_ip")?,
             src_port: whole("src_port")?,
@@ -158,7 +161,7 @@ impl Columns {
             ],
             tcp_flags: counter("tcp_flags")?,
             cont: batch.column_by_name("cont").map(|array| integers(array, "cont")).transpose()?,
-            scenario: batch.column_by_name("scenario").map(|a| texts(a, "scenario")).transpose()?,
+            scenario: scenario.map(|array| texts(array, "scenario")).transpose()?,
         })
     }
 
@@ -224,8 +227,9 @@ fn texts(array: &ArrayRef, column: &'static str) -> Result<StringArray, FlowsErr
     text.ok_or_else(|| other(array, column, "text"))
 }
 
-/// Whole numbers of any width, and truth values; null is 0.
-fn integers(array: &ArrayRef, column: &'static str) -> Result<Vec<i64>, FlowsError> {
+/// Whole numbers of any width, also as doubles, which pandas makes of a column that lacks some, and
+/// truth values; null is 0. `before`: rows of the file before these.
+fn integers(array: &ArrayRef, column: &'static str, before: u64) -> Result<Vec<i64>, FlowsError> {
     macro_rules! widened {
         ($kind:ty) => {
             array
@@ -247,12 +251,25 @@ fn integers(array: &ArrayRef, column: &'static str) -> Result<Vec<i64>, FlowsErr
         DataType::Boolean => {
             array.as_boolean().iter().map(|value| i64::from(value.unwrap_or(false))).collect()
         }
+        DataType::Float64 => {
+            let whole = |(row, value): (u64, Option<f64>)| {
+                let value = value.unwrap_or(0.0);
+                let (row, expected) = (before + row, "a whole number");
+                let wrong =
+                    || FlowsError::Value { row, column, value: value.to_string(), expected };
+                whole_number(value).ok_or_else(wrong)
+            };
+            let values = array.as_primitive::<Float64Type>().iter();
+            (1..).zip(values).map(whole).collect::<Result<_, _>>()?
+        }
+        // A column in which nothing stands.
+        DataType::Null => vec![0; array.len()],
         _ => return Err(other(array, column, "a whole number")),
     })
 }
 
 /// Milliseconds as whole microseconds, rounded to even.
-fn micros(array: &ArrayRef) -> Result<Vec<i64>, FlowsError> {
+fn micros(array: &ArrayRef, before: u64) -> Result<Vec<i64>, FlowsError> {
     let us = |ms: Option<f64>| (ms.unwrap_or(0.0) * 1_000.0).round_ties_even() as i64;
     Ok(match array.data_type() {
         DataType::Float32 => {
@@ -260,7 +277,7 @@ fn micros(array: &ArrayRef) -> Result<Vec<i64>, FlowsError> {
         }
         DataType::Float64 => array.as_primitive::<Float64Type>().iter().map(us).collect(),
         _ => {
-            let ms = integers(array, "duration_ms")?;
+            let ms = integers(array, "duration_ms", before)?;
             ms.into_iter().map(|ms| ms.saturating_mul(1_000)).collect()
         }
     })

@@ -1,4 +1,8 @@
 //! Slices in Parquet files that Weir wrote: row groups to rows of [`Columns`].
+//!
+//! Other programs filter, join and write such files again, and change types on the way: pandas makes
+//! doubles of whole numbers once one is absent, and columns of no type where all are. What the
+//! column says is still what Weir wrote, so these are read, too.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -11,7 +15,9 @@ use arrow_array::{Array, BooleanArray, Float64Array, Int32Array, Int64Array};
 use arrow_array::{ListArray, RecordBatch, StringArray};
 use arrow_schema::{ArrowError, DataType};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
@@ -77,7 +83,10 @@ impl Slices {
     /// # Errors
     /// If it cannot be read or is no Parquet.
     pub fn open(path: &Path) -> Result<Self, SlicesError> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+        // Types as Parquet has them: no dictionaries, and one type for texts of any length.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let file = File::open(path)?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)?;
         check_codecs(builder.metadata())?;
         let wanted = |name: &str| NAMES.iter().any(|(known, _)| *known == name);
         let fields = builder.schema().fields().iter().enumerate();
@@ -116,6 +125,9 @@ impl Rows {
     fn of(batch: &RecordBatch) -> Result<Self, SlicesError> {
         let column = |&(name, kind): &(&'static str, Kind)| {
             let Some(array) = batch.column_by_name(name) else { return Ok(None) };
+            if is_empty(array.data_type()) {
+                return Ok(None);
+            }
             let column = Column::of(array.as_ref(), kind);
             let found = || SlicesError::Column { column: name, found: array.data_type().clone() };
             column.ok_or_else(found).map(Some)
@@ -152,9 +164,10 @@ impl Column {
                 let texts = list.values().as_string_opt::<i32>()?.clone();
                 Self::Texts(list, texts)
             }
-            Kind::Int => match array.as_primitive_opt::<Int64Type>() {
-                Some(array) => Self::Int64(array.clone()),
-                None => Self::Int32(array.as_primitive_opt::<Int32Type>()?.clone()),
+            Kind::Int => match array.data_type() {
+                DataType::Int32 => Self::Int32(array.as_primitive::<Int32Type>().clone()),
+                DataType::Float64 => Self::Int64(whole(array.as_primitive())?),
+                _ => Self::Int64(array.as_primitive_opt::<Int64Type>()?.clone()),
             },
             Kind::Float => Self::Float(array.as_primitive_opt::<Float64Type>()?.clone()),
             Kind::Bool => Self::Bool(array.as_boolean_opt()?.clone()),
@@ -171,6 +184,26 @@ impl Column {
             Self::Bool(array) => array,
         }
     }
+}
+
+/// Whether no value can stand in a column of this type.
+fn is_empty(kind: &DataType) -> bool {
+    match kind {
+        DataType::List(element) => is_empty(element.data_type()),
+        kind => kind.is_null(),
+    }
+}
+
+/// Doubles that are whole numbers; `None` if one is not.
+fn whole(doubles: &Float64Array) -> Option<Int64Array> {
+    let whole = |value: f64| whole_number(value).map(Some);
+    doubles.iter().map(|value| value.map_or(Some(None), whole)).collect()
+}
+
+/// `value`, if it is a whole number that 64 bits hold.
+pub(super) fn whole_number(value: f64) -> Option<i64> {
+    const BOUND: f64 = 9_223_372_036_854_775_808.0;
+    (value.fract() == 0.0 && (-BOUND..BOUND).contains(&value)).then_some(value as i64)
 }
 
 struct Row<'a> {
@@ -235,6 +268,18 @@ mod tests {
             RowGroupMetaData::builder(Arc::clone(&schema)).set_column_metadata(vec![column]);
         let group = group.build().expect("a row group");
         ParquetMetaData::new(FileMetaData::new(1, 0, None, None, schema, None), vec![group])
+    }
+
+    #[test]
+    fn doubles_are_whole_numbers_or_refused() {
+        let doubles = |values: &[Option<f64>]| whole(&Float64Array::from(values.to_vec()));
+        let kept = doubles(&[Some(443.0), None, Some(-1.0), Some(9e18)]);
+        let want =
+            Int64Array::from(vec![Some(443), None, Some(-1), Some(9_000_000_000_000_000_000)]);
+        assert_eq!(kept, Some(want));
+        for refused in [0.5, f64::NAN, f64::INFINITY, 9.3e18, -9.3e18] {
+            assert_eq!(doubles(&[Some(1.0), Some(refused)]), None, "{refused}");
+        }
     }
 
     #[test]

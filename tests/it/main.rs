@@ -32,6 +32,8 @@ mod objects;
 mod observability;
 mod packet_table;
 mod packets;
+#[cfg(all(feature = "model", feature = "parquet"))]
+mod parquet_input;
 mod pcap_files;
 mod pcaps;
 mod peers;

@@ -21,7 +21,12 @@ const CSV_HEAD: &str = "\
 `weir replay` reads CSV in the columns of DeepMITRE, in DeepTempo's canonical NetFlow schema, in
 any of the aliases below, and in what Weir itself writes. Columns of other names are ignored, but
 for `scenario`, by which `weir score` keeps flows apart that have addresses in common: its cells are
-compared as they stand, and empty ones are of no scenario.
+compared as they stand, and empty ones are of no scenario. The `class` that it gives is `c2` or `exfil` from
+the score on at which the configuration's `model.alerts_per_1000_hosts_day` is met: another budget
+gives other classes, and the same scores.
+
+The same may come as Parquet (model/README.md has its columns), compressed by zstd, snappy, gzip, lz4
+or not at all.
 
 - **Header.** Required. Names are compared without case and outer blanks, ` ` and `-` as `_`. Of
   several aliases of a column the first of its list wins. A header that lacks a required column is

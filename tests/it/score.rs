@@ -10,15 +10,15 @@ use serde_json::Value;
 use crate::sequence::sha256;
 use crate::system::Bench;
 
-const COLUMNS: &str = "scenario,src_ip,dest_ip,dest_port,protocol,first,last,flows,class,p_benign,\
+pub(crate) const COLUMNS: &str = "scenario,src_ip,dest_ip,dest_port,protocol,first,last,flows,class,p_benign,\
                        p_c2,p_exfil,p_scan,p_bruteforce,p_dos,score";
 
-fn rows(ndjson: &str) -> Vec<Value> {
+pub(crate) fn rows(ndjson: &str) -> Vec<Value> {
     ndjson.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 /// What holds of every row: the score is that of the probabilities, and these sum to 1.
-fn check(row: &Value) {
+pub(crate) fn check(row: &Value) {
     let of = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("{name}: {row}"));
     let names = ["p_benign", "p_c2", "p_exfil", "p_scan", "p_bruteforce", "p_dos"];
     let sum: f64 = names.into_iter().map(of).sum();
@@ -236,132 +236,4 @@ fn a_model_that_cannot_be_run_is_refused_by_every_command() {
     }
     bench.write("own.onnx", &onnx).write("own.json", &labels);
     bench.weir("check -c weir.toml", 0);
-}
-
-#[cfg(feature = "parquet")]
-mod parquet_files {
-    use std::fs::File;
-    use std::sync::Arc;
-
-    use arrow_array::cast::AsArray;
-    use arrow_array::types::{Float64Type, Int64Type};
-    use arrow_array::{
-        ArrayRef, BooleanArray, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray,
-        UInt8Array, UInt16Array,
-    };
-    use parquet::arrow::ArrowWriter;
-    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-
-    use super::*;
-
-    const BEATS: usize = 40;
-    /// Names need quotes in CSV; one is none.
-    const SCENARIOS: [Option<&str>; 3] = [Some("one"), Some("two, \"b\""), None];
-
-    /// The start of flow `i` in microseconds since the epoch.
-    fn start(i: usize) -> i64 {
-        1_700_000_000_000_000 + (i % BEATS) as i64 * 60_000_000
-    }
-
-    /// A beacon of forty beats in each scenario, with the same addresses.
-    fn labelled(path: &Path, flags: u8) {
-        let n = SCENARIOS.len() * BEATS;
-        let texts = |f: &dyn Fn(usize) -> String| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values((0..n).map(f)))
-        };
-        let columns: Vec<(&str, ArrayRef)> = vec![
-            ("ts_start", Arc::new(Int64Array::from_iter_values((0..n).map(start)))),
-            ("duration_ms", Arc::new(Float32Array::from(vec![180.0; n]))),
-            ("src_ip", texts(&|_| "192.168.1.7".into())),
-            ("dst_ip", texts(&|_| "198.51.100.20".into())),
-            (
-                "src_port",
-                Arc::new(UInt16Array::from_iter_values((0..n).map(|i| 50_000 + i as u16))),
-            ),
-            ("dst_port", Arc::new(UInt16Array::from(vec![443; n]))),
-            ("proto", Arc::new(UInt8Array::from(vec![6; n]))),
-            ("fwd_bytes", Arc::new(Int64Array::from(vec![1_300; n]))),
-            ("bwd_bytes", Arc::new(Int64Array::from(vec![2_100; n]))),
-            ("fwd_pkts", Arc::new(Int32Array::from(vec![9; n]))),
-            ("bwd_pkts", Arc::new(Int32Array::from(vec![8; n]))),
-            ("tcp_flags", Arc::new(UInt8Array::from(vec![flags; n]))),
-            ("cont", Arc::new(BooleanArray::from(vec![false; n]))),
-            ("label", texts(&|_| "c2".into())),
-            ("scenario", Arc::new(StringArray::from_iter((0..n).map(|i| SCENARIOS[i / BEATS])))),
-        ];
-        let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
-        let file = File::create(path).expect("a file");
-        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
-        writer.write(&batch).expect("written");
-        writer.close().expect("closed");
-    }
-
-    /// The same in columns of CSV, which has none for TCP flags.
-    fn as_csv() -> String {
-        let mut text = "timestamp,duration_ms,src_ip,dst_ip,src_port,dst_port,protocol,fwd_bytes,\
-                        bwd_bytes,fwd_pkts,bwd_pkts,Scenario\n"
-            .to_owned();
-        for i in 0..SCENARIOS.len() * BEATS {
-            let scenario = SCENARIOS[i / BEATS].unwrap_or_default().replace('"', "\"\"");
-            let (start, port) = (start(i), 50_000 + i);
-            let flow = "180,192.168.1.7,198.51.100.20";
-            let counts = "443,6,1300,2100,9,8";
-            writeln!(text, "{start},{flow},{port},{counts},\"{scenario}\"").expect("text");
-        }
-        text
-    }
-
-    #[test]
-    fn the_same_flows_score_the_same_as_csv_and_as_parquet() {
-        let bench = Bench::new();
-        labelled(&bench.path("flows.parquet"), 0);
-        bench.write("flows.csv", as_csv());
-        let of_parquet = bench.weir("--quiet score flows.parquet -o -", 0).out;
-        let of_csv = bench.weir("--quiet score flows.csv -o -", 0).out;
-        assert_eq!(of_csv, of_parquet);
-        let scenarios: Vec<Option<String>> = rows(&of_csv)
-            .iter()
-            .map(|row| row.get("scenario").and_then(Value::as_str).map(str::to_owned))
-            .collect();
-        let want = SCENARIOS.map(|name| vec![name.map(str::to_owned); 2]).concat();
-        assert_eq!(scenarios, want, "two windows each");
-    }
-
-    /// Parquet of other columns is told what is missing.
-    #[test]
-    fn parquet_of_other_columns_is_refused() {
-        let bench = Bench::new();
-        labelled(&bench.path("flows.parquet"), 27);
-        bench.weir("--quiet score flows.parquet -o scores.parquet", 0);
-        let told = bench.weir("--quiet score scores.parquet -o -", 3).err;
-        let want = "weir: scores.parquet: column `ts_start` is not there, expected a whole number";
-        assert!(told.starts_with(want), "{told}");
-    }
-
-    #[test]
-    fn scenarios_are_kept_apart_and_parquet_comes_of_parquet() {
-        let bench = Bench::new();
-        labelled(&bench.path("flows.parquet"), 27);
-        bench.weir("--quiet score flows.parquet -o scores.parquet", 0);
-        let file = File::open(bench.path("scores.parquet")).expect("scores");
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet");
-        let names: Vec<String> =
-            reader.schema().fields().iter().map(|field| field.name().clone()).collect();
-        assert_eq!(names.join(","), COLUMNS);
-        let batches: Vec<RecordBatch> =
-            reader.build().expect("a reader").collect::<Result<_, _>>().expect("batches");
-        assert_eq!(batches.len(), 1);
-        let batch = &batches[0];
-        let column = |name: &str| batch.column_by_name(name).expect(name);
-        let scenarios: Vec<Option<&str>> = column("scenario").as_string::<i32>().iter().collect();
-        assert_eq!(scenarios, SCENARIOS.map(|name| [name; 2]).concat(), "two windows each");
-        let flows = column("flows").as_primitive::<Int64Type>();
-        assert_eq!(flows.values().to_vec(), [32; 6]);
-        let scores = column("score").as_primitive::<Float64Type>().values().to_vec();
-        assert!(scores.chunks(2).all(|each| each == &scores[..2]), "the same flows and scores");
-        let ndjson = rows(&bench.weir("--quiet score flows.parquet -o -", 0).out);
-        ndjson.iter().for_each(check);
-        let said: Vec<f64> = ndjson.iter().filter_map(|row| row["score"].as_f64()).collect();
-        assert_eq!(said, scores);
-    }
 }

@@ -17,7 +17,8 @@ columns, in their order and types; everything after them is what Weir adds.
   [alert](schema/alert.schema.json).
 - **CSV**: RFC 4180 with a header line and `\\n` as line end; a field that is absent is empty, a
   list is a JSON array as text, `rule.id` is a column of that name.
-- **Parquet**: zstd; a field that is absent is null, lists of texts are lists, `sigma_detections`,
+- **Parquet**: zstd (read again by `weir replay` also as others compress it: snappy, gzip, lz4, not at
+  all); a field that is absent is null, lists of texts are lists, `sigma_detections`,
   `techniques` and `evidence` are JSON as text, `rule.id` is a column of that name.
 
 The fields of `[sensor.fields]` in the configuration (`tenant = \"north\"`, say) follow on every
