@@ -121,6 +121,10 @@ pub(super) enum Command {
     },
     /// Write the manual page.
     Man,
+    /// Try the ONNX file on standard input, so that what it does is done to this process.
+    #[cfg(feature = "model")]
+    #[command(hide = true)]
+    TryModel,
 }
 
 /// `weir replay`.

@@ -7,7 +7,6 @@ use super::Failure;
 use crate::config::{Config, Problem};
 use crate::detect::sigma::{Interner, LoadReport, RuleSet};
 use crate::pipeline::feeds::Feeds;
-use crate::pipeline::sequences;
 use crate::service;
 
 pub(super) fn run(path: &Path, strict: bool) -> Result<(), Failure> {
@@ -24,7 +23,7 @@ pub(super) fn run(path: &Path, strict: bool) -> Result<(), Failure> {
             String::new()
         }
     };
-    if let Err(error) = sequences::book(&config) {
+    if let Err(error) = service::trial::book(&config) {
         problems.push(error.to_string());
     }
     match service::load::preflight(path, &config, false) {

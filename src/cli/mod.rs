@@ -125,6 +125,10 @@ fn run(args: Args) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Args::command(), "weir", &mut script);
             print(&script)
         }
+        #[cfg(feature = "model")]
+        Command::TryModel => {
+            service::trial::run()?.map_err(|error| Failure::Invalid(error.to_string()))
+        }
         Command::Man => print(&man::page(&Args::command())?),
     }
 }

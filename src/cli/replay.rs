@@ -22,6 +22,7 @@ use crate::pipeline::replay::{Exports, FLUSH_EVERY, Replay};
 use crate::pipeline::sequences::Models;
 use crate::pipeline::worker::Shared;
 use crate::pipeline::{self, Outputs, Rules, feeds, rules};
+use crate::service::trial;
 
 pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let config = settings(args)?;
@@ -33,7 +34,8 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     if !args.rules.is_empty() || args.config.is_some() {
         tell_rules(book.set.report());
     }
-    let models = Models::load(&config).map_err(|error| Failure::Invalid(error.to_string()))?;
+    let book = trial::book(&config).map_err(|error| Failure::Invalid(error.to_string()))?;
+    let models = Models::with(&config, book);
     // An output is only begun, and an older one only lost, when the input is there.
     for path in args.files.iter().filter(|path| path.as_os_str() != "-") {
         fs::metadata(path).map_err(|error| named(path, &error))?;

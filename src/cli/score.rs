@@ -23,9 +23,10 @@ use crate::input::source::{Kind, Source};
 use crate::output::scores::Writer;
 use crate::output::{Batch, Context, Ledgers, Sink};
 use crate::pipeline::replay::{Exports, FLUSH_EVERY, Replay};
-use crate::pipeline::sequences::{self, Book, Models};
+use crate::pipeline::sequences::{Book, Models};
 use crate::pipeline::worker::Shared;
 use crate::pipeline::{self, Outputs, Rules};
+use crate::service::trial;
 
 /// Octets of text read at once.
 const CHUNK_OCTETS: usize = 64 << 10;
@@ -39,7 +40,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.model.is_some() {
         config.model.file.clone_from(&args.model);
     }
-    let book = sequences::book(&config).map_err(|error| invalid(&error))?;
+    let book = trial::book(&config).map_err(|error| invalid(&error))?;
     let book = book.ok_or_else(|| invalid(&"this build has no feature `model`"))?;
     let format = args.format.unwrap_or_else(|| named_format(&args.output));
     if !matches!(format, Format::Ndjson | Format::Csv | Format::Parquet) {

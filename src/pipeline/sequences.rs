@@ -64,6 +64,14 @@ pub enum LoadModelError {
         /// Why.
         error: ModelError,
     },
+    /// It cannot even be tried.
+    #[error("model.file: {}: cannot be run: {error}", path.display())]
+    Fatal {
+        /// The ONNX file.
+        path: PathBuf,
+        /// What came of it.
+        error: String,
+    },
     /// The JSON beside it is of another file.
     #[cfg(feature = "model")]
     #[error(
@@ -120,14 +128,12 @@ impl Models {
         Self { limits: SequenceLimits::of(config), book: ArcSwapOption::empty() }
     }
 
-    /// As `config` wants it.
-    ///
-    /// # Errors
-    /// [`LoadModelError`]: what is wrong with the file that the configuration names.
-    pub fn load(config: &Config) -> Result<Self, LoadModelError> {
+    /// `book`, and what `config` lets workers hold.
+    #[must_use]
+    pub fn with(config: &Config, book: Option<Book>) -> Self {
         let models = Self::new(config);
-        models.put(book(config)?);
-        Ok(models)
+        models.put(book);
+        models
     }
 
     /// The snapshot in force.
@@ -142,19 +148,23 @@ impl Models {
     }
 }
 
-/// Loads the model that `config` wants.
+/// Loads the model that `config` wants. An ONNX file of the user's goes to `trial` first, whose error is
+/// what came of it.
 ///
 /// # Errors
-/// [`LoadModelError`].
+/// [`LoadModelError`]: what is wrong with the file that the configuration names.
 #[cfg(feature = "model")]
-pub fn book(config: &Config) -> Result<Option<Book>, LoadModelError> {
+pub fn book(
+    config: &Config,
+    trial: impl FnOnce(&[u8]) -> Result<(), String>,
+) -> Result<Option<Book>, LoadModelError> {
     let wanted = &config.model;
     if !wanted.enabled {
         return Ok(None);
     }
     let model = match &wanted.file {
         None => Model::shipped(),
-        Some(path) => read(path)?,
+        Some(path) => read(path, trial)?,
     };
     let (labels, allow) = (Arc::clone(model.labels()), Allow::new(wanted.allow.clone()));
     let (budget, home) = (wanted.alerts_per_1000_hosts_day, config.networks.home.clone());
@@ -168,26 +178,37 @@ pub fn book(config: &Config) -> Result<Option<Book>, LoadModelError> {
 /// # Errors
 /// None.
 #[cfg(not(feature = "model"))]
-pub fn book(config: &Config) -> Result<Option<Book>, LoadModelError> {
-    let _ = (config, Allow::new, fs::read::<&Path>);
+pub fn book(
+    config: &Config,
+    trial: impl FnOnce(&[u8]) -> Result<(), String>,
+) -> Result<Option<Book>, LoadModelError> {
+    let _ = (config, trial, Allow::new, fs::read::<&Path>);
     Ok(None)
 }
 
 /// Reads the ONNX file at `path` and the JSON of the same name beside it.
 #[cfg(feature = "model")]
-fn read(path: &Path) -> Result<Model, LoadModelError> {
+fn read(
+    path: &Path,
+    trial: impl FnOnce(&[u8]) -> Result<(), String>,
+) -> Result<Model, LoadModelError> {
     let named = |path: &Path, error| LoadModelError::Read { path: path.to_owned(), error };
     let beside = path.with_extension("json");
     let onnx = fs::read(path).map_err(|error| named(path, error))?;
     let labels = fs::read_to_string(&beside).map_err(|error| named(&beside, error))?;
-    let path = path.to_owned();
-    Model::parse(&onnx, &labels).map_err(|error| match error {
-        ModelError::Labels(_) => LoadModelError::Model { path: beside, error },
+    let owned = || path.to_owned();
+    if beside == path {
+        let error = "it is the JSON that lies beside an ONNX file: name that one".to_owned();
+        return Err(LoadModelError::Fatal { path: beside, error });
+    }
+    Model::check(&onnx, &labels).map_err(|error| match error {
         ModelError::Other { found, expected } => {
-            LoadModelError::Other { path, found, beside, expected }
+            LoadModelError::Other { path: owned(), found, beside, expected }
         }
-        error => LoadModelError::Model { path, error },
-    })
+        error => LoadModelError::Model { path: beside, error },
+    })?;
+    trial(&onnx).map_err(|error| LoadModelError::Fatal { path: owned(), error })?;
+    Model::parse(&onnx, &labels).map_err(|error| LoadModelError::Model { path: owned(), error })
 }
 
 /// Slices that wait to be taken at once, at most: what was just made is still in the caches.

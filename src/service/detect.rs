@@ -13,6 +13,7 @@ use super::reload::Reloads;
 use super::run::RunError;
 use super::status::SensorStatus;
 use super::systemd::Notifier;
+use super::trial;
 use crate::api::{Server, Status};
 use crate::config::Config;
 use crate::metrics::{Board, Ledgers};
@@ -48,7 +49,7 @@ pub fn run(path: &Path) -> Result<Ledgers, RunError> {
     let raised = Arc::new(Raised::default());
     let shared = Arc::new(Shared {
         rules,
-        models: Arc::new(Models::load(&config).map_err(LoadError::Model)?),
+        models: Arc::new(Models::with(&config, trial::book(&config).map_err(LoadError::Model)?)),
         outputs: Outputs::waiting(vec![Arc::clone(&raised) as Arc<dyn Sink>]),
         board: Board::new(["detector".to_owned(), "exchange".to_owned()]),
     });

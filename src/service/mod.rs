@@ -9,3 +9,4 @@ mod shedding;
 mod sockets;
 mod status;
 pub mod systemd;
+pub mod trial;

@@ -18,13 +18,14 @@ use serde::Serialize;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::load::{self, LoadError};
+use super::trial;
 use crate::config::Config;
 use crate::detect::sigma::feed::Tally;
 use crate::detect::sigma::{Change, Changes, RuleSet, changes};
 use crate::pipeline::clock::wall;
 use crate::pipeline::feeds::Feeds;
 use crate::pipeline::listing::{Listing, WorkTree};
-use crate::pipeline::sequences::{self, Book, Models};
+use crate::pipeline::sequences::{Book, Models};
 use crate::pipeline::{RuleBook, Rules, affinity};
 
 /// A change is looked at again after this long at most, to see whether it goes on.
@@ -293,7 +294,7 @@ impl Keeper {
         self.tried = Listing::of(&config);
         let model = match trigger {
             Trigger::Watch => None,
-            Trigger::Start | Trigger::Signal => Some(sequences::book(&config)?),
+            Trigger::Start | Trigger::Signal => Some(trial::book(&config)?),
         };
         let (sources, options) = load::rules(&config, &mut self.feeds)?;
         let book = self.rules.reload(&sources, &options).map_err(LoadError::Invalid)?;

@@ -16,7 +16,7 @@ use weir::output::stdout::{Sorted, StreamSink};
 use weir::output::{self, Batch, Context, Sink};
 use weir::pipeline::balance::Balance;
 use weir::pipeline::replay::{Exports, FLUSH_EVERY, Replay, ReplayError};
-use weir::pipeline::sequences::Models;
+use weir::pipeline::sequences::{self, Models};
 use weir::pipeline::worker::Shared;
 use weir::pipeline::{self, Outputs, Rules, rules};
 
@@ -154,7 +154,8 @@ impl Run {
         let rules = Rules::default();
         let (sources, options) = rules::gather(&self.config).expect("readable rules");
         rules.load(&sources, &options);
-        let models = Models::load(&self.config).expect("a model that can be run");
+        let book = sequences::book(&self.config, |_| Ok(())).expect("a model that can be run");
+        let models = Models::with(&self.config, book);
         let outputs = Outputs::waiting(vec![Arc::clone(&sink) as Arc<dyn Sink>]);
         let shared = Arc::new(Shared {
             rules: Arc::new(rules),

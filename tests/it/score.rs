@@ -117,7 +117,7 @@ fn what_cannot_be_scored_is_told_by_name() {
     let bench = Bench::new();
     let good = deepmitre();
     let header = good.lines().next().expect("a header");
-    bench.write("good.csv", &good);
+    bench.write("good.csv", &good).write("own.json", "{}");
     bench.write("empty.csv", "");
     bench.write("missing.csv", "timestamp,src_ip,dest_ip\n");
     bench.write("bad.csv", format!("{header}\nsoon\nlater\n"));
@@ -138,6 +138,10 @@ fn what_cannot_be_scored_is_told_by_name() {
         ("good.csv -o /dev/full", "/dev/full: No space left on device"),
         ("good.csv -o scores.csv --format cef", "--format: expected ndjson, csv or parquet"),
         ("good.csv -o scores.csv --model none.onnx", "model.file: none.onnx: No such file"),
+        (
+            "good.csv -o scores.csv --model own.json",
+            "model.file: own.json: cannot be run: it is the J",
+        ),
         #[cfg(feature = "parquet")]
         ("good.csv -o /dev/full --format parquet", "/dev/full: No space left on device"),
     ] {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::event::Service;
-use super::features::{self, STAT_NAMES, STEP_NAMES, WINDOW};
+use super::features::{self, STAT_NAMES, STATS, STEP, STEP_NAMES, WINDOW};
 
 /// The classes, in the order of the model's output.
 #[derive(
@@ -94,19 +94,33 @@ pub enum LabelsError {
     },
 }
 
+/// The version of the file that is read here.
+const VERSION: u32 = 1;
+
 #[derive(Deserialize)]
 struct File {
+    version: u32,
     sha256: String,
     classes: Vec<String>,
     window: usize,
     steps: Vec<String>,
     stats: Vec<String>,
+    inputs: BTreeMap<String, Vec<Dim>>,
+    output: BTreeMap<String, Vec<Dim>>,
     thresholds_alerts_per_1000_hosts_day: BTreeMap<String, f64>,
     reference_stats: Vec<f32>,
     evidence_groups: BTreeMap<String, Vec<String>>,
     attack: BTreeMap<String, Attack>,
     #[serde(default)]
     persistence: Persistence,
+}
+
+/// A dimension of a tensor: any number, under a name, or this one.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(untagged)]
+enum Dim {
+    Any(String),
+    Is(u64),
 }
 
 /// What each further window of a pair adds to its score; nothing where the file does not say.
@@ -162,6 +176,10 @@ impl Labels {
     pub fn parse(text: &str) -> Result<Self, LabelsError> {
         let file: File =
             serde_json::from_str(text).map_err(|error| LabelsError::Json(error.to_string()))?;
+        if file.version != VERSION {
+            let (found, expected) = (file.version.to_string(), VERSION.to_string());
+            return Err(LabelsError::Other { key: "version", found, expected });
+        }
         let digits = |text: &str| text.bytes().all(|octet| octet.is_ascii_hexdigit());
         if file.sha256.len() != 64 || !digits(&file.sha256) {
             let message = format!("`{}` is no SHA-256: 64 hexadecimal digits", file.sha256);
@@ -174,6 +192,8 @@ impl Labels {
             let (found, expected) = (file.window.to_string(), WINDOW.to_string());
             return Err(LabelsError::Other { key: "window", found, expected });
         }
+        shapes("inputs", &file.inputs, &INPUTS)?;
+        shapes("output", &file.output, &[OUTPUT])?;
         let reference = <features::Stats>::try_from(file.reference_stats.as_slice());
         let reference = reference.map_err(|_| LabelsError::Other {
             key: "reference_stats",
@@ -300,6 +320,44 @@ fn same<const N: usize>(
     Err(LabelsError::Other { key, found, expected })
 }
 
+/// A tensor's name, and its dimensions behind that of the batch.
+pub(super) type Shape = (&'static str, &'static [usize]);
+
+/// The graph's inputs.
+pub(super) const INPUTS: [Shape; 2] = [("steps", &[WINDOW, STEP]), ("stats", &[STATS])];
+/// Its output.
+pub(super) const OUTPUT: Shape = ("probabilities", &[Class::COUNT]);
+
+/// Whether the file names these shapes, to which the graph is held as well.
+fn shapes(
+    key: &'static str,
+    found: &BTreeMap<String, Vec<Dim>>,
+    expected: &[Shape],
+) -> Result<(), LabelsError> {
+    let is = |dim: &Dim, size: usize| matches!(dim, Dim::Is(dim) if *dim == size as u64);
+    let alike = |(name, sizes): &Shape| {
+        let dims = found.get(*name).and_then(|dims| dims.split_first());
+        dims.is_some_and(|(batch, dims)| {
+            let same = dims.len() == sizes.len() && dims.iter().zip(*sizes).all(|(d, s)| is(d, *s));
+            matches!(batch, Dim::Any(_)) && same
+        })
+    };
+    if found.len() == expected.len() && expected.iter().all(alike) {
+        return Ok(());
+    }
+    let dim = |dim: &Dim| match dim {
+        Dim::Any(name) => name.clone(),
+        Dim::Is(size) => size.to_string(),
+    };
+    let list = |dims: &[Dim]| dims.iter().map(dim).collect::<Vec<_>>().join(", ");
+    let each = found.iter().map(|(name, dims)| format!("`{name}` [{}]", list(dims)));
+    let found = each.collect::<Vec<_>>().join(" and ");
+    let sizes = |sizes: &[usize]| sizes.iter().map(|size| format!(", {size}")).collect::<String>();
+    let each = expected.iter().map(|(name, of)| format!("`{name}` [batch{}]", sizes(of)));
+    let expected = each.collect::<Vec<_>>().join(" and ");
+    Err(LabelsError::Other { key, found, expected })
+}
+
 fn thresholds(file: &BTreeMap<String, f64>) -> Result<Vec<(f64, f64)>, LabelsError> {
     let key = "thresholds_alerts_per_1000_hosts_day";
     let invalid = |message: String| LabelsError::Invalid { key, message };
@@ -392,6 +450,25 @@ mod tests {
             ("\"tls\": \"T1071", "\"ssl\": \"T1071", "`c2`: there is no service `ssl`"),
             ("\"reference_stats\": [", "\"reference_stats\": [1e308, ", "63 values, expected 62"),
             ("\n  1.0986123085021973,", "\n  1e300,", "a value that 32 bits do not hold"),
+            ("\"version\": 1", "\"version\": 2", "`version` is 2, expected 1"),
+            (
+                "   32,\n   26\n",
+                "   32,\n   27\n",
+                "`inputs` is `stats` [batch, 62] and `steps` [batch, 32, 27], expected `steps` \
+                 [batch, 32, 26] and `stats` [batch, 62]",
+            ),
+            ("   \"batch\",\n   62", "   1,\n   62", "`inputs` is `stats` [1, 62]"),
+            (
+                "  \"stats\": [\n   \"batch\"",
+                "  \"stat\": [\n   \"batch\"",
+                "`inputs` is `stat` [b",
+            ),
+            (
+                "   6\n",
+                "   7\n",
+                "`output` is `probabilities` [batch, 7], expected `probabilities` [b",
+            ),
+            ("\"inputs\"", "\"input\"", "missing field `inputs`"),
             ("\"sha256\": \"c0", "\"sha256\": \"x", "`sha256`: `x79d7"),
         ] {
             let error = edited(from, to).expect_err(from).to_string();

@@ -11,7 +11,8 @@ use tract_onnx::prelude::{
 
 use tract_onnx::tract_hir::infer::Factoid;
 
-use super::features::{STATS, STEP, STEPS, WINDOW};
+use super::event::Event;
+use super::features::{Columns, STATS, STEP, STEPS, WINDOW};
 use super::labels::{Class, Labels, LabelsError, Probabilities};
 use super::{Scorer, Windows};
 
@@ -39,6 +40,12 @@ pub enum ModelError {
         /// What was found.
         found: String,
     },
+    /// It runs, and what comes of it has no meaning.
+    #[error("`probabilities` of a trial are {found:?}, expected six from 0 to 1 with the sum 1")]
+    Values {
+        /// Of one window.
+        found: Probabilities,
+    },
     /// What stands beside it cannot be used.
     #[error(transparent)]
     Labels(#[from] LabelsError),
@@ -56,7 +63,7 @@ pub enum ModelError {
 #[derive(Clone)]
 pub struct Model {
     labels: Arc<Labels>,
-    plans: Vec<(usize, Arc<TypedSimplePlan>)>,
+    plans: Vec<Plan>,
 }
 
 impl fmt::Debug for Model {
@@ -72,18 +79,32 @@ impl Model {
     /// # Errors
     /// [`ModelError`]: what was found, and what was expected.
     pub fn parse(onnx: &[u8], labels: &str) -> Result<Self, ModelError> {
-        let labels = Arc::new(Labels::parse(labels)?);
+        let labels = Arc::new(Self::check(onnx, labels)?);
+        let plans = plans(onnx)?;
+        try_out(&plans)?;
+        Ok(Self { labels, plans })
+    }
+
+    /// Whether `onnx` is the file that `labels`, the text of the JSON beside it, is of.
+    ///
+    /// # Errors
+    /// [`ModelError::Labels`], [`ModelError::Other`].
+    pub fn check(onnx: &[u8], labels: &str) -> Result<Labels, ModelError> {
+        let labels = Labels::parse(labels)?;
         let found: String = Sha256::digest(onnx).iter().map(|o| format!("{o:02x}")).collect();
         if !found.eq_ignore_ascii_case(&labels.sha256) {
-            return Err(ModelError::Other { found, expected: labels.sha256.clone() });
+            return Err(ModelError::Other { found, expected: labels.sha256 });
         }
-        let failed = |error: TractError| ModelError::Onnx(format!("{error:#}"));
-        let mut octets = onnx;
-        let graph = tract_onnx::onnx().model_for_read(&mut octets).map_err(failed)?;
-        let inputs = inputs(&graph)?;
-        let plan = |&batch: &usize| Ok((batch, plan(&graph, inputs, batch)?));
-        let plans: Result<_, ModelError> = BATCHES.iter().map(plan).collect();
-        Ok(Self { labels, plans: plans? })
+        Ok(labels)
+    }
+
+    /// Loads the graph of an ONNX file and scores windows by it, for whoever wants to know whether
+    /// that can be done.
+    ///
+    /// # Errors
+    /// As [`Model::parse`], without what concerns the JSON.
+    pub fn attempt(onnx: &[u8]) -> Result<(), ModelError> {
+        try_out(&plans(onnx)?)
     }
 
     /// The model that Weir ships.
@@ -103,6 +124,43 @@ impl Model {
     pub const fn labels(&self) -> &Arc<Labels> {
         &self.labels
     }
+}
+
+/// What runs so many windows.
+type Plan = (usize, Arc<TypedSimplePlan>);
+
+/// The plans of an ONNX file.
+fn plans(mut onnx: &[u8]) -> Result<Vec<Plan>, ModelError> {
+    let failed = |error: TractError| ModelError::Onnx(format!("{error:#}"));
+    let graph = tract_onnx::onnx().model_for_read(&mut onnx).map_err(failed)?;
+    let inputs = inputs(&graph)?;
+    BATCHES.iter().map(|&batch| Ok((batch, plan(&graph, inputs, batch)?))).collect()
+}
+
+/// Scores a pair's first flow and a full window of flows by every plan.
+fn try_out(plans: &[Plan]) -> Result<(), ModelError> {
+    let (one, all) = ([Event::default()], [Event::default(); WINDOW]);
+    for plan in plans {
+        let (mut windows, mut found) = (Windows::default(), Vec::new());
+        for at in 0..plan.0 {
+            let columns = Columns::of(if at % 2 == 0 { &one[..] } else { &all });
+            windows.push(&columns, &columns.stats());
+        }
+        let failed = |error: TractError| ModelError::Onnx(format!("{error:#}"));
+        run(std::slice::from_ref(plan), &windows, &mut found).map_err(failed)?;
+        if let Some(found) = found.into_iter().find(|found| !are_probabilities(found)) {
+            return Err(ModelError::Values { found });
+        }
+    }
+    Ok(())
+}
+
+/// Whether each lies in 0 to 1, and all sum to 1, but for rounding.
+fn are_probabilities(values: &Probabilities) -> bool {
+    const ROUNDING: f32 = 1e-3;
+    let sum: f32 = values.iter().sum();
+    let within = |value: &f32| (-ROUNDING..=1.0 + ROUNDING).contains(value);
+    values.iter().all(within) && (sum - 1.0).abs() <= ROUNDING
 }
 
 /// Which input is `steps` and which is `stats`.
@@ -169,26 +227,24 @@ fn takes(fact: &InferenceFact, shape: &[usize]) -> bool {
     of_floats && dims.len() == shape.len() + 1 && dims[0].is_none() && wanted.eq(dims[1..].to_vec())
 }
 
-impl Model {
-    fn run(&self, windows: &Windows, out: &mut Vec<Probabilities>) -> TractResult<()> {
-        let (mut at, len) = (0, windows.len());
-        while at < len {
-            let left = len - at;
-            let fits = |(batch, _): &&(usize, Arc<TypedSimplePlan>)| batch - batch / 4 <= left;
-            let (batch, plan) = self.plans.iter().find(fits).unwrap_or(&self.plans[0]);
-            let filled = left.min(*batch);
-            let steps = &windows.steps[at * STEPS..(at + filled) * STEPS];
-            let stats = &windows.stats[at * STATS..(at + filled) * STATS];
-            let steps = tensor(&[*batch, WINDOW, STEP], steps)?;
-            let stats = tensor(&[*batch, STATS], stats)?;
-            let result = plan.run(tvec![steps, stats])?;
-            let result = result[0].to_plain_array_view::<f32>()?;
-            let rows = result.rows().into_iter().take(filled);
-            out.extend(rows.map(|row| std::array::from_fn(|class| row[class])));
-            at += filled;
-        }
-        Ok(())
+fn run(plans: &[Plan], windows: &Windows, out: &mut Vec<Probabilities>) -> TractResult<()> {
+    let (mut at, len) = (0, windows.len());
+    while at < len {
+        let left = len - at;
+        let fits = |(batch, _): &&Plan| batch - batch / 4 <= left;
+        let (batch, plan) = plans.iter().find(fits).unwrap_or(&plans[0]);
+        let filled = left.min(*batch);
+        let steps = &windows.steps[at * STEPS..(at + filled) * STEPS];
+        let stats = &windows.stats[at * STATS..(at + filled) * STATS];
+        let steps = tensor(&[*batch, WINDOW, STEP], steps)?;
+        let stats = tensor(&[*batch, STATS], stats)?;
+        let result = plan.run(tvec![steps, stats])?;
+        let result = result[0].to_plain_array_view::<f32>()?;
+        let rows = result.rows().into_iter().take(filled);
+        out.extend(rows.map(|row| std::array::from_fn(|class| row[class])));
+        at += filled;
     }
+    Ok(())
 }
 
 /// A tensor that begins with `values`; what is left is 0.
@@ -202,6 +258,25 @@ fn tensor(shape: &[usize], values: &[f32]) -> TractResult<TValue> {
 
 impl Scorer for Model {
     fn score(&mut self, windows: &Windows, out: &mut Vec<Probabilities>) -> bool {
-        self.run(windows, out).is_ok()
+        run(&self.plans, windows, out).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_meaning_is_told_from_probabilities() {
+        for (values, want) in [
+            ([0.9, 0.1, 0.0, 0.0, 0.0, 0.0], true),
+            ([0.9, 0.1, 0.0004, 0.0, -0.0004, 0.0], true),
+            ([0.9, 0.2, 0.0, 0.0, 0.0, 0.0], false),
+            ([1.5, -0.5, 0.0, 0.0, 0.0, 0.0], false),
+            ([f32::NAN, 0.0, 0.0, 0.0, 0.0, 1.0], false),
+            ([f32::INFINITY, 0.0, 0.0, 0.0, 0.0, 0.0], false),
+        ] {
+            assert_eq!(are_probabilities(&values), want, "{values:?}");
+        }
     }
 }

@@ -194,3 +194,46 @@ fn a_model_is_reloaded_in_place_or_refused() {
     assert!(!fires(&bench, &sensor, 1_001), "it goes on");
     sensor.stop();
 }
+
+/// The graph of the shipped model with an axis that there is not, at which the runtime panics.
+#[cfg(feature = "model")]
+fn panicking(onnx: &[u8]) -> Vec<u8> {
+    let (perm, other) = (b"perm@\x00@\x02@\x01", b"perm@\x09@\x02@\x01");
+    let at = (0..onnx.len()).find(|&at| onnx[at..].starts_with(perm)).expect("a transposition");
+    let mut octets = onnx.to_vec();
+    octets[at..at + perm.len()].copy_from_slice(other);
+    octets
+}
+
+/// What a graph does to the process that loads it, it does to another: the sensor's goes on, and says
+/// so at the start.
+#[cfg(feature = "model")]
+#[test]
+fn a_model_that_ends_its_process_is_refused() {
+    use std::path::Path;
+
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("model");
+    let onnx = std::fs::read(folder.join("weir.onnx")).expect("the shipped model");
+    let labels = std::fs::read_to_string(folder.join("weir.json")).expect("its labels");
+    let bench = Bench::new();
+    bench.write("own.onnx", &onnx).write("own.json", &labels);
+    let sensor = Sensor::start(&bench, &format!("{QUICK}[model]\nfile = \"own.onnx\"\n"));
+    let bad = panicking(&onnx);
+    let of_bad = labels.replace(&sha256(&onnx), &sha256(&bad));
+    bench.write("own.json", &of_bad).write("own.onnx", &bad);
+    (0..2).for_each(|_| reload(&sensor, "reload failed, nothing is changed"));
+    let says = "own.onnx: cannot be run: it ends the process that loads it (";
+    let log = sensor.log();
+    assert_eq!(log.lines().filter(|line| line.contains(says)).count(), 2, "{log}");
+    assert!(log.contains("): index out of bounds"), "{log}");
+    sensor.reaches("weir_config_reloads_total{result=\"failure\"}", 2.0);
+    bench.write("own.json", &labels).write("own.onnx", &onnx);
+    reload(&sensor, "INFO reloaded");
+    sensor.stop();
+
+    bench.write("own.json", &of_bad).write("own.onnx", &bad);
+    for command in ["run -c weir.toml", "check -c weir.toml", "replay -c weir.toml weir.toml"] {
+        let told = bench.weir(command, 3).err;
+        assert!(told.contains(says), "{command}: {told}");
+    }
+}
