@@ -169,7 +169,7 @@ fn verdict() -> impl Strategy<Value = Verdict> {
     // Texts of such numbers read back exactly.
     let score = (0..=1_024_u16).prop_map(|part| f64::from(part) / 1_024.0);
     (class, score, attack, sequence).prop_map(|(class, score, attack, sequence)| Verdict {
-        class,
+        class: Some(class),
         score,
         attack: attack.map(|(tactic, technique)| Attack {
             tactic: tactic.into(),

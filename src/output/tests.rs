@@ -152,7 +152,7 @@ fn twin_of_alert(alert: &Alert, context: &Context) -> Json {
         let (start, ordinal) = (verdict.sequence.start_ms, verdict.sequence.ordinal);
         let attack = verdict.attack.as_ref();
         let model = json!({
-            "model_class": verdict.class.as_str(), "model_score": verdict.score,
+            "model_class": verdict.class.expect("an alert's").as_str(), "model_score": verdict.score,
             "mitre_tactic": attack.map(|attack| &attack.tactic),
             "mitre_technique": attack.map(|attack| &attack.technique),
             "sequence_id": format!("{low}_{high}_{start}_c{ordinal}"),

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use serde_json::Value;
+use weir::detect::TaggedSlice;
 use weir::detect::sequence::features::{Columns, STAT_NAMES, STEP, STEPS, WINDOW};
 use weir::detect::sequence::{
-    Class, Event, Model, Record, Scorer, Windows, join_all, narrow, wide,
+    Class, Event, Model, Record, Scorer, Verdict, Windows, join_all, narrow, wide,
 };
+use weir::flow::Biflow;
 use weir::time::Micros;
 
 use crate::harness::Run;
@@ -210,7 +212,7 @@ fn the_demonstrations_beacon_and_upload_are_found_and_nothing_else() {
     found.sort_unstable();
     assert_eq!(found, want, "these two, once each, and nothing else");
     let flagged = replayed.slices.iter().filter(|tagged| {
-        let class = tagged.verdict.as_ref().map(|verdict| verdict.class);
+        let class = tagged.verdict.as_ref().and_then(|verdict| verdict.class);
         matches!(class, Some(Class::C2 | Class::Exfil))
     });
     for tagged in flagged {
@@ -228,10 +230,47 @@ fn the_demonstrations_beacon_and_upload_are_found_and_nothing_else() {
     }
 }
 
+/// From the first flow of a pair on, whether it is ever scored or not, slices say which sequence they
+/// belong to, and an alert's joins it to them.
+#[test]
+fn an_alerts_sequence_is_that_of_its_flows() {
+    let replayed = with_model().replay(&[demo()]);
+    let mut alerts = 0;
+    for alert in &replayed.alerts {
+        let pair = |flow: &Biflow| (flow.src.min(flow.dst), flow.src.max(flow.dst));
+        let ours = || {
+            let slices = replayed.slices.iter().filter(|tagged| tagged.slice.records > 0);
+            slices.filter(|tagged| pair(&tagged.slice.flow) == pair(&alert.flow))
+        };
+        let sequence = |verdict: &Option<Verdict>| verdict.as_ref().map(|verdict| verdict.sequence);
+        let of_alert = sequence(&alert.verdict).expect("an alert's");
+        assert!(ours().filter(|one| sequence(&one.verdict) == Some(of_alert)).count() > 0);
+        let window: Vec<_> = ours()
+            .filter(|one| (alert.flow.first..=alert.flow.last).contains(&one.slice.flow.first))
+            .collect();
+        assert_eq!(window.len(), WINDOW, "each a flow of one slice");
+        for tagged in window {
+            let of_flow = sequence(&tagged.verdict).expect("a sequence");
+            let before = of_flow.ordinal + 1 == of_alert.ordinal;
+            assert!(of_flow == of_alert || before, "{of_flow:?}, {of_alert:?}");
+        }
+        let mut first: Vec<_> = ours().collect();
+        first.sort_by_key(|tagged| tagged.slice.flow.first);
+        let begun = sequence(&first[0].verdict).expect("a sequence");
+        assert_eq!((begun.ordinal, begun.start_ms), (0, first[0].slice.flow.first.0 / 1_000));
+        alerts += 1;
+    }
+    assert_eq!(alerts, 2);
+}
+
+fn is_scored(tagged: &&TaggedSlice) -> bool {
+    tagged.verdict.as_ref().is_some_and(|verdict| verdict.class.is_some())
+}
+
 #[test]
 fn any_number_of_workers_gives_the_same_scores() {
     let first = Run { workers: 1, ..with_model() }.replay(&[demo()]);
-    assert!(first.slices.iter().filter(|slice| slice.verdict.is_some()).count() > 100);
+    assert!(first.slices.iter().filter(is_scored).count() > 100);
     for (workers, flush_every) in [(1, 7), (2, 4_096), (4, 100)] {
         // With four, shards move between them.
         let run = Run { workers, flush_every, moves: workers > 2, ..with_model() };

@@ -29,7 +29,7 @@ pub(super) fn alert(
     settings: &Settings,
     scorer: &mut impl Scorer,
 ) -> Alert {
-    let rule = rule(&verdict, settings);
+    let rule = rule(pair.class, &verdict, settings);
     let flow = whole(pair, columns, settings);
     let sequence = verdict.sequence.id(pair.low, pair.high).to_string();
     let flow_id = alert_id(&sequence, u128::from(pair.site));
@@ -56,8 +56,8 @@ pub(super) fn alert(
 }
 
 /// What stands in a rule's place.
-fn rule(verdict: &Verdict, settings: &Settings) -> RuleMeta {
-    let (title, tactic) = match verdict.class {
+fn rule(class: Class, verdict: &Verdict, settings: &Settings) -> RuleMeta {
+    let (title, tactic) = match class {
         Class::Exfil => ("Exfiltration Found By The Sequence Model", "exfiltration"),
         _ => ("Command And Control Found By The Sequence Model", "command-and-control"),
     };
@@ -65,8 +65,8 @@ fn rule(verdict: &Verdict, settings: &Settings) -> RuleMeta {
     let tags = technique.iter().map(|id| format!("attack.{}", id.to_lowercase()));
     let high = verdict.score >= settings.high;
     RuleMeta {
-        uid: UID - verdict.class as u32,
-        id: format!("weir-model-{}", verdict.class.as_str()),
+        uid: UID - class as u32,
+        id: format!("weir-model-{}", class.as_str()),
         title: title.to_owned(),
         level: if high { Level::High } else { Level::Medium },
         author: Some("Weir".to_owned()),

@@ -108,7 +108,8 @@ impl Shard {
     }
 
     /// Takes a slice that was cut at `now`, by the input clock, to which the shard has advanced.
-    /// `hash` is that of its pair. Returns what the model last said of the pair.
+    /// `hash` is that of its pair. Returns what the model last said of the pair; `None` of a slice that
+    /// is kept from it.
     pub fn slice(
         &mut self,
         slice: &Slice,
@@ -135,7 +136,7 @@ impl Shard {
         }
         if slice.records == 0 {
             self.counts.passed_over.one("empty");
-            return verdict(self.pairs.get(place), settings);
+            return Some(verdict(self.pairs.get(place), settings));
         }
         let record = Record::of(flow);
         let pair = self.pairs.get_mut(place);
@@ -166,7 +167,7 @@ impl Shard {
             pair.arrived = stamp(self.arrived);
             self.ready.push_back(Turn { tick: tick + 1, place, serial: pair.serial });
         }
-        verdict(pair, settings)
+        Some(verdict(pair, settings))
     }
 
     /// Passes every whole second up to `now`, and scores at each whose turn it is, `allowance`
@@ -280,12 +281,10 @@ impl Shard {
                 continue;
             }
             self.counts.alerts.one(pair.class.as_str());
-            if let Some(verdict) = verdict(pair, settings) {
-                let p = (&p, &raw);
-                let arrived = pair.arrived.map(|at| Micros(at.get()));
-                let alert = evidence::alert(pair, &columns, p, verdict, time, settings, scorer);
-                alerts.push(Alert { arrived, ..alert });
-            }
+            let (verdict, p) = (verdict(pair, settings), (&p, &raw));
+            let arrived = pair.arrived.map(|at| Micros(at.get()));
+            let alert = evidence::alert(pair, &columns, p, verdict, time, settings, scorer);
+            alerts.push(Alert { arrived, ..alert });
         }
         self.windows.clear();
     }
@@ -314,8 +313,9 @@ fn sent(
     told.then_some(Sent { time, site, host, peer, octets, arrived })
 }
 
-/// What the model last said of a pair; none before the first time.
-fn verdict(pair: &Pair, settings: &Settings) -> Option<Verdict> {
+/// What the model last said of a pair, and which of its sequences is under way.
+fn verdict(pair: &Pair, settings: &Settings) -> Verdict {
+    let sequence = Sequence { start_ms: pair.chunk_start_ms, ordinal: pair.ordinal() };
     if !pair.has(flag::SCORED) {
         return None;
     }

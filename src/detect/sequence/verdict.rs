@@ -18,13 +18,13 @@ const TURN: f32 = 2.0;
 /// What the model says of the pair of a slice, or of an alert's.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Verdict {
-    /// The class.
-    pub class: Class,
-    /// The probability of command and control or exfiltration: 0 to 1.
+    /// The class; none before the pair's first score, which no alert's is.
+    pub class: Option<Class>,
+    /// The probability of command and control or exfiltration: 0 to 1; 0 before the first score.
     pub score: f64,
-    /// ATT&CK tactic and technique; none where the class is benign.
+    /// ATT&CK tactic and technique; none where the class is benign, or there is none.
     pub attack: Option<Attack>,
-    /// Which sequence it belongs to.
+    /// The sequence that was under way when the slice was cut, or the alert's pair scored.
     pub sequence: Sequence,
 }
 

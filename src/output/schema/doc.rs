@@ -47,8 +47,26 @@ pub fn markdown() -> String {
             text += " |\n";
         }
     }
+    text += JOIN;
     text
 }
+
+const JOIN: &str = "
+## From an alert of the sequence model to its flows
+
+Such an alert is on many flows of two addresses. A pair's flows are counted from its first, and every 32
+are one sequence: a slice has the id of the one that was under way when it was cut, whether its pair was
+scored or not, and the alert that of its pair at the score. So the id joins them, in DuckDB for example:
+
+```sql
+SELECT a.\"rule.title\", f.timestamp, f.src_ip, f.dest_ip, f.dest_port, f.fwd_bytes, f.bwd_bytes
+FROM 'alerts.parquet' a JOIN 'flows.parquet' f USING (sequence_id) ORDER BY f.timestamp;
+```
+
+What was scored are the last 32 flows. Unless the alert's sequence is whole, they begin in the one
+before, whose id has the same addresses and the number before: `..._c1` before `..._c2`. They are the
+flows of the two addresses whose `timestamp` lies from the alert's `flow_start` to `flow_dur` later.
+";
 
 struct Forms {
     json: &'static str,

@@ -5,8 +5,8 @@ use super::Kind::{
     Techniques, Text, TextList, Timestamp, Words,
 };
 use super::values::{
-    attack, community_id, exporter, int, name, of_slice, opt, opt_u64, port, retransmits, rule,
-    some, text,
+    attack, class, community_id, exporter, int, name, of_slice, opt, opt_u64, port, retransmits,
+    rule, some, text,
 };
 use super::{Context, Field, Kind, Row, VERSION, Value};
 use crate::detect::sequence::Verdict;
@@ -388,14 +388,15 @@ const MODEL: &[Field] = &[
     maybe(
         "model_class",
         Words(&["benign", "c2", "exfil", "scan", "bruteforce", "dos"]),
-        |r, _| some(r.verdict, |v| Value::Text(v.class.as_str())),
+        |r, _| some(class(r), |class| Value::Text(class.as_str())),
         "What the sequence model says of the pair of addresses, as of its latest score; of an \
-         alert, at that score. Absent where the pair was not scored.",
+         alert, at that score. `c2` and `exfil` from the threshold on that the configured budget of \
+         alerts gives (`model.alerts_per_1000_hosts_day`). Absent where the pair was not scored.",
     ),
     maybe(
         "model_score",
         Float64,
-        |r, _| some(r.verdict, |v| Value::Float(v.score)),
+        |r, _| some(class(r).and(r.verdict), |v| Value::Float(v.score)),
         "The probability of command and control or exfiltration, 0 to 1.",
     ),
     maybe(
@@ -417,8 +418,9 @@ const MODEL: &[Field] = &[
             let id = |v: &Verdict| v.sequence.id(r.flow.src, r.flow.dst).to_string();
             some(r.verdict, |v| Value::Made(id(v)))
         },
-        "The sequence that the flow belongs to, 32 flows of a pair: `<lower address>_<higher \
-         address>_<start of its first flow, ms>_c<number>`.",
+        "The sequence that was under way between the two addresses, 32 flows long: `<lower \
+         address>_<higher address>_<start of its first flow, ms>_c<number>`. Absent where the \
+         model does not look at the flow.",
     ),
 ];
 

@@ -1,7 +1,7 @@
 //! How the values of fields are read off a row.
 
 use super::{Context, Row, Value};
-use crate::detect::sequence::Attack;
+use crate::detect::sequence::{Attack, Class};
 use crate::detect::{Alert, RuleMeta};
 use crate::flow::Slice;
 use crate::net::Addr;
@@ -47,6 +47,10 @@ pub(super) fn rule<'a>(row: &Row<'a>, show: impl FnOnce(&'a RuleMeta) -> Value<'
 
 pub(super) fn exporter(row: &Row<'_>) -> Option<Addr> {
     Some(row.flow.point.exporter).filter(|&address| address != Addr::UNSPECIFIED)
+}
+
+pub(super) fn class(row: &Row<'_>) -> Option<Class> {
+    row.verdict.and_then(|verdict| verdict.class)
 }
 
 pub(super) fn attack<'a>(row: &Row<'a>) -> Option<&'a Attack> {

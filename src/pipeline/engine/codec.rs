@@ -114,7 +114,7 @@ impl Found {
             uid: alert.rule.uid,
             rule: RuleMeta::clone(&alert.rule),
             evidence: alert.evidence.clone(),
-            class,
+            class: class.unwrap_or_default(),
             score: score.to_bits(),
             attack: attack.map(|Attack { tactic, technique }| (tactic, technique)),
             sequence: (sequence.start_ms, sequence.ordinal),
@@ -136,7 +136,7 @@ impl Found {
             flow: slice.flow,
             suppressed: 0,
             arrived: None,
-            verdict: Some(Verdict { class, score, attack, sequence }),
+            verdict: Some(Verdict { class: Some(class), score, attack, sequence }),
         }
     }
 }
