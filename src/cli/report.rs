@@ -1,12 +1,11 @@
 //! What `weir replay` prints for a person: flows, detections and why, throughput, ledgers.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::detect::{Alert, RuleMeta, TaggedSlice};
+use crate::detect::{Alert, Evidence, RuleMeta, TaggedSlice};
 use crate::flow::Biflow;
 use crate::metrics::{Counts, Ledgers, ledger};
 use crate::net::Addr;
@@ -16,8 +15,8 @@ use crate::output::{self, Batch, Context, Sink};
 const FLOWS_MAX: usize = 12;
 /// Alerts of one rule that are shown; all are counted.
 const EXAMPLES_MAX: usize = 2;
-/// Characters of a value in an alert's evidence that are shown; the alert's record has it whole.
-const VALUE_SHOWN: usize = 72;
+/// Columns of a line of reasons, beyond which it is wrapped.
+const WIDTH: usize = 100;
 
 /// A sink that keeps what a report needs, in bounded memory.
 #[derive(Debug, Default)]
@@ -117,11 +116,21 @@ impl Report {
     }
 }
 
-fn endpoint(address: Addr, port: u16, protocol: u8) -> String {
-    match (protocol, address.is_v4()) {
-        (1 | 58, _) => address.to_string(),
-        (_, true) => format!("{address}:{port}"),
-        (_, false) => format!("[{address}]:{port}"),
+fn endpoint(address: Addr, port: Option<u16>) -> String {
+    match (port, address.is_v4()) {
+        (None, _) => address.to_string(),
+        (Some(port), true) => format!("{address}:{port}"),
+        (Some(port), false) => format!("[{address}]:{port}"),
+    }
+}
+
+/// The port of a flow of this protocol; of `many` flows there is none where it is not that of all.
+fn stands(port: u16, protocol: u8, many: bool) -> Option<u16> {
+    match protocol {
+        1 | 58 => None,
+        // TCP, UDP, DCCP, SCTP and UDP-Lite may have a port 0, others have none.
+        6 | 17 | 33 | 132 | 136 if !many => Some(port),
+        _ => Some(port).filter(|&port| port != 0),
     }
 }
 
@@ -137,15 +146,17 @@ fn protocol(number: u8) -> String {
     }
 }
 
-fn line(flow: &Biflow) -> String {
-    let src = endpoint(flow.src, flow.src_port, flow.protocol);
-    let dst = endpoint(flow.dst, flow.dst_port, flow.protocol);
-    format!("{:<5} {src} -> {dst}", protocol(flow.protocol))
+fn line(flow: &Biflow, many: bool) -> String {
+    let port = |port| stands(port, flow.protocol, many);
+    let src = endpoint(flow.src, port(flow.src_port));
+    let dst = endpoint(flow.dst, port(flow.dst_port));
+    let protocol = if many && flow.protocol == 0 { "any".into() } else { protocol(flow.protocol) };
+    format!("{protocol:<5} {src} -> {dst}")
 }
 
 fn flows(text: &mut String, state: &State, context: &Context) -> std::fmt::Result {
     writeln!(text, "FLOWS  {} slices, {} tagged; the largest:", state.slices, state.tagged)?;
-    let lines = state.largest.iter().map(|tagged| line(&tagged.slice.flow));
+    let lines = state.largest.iter().map(|tagged| line(&tagged.slice.flow, false));
     let lines: Vec<String> = lines.collect();
     let width = lines.iter().map(String::len).max().unwrap_or(0);
     for (tagged, line) in state.largest.iter().zip(lines) {
@@ -195,23 +206,51 @@ fn detections(text: &mut String, state: &State) -> std::fmt::Result {
         let level = rule.level.as_str();
         writeln!(text, "  [{level}] {}  x{}  {techniques}", rule.title, fired.alerts)?;
         for alert in &fired.examples {
-            writeln!(text, "      {}", line(&alert.flow))?;
-            let because = |e: &crate::detect::Evidence| {
-                format!("{} {} (is {})", e.field, e.predicate, shown(&e.value))
-            };
-            let because: Vec<String> = alert.evidence.iter().map(because).collect();
-            writeln!(text, "      because {}", because.join(", "))?;
+            writeln!(text, "      {}", line(&alert.flow, alert.is_on_many_flows()))?;
+            because(text, &alert.evidence)?;
         }
     }
     writeln!(text)
 }
 
-/// `value`, cut where it is long, as a list of flows is.
-fn shown(value: &str) -> Cow<'_, str> {
-    match value.char_indices().nth(VALUE_SHOWN) {
-        Some((end, _)) => Cow::Owned(format!("{}...", &value[..end])),
-        None => Cow::Borrowed(value),
+/// The reasons of an alert: on one line if they fit, else on lines of their own, wrapped.
+fn because(text: &mut String, evidence: &[Evidence]) -> std::fmt::Result {
+    const LEAD: &str = "      because ";
+    let reason = |e: &Evidence| printable(&format!("{} {} (is {})", e.field, e.predicate, e.value));
+    let reasons: Vec<String> = evidence.iter().map(reason).collect();
+    let mut lines = vec![reasons.join(", ")];
+    if LEAD.len() + lines[0].chars().count() > WIDTH {
+        lines = reasons;
+        let last = lines.len() - 1;
+        lines[..last].iter_mut().for_each(|line| line.push(','));
     }
+    for (at, line) in lines.iter().enumerate() {
+        for (part, words) in wrapped(line, WIDTH - LEAD.len() - 4).enumerate() {
+            let lead = if (at, part) == (0, 0) { LEAD } else { "" };
+            let deeper = if part == 0 { "" } else { "    " };
+            writeln!(text, "{lead:<14}{deeper}{words}")?;
+        }
+    }
+    Ok(())
+}
+
+/// What exporters and packets say goes to a terminal: its control characters do not.
+fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(shown).collect()
+}
+
+/// `text` in lines of `width` characters at most, cut at blanks; a longer word stands whole.
+fn wrapped(text: &str, width: usize) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let over = text.char_indices().nth(width).map(|(end, _)| end);
+        let blank = over.and_then(|over| text[..=over].rfind(' ').or_else(|| text.find(' ')));
+        let (line, left) = blank.map_or((text, None), |at| (&text[..at], Some(&text[at + 1..])));
+        rest = left;
+        Some(line)
+    })
 }
 
 fn throughput(text: &mut String, ledgers: &Ledgers, took: Duration) -> std::fmt::Result {
@@ -280,5 +319,55 @@ fn ledger_lines(text: &mut String, ledgers: &Ledgers) -> std::fmt::Result {
     match ledgers.detections.excluded.iter().sum::<u64>() {
         0 => Ok(()),
         flows => writeln!(text, "  excluded   {flows} flows kept from rules by exclusions"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_shown_where_one_stands() {
+        for (name, protocol, ports, many, want) in [
+            ("tcp", 6, (40_000, 443), false, "tcp   10.0.0.1:40000 -> 10.0.0.2:443"),
+            ("tcp from port 0", 6, (0, 443), false, "tcp   10.0.0.1:0 -> 10.0.0.2:443"),
+            ("many flows to one port", 6, (0, 443), true, "tcp   10.0.0.1 -> 10.0.0.2:443"),
+            ("many flows of a host", 0, (0, 0), true, "any   10.0.0.1 -> 10.0.0.2"),
+            ("type and code", 1, (8, 0), false, "icmp  10.0.0.1 -> 10.0.0.2"),
+            ("without ports", 47, (0, 0), false, "gre   10.0.0.1 -> 10.0.0.2"),
+        ] {
+            let (src, dst) = (Addr::v4(0x0a00_0001), Addr::v4(0x0a00_0002));
+            let (src_port, dst_port) = ports;
+            let flow = Biflow { src, dst, src_port, dst_port, protocol, ..Biflow::default() };
+            assert_eq!(line(&flow, many), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn reasons_are_whole_and_wrapped() {
+        let evidence = |field: &str, value: &str| Evidence {
+            field: field.to_owned(),
+            predicate: "is".to_owned(),
+            value: value.to_owned(),
+        };
+        let shown = |evidence: &[Evidence]| {
+            let mut text = String::new();
+            because(&mut text, evidence).expect("a string takes all");
+            text
+        };
+        let few = [evidence("proto", "tcp"), evidence("application", "a\u{1b}[31mb")];
+        let want = "      because proto is (is tcp), application is (is a\\u{1b}[31mb)\n";
+        assert_eq!(shown(&few), want);
+        let words = ["timing +2.9"; 12].join(", ");
+        let long = [evidence("moved_by", &words), evidence("flows", &"x".repeat(120))];
+        let text = shown(&long);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("      because moved_by is (is timing"), "{text}");
+        assert!(lines[1].starts_with("                  timing") && lines[2].ends_with("+2.9),"));
+        assert!(lines[..3].iter().all(|line| line.chars().count() <= WIDTH), "{text}");
+        let joined: Vec<&str> = text.split_whitespace().collect();
+        let whole = format!("because moved_by is (is {words}), flows is (is {})", "x".repeat(120));
+        assert_eq!(joined.join(" "), whole);
+        assert_eq!(shown(&[]), "      because \n");
     }
 }
