@@ -214,6 +214,11 @@ pub(super) struct Score {
     /// Format of the output, ndjson, csv or parquet; by default from its name, else NDJSON.
     #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     pub format: Option<Format>,
+    /// The captures contain export datagrams: to UDP port PORT, or to any port if it is left out.
+    /// `--netflow PORT` is the same.
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true,
+          default_missing_value = "0")]
+    pub netflow: Option<u16>,
     /// Another ONNX file than the configuration's; the JSON of the same name lies beside it.
     #[arg(long, value_name = "FILE.onnx")]
     pub model: Option<PathBuf>,

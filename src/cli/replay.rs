@@ -227,11 +227,7 @@ fn drive(
     let mut routers = started.routers;
     let progress = Arc::new(AtomicU64::new(0));
     let replay = Replay {
-        exports: match args.netflow {
-            None => Exports::No,
-            Some(0) => Exports::Any,
-            Some(port) => Exports::Port(port),
-        },
+        exports: Exports::of(args.netflow),
         options: (&config.flow).into(),
         flush_every: FLUSH_EVERY,
         speed: args.speed,

@@ -12,8 +12,8 @@ use super::{Failure, load};
 use crate::config::{Config, Format};
 use crate::decode::netflow::Collector;
 use crate::decode::text::{CsvDecoder, RowError};
-use crate::detect::sequence::Record;
-use crate::detect::sequence::table::{Row, Scenarios, Table, likely_protocol};
+use crate::detect::sequence::table::{Row, Scenarios, Table};
+use crate::detect::sequence::{Record, likely_protocol};
 use crate::flow::FlowRecord;
 use crate::flow::key::TCP;
 use crate::flow::params::Params;
@@ -52,7 +52,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     // What was read before an input that is cut short counts, as in a replay; an output is only begun,
     // and an older one only lost, when there is something to write.
     let alone = args.files.len() == 1;
-    let failure = files.find_map(|path| read(path, alone, &config, &mut table).err());
+    let failure =
+        files.find_map(|path| read(path, (alone, args.netflow), &config, &mut table).err());
     if table.pairs() > 0 || failure.is_none() {
         let (pairs, windows) = write(table, &book, format, &args.output)?;
         tracing::info!(pairs, windows, "scored");
@@ -125,7 +126,12 @@ fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {
 }
 
 /// Reads one file into `table`. An empty one is no failure among others.
-fn read(path: &Path, alone: bool, config: &Config, table: &mut Table) -> Result<(), Failure> {
+fn read(
+    path: &Path,
+    (alone, netflow): (bool, Option<u16>),
+    config: &Config,
+    table: &mut Table,
+) -> Result<(), Failure> {
     #[cfg(feature = "parquet")]
     let named =
         |error: &dyn std::fmt::Display| Failure::Invalid(format!("{}: {error}", path.display()));
@@ -144,7 +150,7 @@ fn read(path: &Path, alone: bool, config: &Config, table: &mut Table) -> Result<
             while flows.next_rows(|row| table.push(row)).map_err(|error| named(&error))? {}
             Ok(())
         }
-        _ => metered(path, source, config, table),
+        _ => metered(path, source, (config, netflow), table),
     }
 }
 
@@ -216,7 +222,12 @@ fn of_record(record: &FlowRecord) -> Row {
 }
 
 /// Captures, and slices that Weir wrote: through the same pipeline as a replay, for the slices.
-fn metered(path: &Path, source: Source, config: &Config, table: &mut Table) -> Result<(), Failure> {
+fn metered(
+    path: &Path,
+    source: Source,
+    (config, netflow): (&Config, Option<u16>),
+    table: &mut Table,
+) -> Result<(), Failure> {
     let slices = Arc::new(Slices::default());
     let shared = Arc::new(Shared {
         rules: Arc::new(Rules::default()),
@@ -228,7 +239,7 @@ fn metered(path: &Path, source: Source, config: &Config, table: &mut Table) -> R
     let started = pipeline::start(&shared, &params, &[None], 1);
     let mut started = started?;
     let replay = Replay {
-        exports: Exports::No,
+        exports: Exports::of(netflow),
         options: (&config.flow).into(),
         flush_every: FLUSH_EVERY,
         speed: None,

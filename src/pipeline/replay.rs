@@ -119,6 +119,18 @@ pub enum Exports {
     Any,
 }
 
+impl Exports {
+    /// As `--netflow` says: not given, given alone (0), or with a port.
+    #[must_use]
+    pub const fn of(port: Option<u16>) -> Self {
+        match port {
+            None => Self::No,
+            Some(0) => Self::Any,
+            Some(port) => Self::Port(port),
+        }
+    }
+}
+
 /// The reader of files.
 pub struct Replay {
     /// Which packets are export datagrams.

@@ -41,8 +41,8 @@ or not at all.
   itself, since a stream cannot be read twice.
 - **Numbers.** `443`, `443.0` and `4.43e2` are the same whole number. Octets and packets are at
   most 9223372036854775807; absent or empty ones are 0, but for `fwd_bytes`.
-- **Protocol.** A number or a name; 0 if there is no such column. Ports may be empty for protocols
-  without ports; of ICMP they are type and code.
+- **Protocol.** A number or a name; 0 if there is no such column, and the sequence model goes by the
+  ports. Ports may be empty for protocols without ports; of ICMP they are type and code.
 - **Direction.** With a column for the way back, a row is a biflow whose source is the initiator.
   Without, it is one direction, and the other may be another row.
 - **Unknown.** The sampling interval, the exporter, TCP flags.

@@ -69,6 +69,43 @@ fn every_pair_of_deepmitres_columns_has_a_row() {
     }
 }
 
+/// A sensor's replay sees in these columns what scoring sees, of which none is the protocol.
+#[test]
+fn a_replay_takes_deepmitres_columns_as_scoring_does() {
+    let bench = Bench::new();
+    bench.write("flows.csv", deepmitre());
+    bench.write(
+        "weir.toml",
+        "[rules]\ndirectories = []\n[model]\nalerts_per_1000_hosts_day = 9e4\n",
+    );
+    let scored = rows(&bench.weir("--quiet score -c weir.toml flows.csv -o -", 0).out);
+    let called = scored.iter().filter(|row| row["class"] == "c2");
+    assert!(called.clone().count() > 0 && called.clone().all(|row| row["dest_port"] == 443));
+    bench.weir("--quiet replay -c weir.toml flows.csv -o s.ndjson --alerts alerts.ndjson", 0);
+    let alerts = rows(&bench.read("alerts.ndjson"));
+    let [alert] = &alerts[..] else { panic!("{alerts:?}") };
+    assert_eq!((&alert["rule"]["id"], &alert["protocol"]), (&"weir-model-c2".into(), &6.into()));
+    assert_eq!((&alert["dest_ip"], &alert["dest_port"]), (&"203.0.113.9".into(), &443.into()));
+    let tells = |evidence: &Value| evidence["value"].as_str().is_some_and(|v| v.ends_with("; tls"));
+    assert!(alert["evidence"].as_array().is_some_and(|all| all.iter().any(tells)), "{alert}");
+}
+
+/// Captures of exports are decoded where that is asked for.
+#[test]
+fn exports_in_a_capture_are_scored() {
+    let bench = Bench::new();
+    let pcaps = Path::new(env!("CARGO_MANIFEST_DIR")).join("pcaps");
+    let pairs = |args: &str| {
+        let found = rows(&bench.weir(&format!("--quiet score {args} -o -"), 0).out);
+        found.iter().for_each(check);
+        let pair = |row: &Value| (row["src_ip"].to_string(), row["dest_ip"].to_string());
+        found.iter().map(pair).collect::<BTreeSet<_>>().len()
+    };
+    let exports = pcaps.join("exports-ipfix.pcap").display().to_string();
+    assert_eq!(pairs(&exports), 1, "the exporter and its collector");
+    assert!(pairs(&format!("{exports} --netflow")) > 20);
+}
+
 /// Of a capture every pair that spoke IP has its row, and all formats say the same.
 #[test]
 fn every_pair_of_a_capture_has_a_row_in_every_format() {

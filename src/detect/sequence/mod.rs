@@ -34,7 +34,7 @@ pub use event::{Event, Service, Transport, narrow, wide};
 pub use labels::{Class, Labels, LabelsError, Probabilities, score};
 #[cfg(feature = "model")]
 pub use model::{Model, ModelError};
-pub use record::{Record, is_unicast, join_all};
+pub use record::{Record, is_unicast, join_all, likely_protocol};
 pub use shard::Shard;
 pub use verdict::{Attack, Prevailing, Sequence, Verdict};
 

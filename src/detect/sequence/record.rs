@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::event::Service;
 use crate::flow::Biflow;
 use crate::flow::key::TCP;
 use crate::flow::record::{FIN, RST, SYN};
@@ -61,7 +62,10 @@ impl Record {
             bwd_packets: scaled(flow.bwd.packets),
             initiator_port: flow.src_port,
             responder_port: flow.dst_port,
-            protocol: flow.protocol,
+            protocol: match flow.protocol {
+                0 => likely_protocol(flow.src_port, flow.dst_port),
+                known => known,
+            },
             flags: flags.to_le_bytes()[0],
             // No packet of TCP is without any flag.
             flags_known: flags != 0,
@@ -89,6 +93,20 @@ impl Record {
     #[must_use]
     pub const fn is_closed(&self) -> bool {
         self.protocol == TCP && self.flags & (FIN | RST) as u8 != 0
+    }
+}
+
+/// A protocol for a record that does not tell its own, by its ports: DeepMITRE's columns have none.
+#[must_use]
+pub fn likely_protocol(initiator_port: u16, responder_port: u16) -> u8 {
+    let (icmp, tcp, udp) = (1, 6, 17);
+    match (initiator_port, responder_port) {
+        (0, 0) => icmp,
+        (_, 53) => udp,
+        // Of what is called infrastructure, these alone are TCP as a rule.
+        (_, 88 | 135 | 139 | 389 | 636 | 5_060 | 5_222 | 5_228) => tcp,
+        (_, port) if Service::of(port) == Service::Infra => udp,
+        _ => tcp,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::event::{Event, Service};
+use super::event::Event;
 use super::features::{Columns, WINDOW};
 use super::labels::{Class, Probabilities, score};
 use super::record::{JOIN_TCP_US, Record, join_all};
@@ -209,18 +209,4 @@ fn continued(mut records: Vec<(Record, bool)>) -> Vec<Record> {
         }
     }
     records.into_iter().map(|(record, _)| record).collect()
-}
-
-/// A protocol for a record that does not tell its own, by its ports: DeepMITRE's columns have none.
-#[must_use]
-pub fn likely_protocol(initiator_port: u16, responder_port: u16) -> u8 {
-    let (icmp, tcp, udp) = (1, 6, 17);
-    match (initiator_port, responder_port) {
-        (0, 0) => icmp,
-        (_, 53) => udp,
-        // Of what is called infrastructure, these alone are TCP as a rule.
-        (_, 88 | 135 | 139 | 389 | 636 | 5_060 | 5_222 | 5_228) => tcp,
-        (_, port) if Service::of(port) == Service::Infra => udp,
-        _ => tcp,
-    }
 }
