@@ -416,7 +416,9 @@ impl Sequences {
         let took = thread_cpu().saturating_sub(began);
         self.scored_for += took;
         self.budget.spent(allowed - left, took);
-        if left == 0 && self.thinned.tells(Instant::now()) {
+        // While overload holds it back, that is said instead.
+        let thins = left == 0 && !self.budget.held && self.shards[at].ledger().waiting > 0;
+        if thins && self.thinned.tells(Instant::now()) {
             let waiting: u64 = self.shards.iter().map(|shard| shard.ledger().waiting).sum();
             tracing::warn!(
                 waiting,

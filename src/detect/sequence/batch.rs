@@ -36,10 +36,9 @@ pub fn take_all<C>(
 mod tests {
     use super::*;
     use crate::detect::Alert;
-    use crate::detect::sequence::{
-        Allow, Labels, Probabilities, Scorer, Settings, Verdict, Windows,
-    };
-    use crate::flow::{Biflow, Side, Slice};
+    use crate::detect::sequence::sample::{connection, settings};
+    use crate::detect::sequence::{Probabilities, Scorer, Verdict, Windows};
+    use crate::flow::Slice;
     use crate::metrics::ledger;
     use crate::net::{Addr, pair_hash, shard_of};
     use crate::time::{Micros, SECOND};
@@ -62,9 +61,7 @@ mod tests {
 
     /// Everything that comes of slices taken so many at once, or by themselves.
     fn taken(slices: &[(u64, Slice)], at_once: Option<usize>) -> Outcome {
-        let labels = include_str!("../../../model/weir.json");
-        let labels = Labels::parse(labels).expect("the shipped labels");
-        let settings = Settings::new(labels.into(), 10.0, Allow::default(), Vec::new());
+        let settings = settings(10.0);
         // Few enough places that pairs make room for others while they are fetched.
         let mut shards: Vec<Shard> = (0..64).map(|at| Shard::new(3, 8, SECOND, at)).collect();
         let (mut verdicts, mut alerts) = (Vec::<Option<Verdict>>::new(), Vec::<Alert>::new());
@@ -95,22 +92,9 @@ mod tests {
     fn slices_taken_in_batches_are_as_one_by_one() {
         let slice = |n: u32| {
             let first = Micros::from_secs(1_700_000_000 + i64::from(n / 20));
-            let side = Side { octets: 900, packets: 5, ..Side::default() };
-            let pair = n.wrapping_mul(2_654_435_761) >> 24;
-            let flow = Biflow {
-                src: Addr::v4(0x0a00_0000 + pair),
-                dst: Addr::v4(0xcb00_7109),
-                src_port: 1_024 + (n % 60_000) as u16,
-                dst_port: 443,
-                protocol: 6,
-                first,
-                last: first,
-                fwd: side,
-                bwd: side,
-                ..Biflow::default()
-            };
-            let hash = pair_hash(0, flow.src, flow.dst);
-            (hash, Slice { records: 1, last: true, flow, ..Slice::default() })
+            let mut slice = connection(first, 1_024 + (n % 60_000) as u16, 443);
+            slice.flow.src = Addr::v4(0x0a00_0000 + (n.wrapping_mul(2_654_435_761) >> 24));
+            (pair_hash(0, slice.flow.src, slice.flow.dst), slice)
         };
         let slices: Vec<(u64, Slice)> = (0..4_000).map(slice).collect();
         let want = taken(&slices, None);

@@ -269,7 +269,8 @@ fn read_open(key: &[u8], value: &[u8]) -> Option<Open> {
     (whole.protocol, whole.flags) = (protocol, all_flags);
     (whole.flags_known, whole.initiator_low) = (known != 0, low != 0);
     let joined = Joined { whole, end, flags };
-    value.0.is_empty().then_some(Open { key: (serial, connection), joined, expires })
+    let key = (serial, connection);
+    value.0.is_empty().then_some(Open { key, joined, expires, due: expires })
 }
 
 /// What is left of a value.
@@ -303,10 +304,8 @@ mod tests {
 
     use super::*;
     use crate::detect::Alert;
-    use crate::detect::sequence::{
-        Allow, Labels, Probabilities, Scorer, Settings, Verdict, Windows,
-    };
-    use crate::flow::{Biflow, Side, Slice};
+    use crate::detect::sequence::sample::{connection, settings};
+    use crate::detect::sequence::{Probabilities, Scorer, Settings, Verdict, Windows};
     use crate::time::SECOND;
 
     /// Says of a window what depends on all of it.
@@ -347,21 +346,13 @@ mod tests {
 
         fn take(&mut self, &(pair, port, gap, length, octets, last): &Part, settings: &Settings) {
             self.now = self.now.plus(gap * SECOND);
-            let side = Side { octets, packets: 5, ..Side::default() };
-            let flow = Biflow {
-                src: Addr::v4(0x0a00_0001),
-                dst: Addr::v4(0xcb00_7100 | u32::from(pair)),
-                src_port: 40_000 + port,
-                dst_port: 443,
-                protocol: 6,
-                first: self.now.plus(-length * SECOND),
-                last: self.now,
-                fwd: side,
-                bwd: side,
-                ..Biflow::default()
-            };
+            let mut slice = connection(self.now.plus(-length * SECOND), 40_000 + port, 443);
+            slice.last = last;
+            let flow = &mut slice.flow;
+            flow.last = self.now;
+            flow.dst = Addr::v4(0xcb00_7100 | u32::from(pair));
+            (flow.fwd.octets, flow.bwd.octets) = (octets, octets);
             let hash = pair_hash(0, flow.src, flow.dst);
-            let slice = Slice { records: 1, last, flow, ..Slice::default() };
             let all = &mut usize::MAX.clone();
             self.shard.advance(self.now, settings, &mut Sums, all, &mut self.alerts);
             self.verdicts.push(self.shard.slice(&slice, hash, self.now, settings));
@@ -375,8 +366,7 @@ mod tests {
         fn sequences_that_are_put_back_go_on_as_before(
             parts in parts(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 1..8),
         ) {
-            let labels = Labels::parse(include_str!("../../../model/weir.json")).expect("labels");
-            let settings = Settings::new(labels.into(), 1_000.0, Allow::default(), Vec::new());
+            let settings = settings(1_000.0);
             let (mut whole, mut cut) = (Seen::new(), Seen::new());
             let mut log: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
             let places: BTreeSet<usize> = cuts.iter().map(|cut| cut.index(parts.len())).collect();

@@ -23,6 +23,8 @@ pub(super) struct Open {
     pub(super) joined: Joined,
     /// At which [`Joins::begun`] no record is expected to join it any more.
     pub(super) expires: Micros,
+    /// The moment of its place in the order; others there of its key are of former connections.
+    pub(super) due: Micros,
 }
 
 /// Connections that were cut by the active timeout or fell silent without an end. Bounded: where
@@ -31,7 +33,8 @@ pub(super) struct Open {
 #[derive(Debug)]
 pub(super) struct Joins {
     open: HashTable<Open>,
-    /// Each of them once, with the moment at which to look whether it has expired.
+    /// Each of them, with the moment at which to look whether it has expired, and places that those which
+    /// ended left behind.
     order: VecDeque<(Micros, Key)>,
     limit: usize,
     silence_us: i64,
@@ -102,7 +105,7 @@ impl Joins {
         }
         let Some(mut entry) = found else {
             if stays {
-                self.insert(Open { key, joined: Joined::new(*record), expires });
+                self.insert(Open { key, joined: Joined::new(*record), expires, due: expires });
             }
             return None;
         };
@@ -122,22 +125,24 @@ impl Joins {
         joins.then_some((old, new))
     }
 
-    fn insert(&mut self, open: Open) {
+    fn insert(&mut self, mut open: Open) {
         if self.limit == 0 {
             self.evicted += 1;
             return;
         }
         while self.open.len() >= self.limit {
-            let Some((_, key)) = self.order.pop_front() else { break };
-            self.evicted += u64::from(self.remove(key));
+            let Some(place) = self.order.pop_front() else { break };
+            if is_held(&self.open, place) {
+                self.evicted += u64::from(self.remove(place.1));
+            }
         }
-        // Those that ended leave their place in the order behind.
         if self.order.len() > 2 * self.limit {
             let held = &self.open;
-            self.order.retain(|&(_, key)| held.find(hash_of(key), |o| o.key == key).is_some());
+            self.order.retain(|&place| is_held(held, place));
         }
         self.touch(open.key);
-        self.order.push_back((self.look(&open), open.key));
+        open.due = self.look(&open);
+        self.order.push_back((open.due, open.key));
         self.open.insert_unique(hash_of(open.key), open, |open| hash_of(open.key));
     }
 
@@ -158,14 +163,23 @@ impl Joins {
             && due <= self.begun
         {
             self.order.pop_front();
-            let Some(open) = self.open.find(hash_of(key), |open| open.key == key) else { continue };
-            if open.expires > self.begun {
-                self.order.push_back((self.look(open), key));
-            } else {
+            let held = self.get(key).filter(|open| open.due == due);
+            let Some(&open) = held else { continue };
+            if open.expires <= self.begun {
                 self.remove(key);
+                continue;
             }
+            let due = self.look(&open);
+            self.order.push_back((due, key));
+            let again = self.open.find_mut(hash_of(key), |open| open.key == key);
+            again.into_iter().for_each(|open| open.due = due);
         }
     }
+}
+
+/// Whether a place in the order is that of a connection that is held.
+fn is_held(open: &HashTable<Open>, (due, key): (Micros, Key)) -> bool {
+    open.find(hash_of(key), |open| open.key == key && open.due == due).is_some()
 }
 
 /// The longest until the next cut of a connection that an exporter cuts. Of a flow that ended here,
@@ -177,4 +191,39 @@ fn cut_us(record: &Record, goes_on: bool) -> i64 {
 fn hash_of((serial, (protocol, low, high)): Key) -> u64 {
     let ports = u64::from(protocol) << 32 | u64::from(low) << 16 | u64::from(high);
     fold_u64(u64::from(serial) ^ 0xa076_1d64_78bd_642f, ports ^ 0xe703_7ed1_a0b4_28db)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection that ends and begins again leaves a place behind each time: what is kept of those is
+    /// bounded, and looking through them costs no more for it.
+    #[test]
+    fn places_that_were_left_behind_are_forgotten() {
+        const LIMIT: usize = 8;
+        let mut joins = Joins::new(LIMIT, 430 * SECOND);
+        let mut longest = 0;
+        for round in 0..200 {
+            for port in 0..LIMIT as u16 {
+                let first = Micros::from_secs(1_700_000_000 + round);
+                let record = Record {
+                    first,
+                    last: first,
+                    initiator_port: port,
+                    protocol: 6,
+                    // It ends in every other round, and begins again in the next.
+                    flags: if round % 2 == 0 { 2 } else { 4 },
+                    flags_known: true,
+                    ..Record::default()
+                };
+                joins.take(1, &record, false, first);
+                let held = joins.order.iter().filter(|&&place| is_held(&joins.open, place)).count();
+                assert_eq!(held, joins.len(), "each has its place");
+                longest = longest.max(joins.order.len());
+            }
+        }
+        assert!(longest <= 2 * LIMIT + 1, "{longest} places");
+        assert_eq!(joins.evicted, 0);
+    }
 }

@@ -24,6 +24,8 @@ mod labels;
 mod model;
 pub mod pairs;
 mod record;
+#[cfg(test)]
+mod sample;
 mod shard;
 pub mod table;
 mod verdict;

@@ -276,10 +276,12 @@ impl Shard {
             if !alerts_on {
                 continue;
             }
-            let pair = self.pairs.get(place);
             if pair.class == Class::Exfil && evidence::brings_in(pair, &columns, settings) {
+                // What it carries off later is still to be told.
+                pair.set(flag::ALERTED, false);
                 continue;
             }
+            let pair = self.pairs.get(place);
             self.counts.alerts.one(pair.class.as_str());
             let (verdict, p) = (verdict(pair, settings), (&p, &raw));
             let arrived = pair.arrived.map(|at| Micros(at.get()));
@@ -317,29 +319,23 @@ fn sent(
 fn verdict(pair: &Pair, settings: &Settings) -> Verdict {
     let sequence = Sequence { start_ms: pair.chunk_start_ms, ordinal: pair.ordinal() };
     if !pair.has(flag::SCORED) {
-        return None;
+        return Verdict { sequence, ..Verdict::default() };
     }
     let Prevailing { service, icmp } = Prevailing::unpack(pair.prevailing);
     let attack = match pair.class {
         Class::Benign => None,
         class => settings.labels.attack(class, service, icmp),
     };
-    Some(Verdict {
-        class: pair.class,
-        score: pair.score.into(),
-        attack: attack.map(|(tactic, technique)| Attack {
-            tactic: tactic.clone(),
-            technique: technique.clone(),
-        }),
-        sequence: Sequence { start_ms: pair.chunk_start_ms, ordinal: pair.ordinal() },
-    })
+    let attack = attack
+        .map(|(tactic, technique)| Attack { tactic: tactic.clone(), technique: technique.clone() });
+    Verdict { class: Some(pair.class), score: pair.score.into(), attack, sequence }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::sequence::{Allow, Labels, Settings};
-    use crate::flow::Side;
+    use crate::detect::sequence::Settings;
+    use crate::detect::sequence::sample::{OURS, THEIRS, connection, settings};
     use crate::net::{Addr, pair_hash};
 
     /// Says of every window that it is command and control.
@@ -352,29 +348,9 @@ mod tests {
         }
     }
 
-    fn settings() -> Settings {
-        let labels = include_str!("../../../model/weir.json");
-        let labels = Labels::parse(labels).expect("the shipped labels");
-        Settings::new(labels.into(), 10.0, Allow::default(), Vec::new())
-    }
-
     /// The `n`-th connection of a pair, at as many seconds, to a port.
     fn slice(n: i64, port: u16) -> Slice {
-        let first = Micros::from_secs(1_700_000_000 + n);
-        let side = Side { octets: 900, packets: 5, ..Side::default() };
-        let flow = Biflow {
-            src: Addr::v4(0x0a00_0001),
-            dst: Addr::v4(0xcb00_7109),
-            src_port: 40_000 + (n % 20_000) as u16,
-            dst_port: port,
-            protocol: 6,
-            first,
-            last: first,
-            fwd: side,
-            bwd: side,
-            ..Biflow::default()
-        };
-        Slice { records: 1, last: true, flow, ..Slice::default() }
+        connection(Micros::from_secs(1_700_000_000 + n), 40_000 + (n % 20_000) as u16, port)
     }
 
     fn told(shard: &mut Shard, slice: &Slice, settings: &Settings) {
@@ -384,7 +360,7 @@ mod tests {
 
     #[test]
     fn an_alert_is_timed_from_what_brought_its_turn() {
-        let settings = settings();
+        let settings = settings(10.0);
         for (name, arrivals, want) in [
             ("a replay", [None; 6], None),
             ("that of the slice that passed the gate", [1, 2, 3, 4, 5, 6].map(Some), Some(4)),
@@ -406,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_pair_that_rested_is_timed_from_the_end_of_its_rest() {
-        let settings = settings();
+        let settings = settings(10.0);
         let mut shard = Shard::new(8, 8, SECOND, 0);
         let mut alerts = Vec::new();
         (0..4).for_each(|n| told(&mut shard, &slice(n, 443), &settings));
@@ -430,7 +406,7 @@ mod tests {
 
     #[test]
     fn a_pair_that_was_silent_for_weeks_begins_a_new_window() {
-        let settings = settings();
+        let settings = settings(10.0);
         for (days, kept) in [(24, 32), (25, 3), (40, 3), (60, 3)] {
             let mut shard = Shard::new(8, 8, SECOND, 0);
             (0..40).for_each(|n| told(&mut shard, &slice(n, 443), &settings));
@@ -446,7 +422,7 @@ mod tests {
 
     #[test]
     fn turns_beyond_the_allowance_are_put_off_and_counted() {
-        let settings = settings();
+        let settings = settings(10.0);
         let mut shard = Shard::new(8, 8, SECOND, 0);
         for n in 0..5 {
             for pair in 1..=5 {
@@ -481,13 +457,11 @@ mod tests {
     #[test]
     fn what_comes_in_is_no_exfiltration() {
         let home = vec!["10.0.0.0/8".parse().expect("a network")];
-        let labels = Labels::parse(include_str!("../../../model/weir.json")).expect("labels");
-        let settings = Settings::new(labels.into(), 10.0, Allow::default(), home);
-        let (ours, theirs) = (Addr::v4(0x0a00_0001), Addr::v4(0xcb00_7109));
+        let settings = Settings { home, ..settings(10.0) };
         for (name, src, dst, up, down, alerts) in [
-            ("an upload of ours", ours, theirs, 9_000, 90, 1),
-            ("an upload to us", theirs, ours, 9_000, 90, 0),
-            ("a download from us", theirs, ours, 90, 9_000, 1),
+            ("an upload of ours", OURS, THEIRS, 9_000, 90, 1),
+            ("an upload to us", THEIRS, OURS, 9_000, 90, 0),
+            ("a download from us", THEIRS, OURS, 90, 9_000, 1),
         ] {
             let mut shard = Shard::new(8, 8, SECOND, 0);
             for n in 0..5 {
@@ -503,10 +477,32 @@ mod tests {
         }
     }
 
+    /// A pair that was brought something and then carries it off is alerted on then, and once.
+    #[test]
+    fn what_came_in_hides_nothing_that_goes_out() {
+        let home = vec!["10.0.0.0/8".parse().expect("a network")];
+        let settings = Settings { home, ..settings(10.0) };
+        let mut shard = Shard::new(8, 8, SECOND, 0);
+        let mut alerts = Vec::new();
+        for (minute, src, dst, want) in
+            [(0, THEIRS, OURS, 0), (2, THEIRS, OURS, 0), (4, OURS, THEIRS, 1), (6, OURS, THEIRS, 1)]
+        {
+            for n in 0..40 {
+                let mut slice = slice(60 * minute + n, 443);
+                (slice.flow.src, slice.flow.dst) = (src, dst);
+                (slice.flow.fwd.octets, slice.flow.bwd.octets) = (9_000, 90);
+                told(&mut shard, &slice, &settings);
+            }
+            let now = Micros::from_secs(1_700_000_000 + 60 * minute + 100);
+            shard.advance(now, &settings, &mut Leak, &mut 100, &mut alerts);
+            assert_eq!(alerts.len(), want, "after {minute} min");
+        }
+    }
+
     /// How many of 12 records of one connection join it that begin `each` seconds apart, are silent
     /// for `gap` of them and are cut when the input clock is `ahead` of the next one's start.
     fn joined(each: i64, gap: i64, flow_ends: bool, ahead: i64) -> u64 {
-        let settings = settings();
+        let settings = settings(10.0);
         let mut shard = Shard::new(64, 64, 430 * SECOND, 0);
         for n in 0..12 {
             let mut slice = slice(0, 443);
@@ -543,7 +539,7 @@ mod tests {
 
     #[test]
     fn an_alert_names_the_port_that_most_flows_have() {
-        let settings = settings();
+        let settings = settings(10.0);
         for (ports, want, says) in [
             (vec![443; 5], 443, "443, 5 of 5; tls"),
             (vec![8_443, 443, 9_001, 443, 80], 443, "443, 2 of 5; tls"),
