@@ -133,6 +133,7 @@ fn listed(survey: &Survey) -> String {
             "tagged",
             "alerts",
             "damaged",
+            "lost",
             "unfinished",
         ];
         text.push_str(&table(&head, &segments));
@@ -150,13 +151,14 @@ fn listed(survey: &Survey) -> String {
             select,
             format!("{}+{}", cursor.segment, cursor.offset),
             sink.waiting.to_string(),
+            sink.lost.to_string(),
             instant(sink.oldest),
             if gaps.is_empty() { "-".to_owned() } else { gaps },
         ]
     });
     let sinks: Vec<_> = sinks.collect();
     text.push('\n');
-    let head = ["sink", "takes", "cursor", "waiting", "oldest", "passes over"];
+    let head = ["sink", "takes", "cursor", "waiting", "lost", "oldest", "passes over"];
     text.push_str(&table(&head, &sinks));
     if !survey.verified && !segments.is_empty() {
         text.push_str("\ndamaged: `-` was not looked for; --verify reads every payload\n");
@@ -193,6 +195,7 @@ fn segment_row(segment: &SegmentReport, verified: bool) -> Vec<String> {
         segment.sums.tagged.to_string(),
         segment.sums.alerts.to_string(),
         damaged,
+        segment.lost.to_string(),
         segment.unfinished.to_string(),
     ]
 }

@@ -129,6 +129,22 @@ impl Book {
             .or_else(|| self.segments.iter().find(|entry| entry.number == number))
     }
 
+    /// What the segment `number` holds.
+    pub(super) fn sums(&self, number: u64) -> Option<Sums> {
+        self.entry(number).map(|entry| entry.sums)
+    }
+
+    /// What the cursor's file of the sink at `index` is to hold.
+    pub(super) fn saved(&self, index: usize) -> Saved {
+        let taker = &self.takers[index];
+        let Taker { name, select, whole, cursor, left, .. } = taker;
+        let held = self.sums(cursor.segment).map_or(0, |sums| sums.select(*select));
+        // Of one that is passed over nothing is left, and nothing settled.
+        let settled = if cursor.skips(cursor.segment) { 0 } else { held.saturating_sub(*left) };
+        let (sink, select, whole) = (name.clone(), *select, *whole);
+        Saved { sink, select, whole, cursor: cursor.clone(), settled: Some(settled), dropped: 0 }
+    }
+
     /// Takes `batch` in.
     pub(super) fn accept(&mut self, batch: &Batch) {
         self.queued += batch.slices.len() + batch.alerts.len();
@@ -410,12 +426,6 @@ impl Book {
 }
 
 impl Taker {
-    /// What its cursor's file is to hold.
-    pub(super) fn saved(&self) -> Saved {
-        let (sink, cursor) = (self.name.clone(), self.cursor.clone());
-        Saved { sink, select: self.select, whole: self.whole, cursor, dropped: 0 }
-    }
-
     /// Whether it still reads the segment `number`.
     fn needs(&self, number: u64) -> bool {
         self.cursor.needs(number) || self.flight.is_some_and(|flight| flight.segment == number)

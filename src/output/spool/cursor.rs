@@ -83,6 +83,10 @@ pub struct Saved {
     pub whole: bool,
     /// How far it has come.
     pub cursor: Cursor,
+    /// Records of the cursor's segment that it selects and that are settled; `None` in files of an
+    /// earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<u64>,
     /// Records that the operator had it pass over since the last start (`weir spool drop`).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub dropped: u64,

@@ -5,16 +5,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::book::{Book, Flight, Settled, Work};
 use super::cursor;
 use super::recover;
+use super::seals::Seals;
 use super::segment::{open_path, sealed_path};
 use super::slots::Slots;
 use super::target::Stop;
 use super::wall;
 use crate::metrics::{Counts, Latency};
+use crate::output::seldom::Seldom;
 
 /// How often a thread that waits looks whether it should stop.
 const LOOK: Duration = Duration::from_millis(100);
@@ -30,6 +32,7 @@ pub(super) struct Log {
     book: Mutex<Book>,
     /// The cursors' files, by their places in the book; taken before the book.
     cursors: Vec<Mutex<Option<Slots>>>,
+    seals: Mutex<Seals>,
     /// Something was appended or sealed, or the spool was closed.
     changed: Condvar,
     /// Something was written out of the queue.
@@ -39,6 +42,8 @@ pub(super) struct Log {
     /// The segment that is being written and not synced since.
     pub(super) unsynced: Mutex<Option<Arc<File>>>,
     pub(super) errors: Mutex<Counts>,
+    /// Warnings that would come again and again: what cannot be done, and of which sink.
+    seldom: Mutex<Seldom<(&'static str, usize)>>,
     pub(super) append: Mutex<Latency>,
     /// From the arrival of what raised an alert to the return of its append.
     pub(super) alerts: Mutex<Latency>,
@@ -64,7 +69,7 @@ impl Log {
     pub(super) fn new(
         directory: PathBuf,
         (id, noted): (u64, bool),
-        book: Book,
+        (book, seals): (Book, Seals),
         counts: Totals,
     ) -> Self {
         let cursors = book.takers.iter().map(|_| Mutex::default()).collect();
@@ -74,12 +79,14 @@ impl Log {
             cursors,
             noted: AtomicBool::new(noted),
             book: Mutex::new(book),
+            seals: Mutex::new(seals),
             changed: Condvar::new(),
             room: Condvar::new(),
             stop: Stop::default(),
             counts,
             unsynced: Mutex::default(),
             errors: Mutex::default(),
+            seldom: Mutex::default(),
             append: Mutex::default(),
             alerts: Mutex::default(),
         }
@@ -93,6 +100,10 @@ impl Log {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn seals(&self) -> MutexGuard<'_, Seals> {
+        self.seals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn notify(&self) {
         self.changed.notify_all();
     }
@@ -100,6 +111,16 @@ impl Log {
     /// Counts a failed step of the spool's own.
     pub(super) fn error(&self, reason: &'static str) {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner).one(reason);
+    }
+
+    /// Has `tell` tell of what cannot be done, once a minute, with how many times it was left out before.
+    pub(super) fn seldom(&self, what: &'static str, index: usize, tell: impl FnOnce(u64)) {
+        let mut seldom = self.seldom.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = seldom.ask((what, index), Instant::now());
+        drop(seldom);
+        if let Some(left_out) = asked {
+            tell(left_out);
+        }
     }
 
     /// Notes what a full disk did not take at the start: the spool's number, and where each sink begins.
@@ -128,7 +149,7 @@ impl Log {
     /// Writes the cursor of the sink at `index`, as it is now, whoever else does so.
     fn save(&self, index: usize) -> io::Result<()> {
         let mut slots = self.cursor(index);
-        let saved = self.book().takers[index].saved();
+        let saved = self.book().saved(index);
         cursor::write(&mut slots, &self.directory, &saved)
     }
 
@@ -141,7 +162,9 @@ impl Log {
         for index in 0..self.cursors.len() {
             if let Err(error) = self.sync_cursor(index) {
                 self.error("cursor");
-                tracing::warn!(%error, "cannot sync a cursor: a power loss would deliver again");
+                self.seldom("sync", index, |left_out| {
+                    tracing::warn!(%error, left_out, "cannot sync a cursor: a power loss would deliver again");
+                });
             }
         }
     }
@@ -197,19 +220,33 @@ impl Log {
         }
         // Frames without a record for the sink are no reason to write: read again, they give none.
         let idle = settled.acknowledged + settled.dead == 0 && after == before;
-        let written = if idle { Ok(()) } else { self.save(index) };
-        if let Err(error) = written {
-            self.error("cursor");
-            tracing::warn!(sink, %error, "cannot save a cursor: a restart would deliver \
-                           again what it has not noted");
+        if !idle {
+            self.save_or_tell(index);
         }
         self.remove(&gone);
+    }
+
+    fn save_or_tell(&self, index: usize) {
+        if let Err(error) = self.save(index) {
+            self.error("cursor");
+            self.seldom("save", index, |left_out| {
+                let sink = self.book().takers[index].name.clone();
+                tracing::warn!(sink, %error, left_out, "cannot save a cursor: a restart would deliver \
+                               again what it has not noted");
+            });
+        }
+    }
+
+    /// Writes the cursors of all sinks, as they are now.
+    pub(super) fn save_all(&self) {
+        (0..self.cursors.len()).for_each(|index| self.save_or_tell(index));
     }
 
     /// Removes the files of `segments`, which the book has struck out. Cursors are on disk before: they
     /// say that these numbers were used.
     pub(super) fn remove(&self, segments: &[u64]) {
         if !segments.is_empty() {
+            self.save_all();
             self.sync_cursors();
         }
         for &number in segments {
@@ -222,6 +259,7 @@ impl Log {
                 self.error("remove");
                 tracing::warn!(segment = number, %error, "cannot remove a segment");
             }
+            self.seals().forget(number);
         }
     }
 }

@@ -10,6 +10,7 @@
 //! DIRECTORY/id               the spool's own number
 //! DIRECTORY/lock             held while a weir runs on it
 //! DIRECTORY/SINK.cursor      how far the sink has come
+//! DIRECTORY/seals            what each sealed segment held
 //! DIRECTORY/segments/N.open  the segment that is written; N.sealed are whole and synced
 //! DIRECTORY/dead/SINK.ndjson what the other side refused for good
 //! ```
@@ -25,6 +26,7 @@ mod memory;
 pub mod operator;
 mod recover;
 mod room;
+mod seals;
 mod segment;
 mod slots;
 mod sync;
@@ -173,10 +175,10 @@ impl Spool {
         let (id, noted) = recover::id(&config.directory).map_err(named)?;
         let whole = |sink: &Behind| matches!(sink.place, Place::Objects(_));
         let wanted: Vec<_> = sinks.iter().map(|s| (s.name.as_str(), s.select, whole(s))).collect();
-        let (mut book, totals) = recover::book(&config.directory, &wanted).map_err(named)?;
+        let (mut book, seals, totals) = recover::book(&config.directory, &wanted).map_err(named)?;
         let for_us = i64::from(config.keep_s) * SECOND;
         book.kept = Kept { for_us, octets: config.bytes_max / 2 };
-        let log = Arc::new(Log::new(config.directory.clone(), (id, noted), book, totals));
+        let log = Arc::new(Log::new(config.directory.clone(), (id, noted), (book, seals), totals));
         let gone = log.book().clean(wall());
         log.remove(&gone);
 

@@ -3,16 +3,20 @@
 //! Reading works beside a running sensor, which may write the newest segment meanwhile and remove
 //! others. Moving a cursor does not: it takes the spool's lock, as a sensor does.
 
-use std::collections::BTreeSet;
+mod moves;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::Path;
 
 use serde::Serialize;
 
+pub use moves::{Goal, Moved, discard, replay};
+
 use super::cursor::{self, Cursor, Saved};
 use super::frame::{Header, Kind};
-use super::log::sync_directory;
+use super::seals::{self, Seal};
 use super::segment::{Segment, Sums, Walk, list, walk};
 use super::unit;
 use crate::config::Select;
@@ -62,6 +66,8 @@ pub struct SegmentReport {
     pub sums: Sums,
     /// Octets that are no frame, or of frames whose payload is damaged where that was looked at.
     pub damaged: u64,
+    /// Records that stood there when it was sealed, and do not any more.
+    pub lost: u64,
     /// Octets after the last whole frame: of one that is being written, or that a crash left.
     pub unfinished: u64,
 }
@@ -79,6 +85,9 @@ pub struct SinkReport {
     pub cursor: Cursor,
     /// Records that it has not delivered.
     pub waiting: u64,
+    /// Records that it had not delivered when their segments were damaged, cut short or taken away: the next
+    /// start counts them as `damaged`.
+    pub lost: u64,
     /// When the first segment with some of them was begun.
     pub oldest: Option<Micros>,
 }
@@ -104,31 +113,6 @@ pub struct FrameReport {
     pub raw: u32,
     /// Whether its payload can be read.
     pub whole: bool,
-}
-
-/// Where a cursor is to go.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Goal {
-    /// The start of a segment.
-    Segment(u64),
-    /// The first frame that was written then or later; of a sink that takes whole segments, the
-    /// segment that has it.
-    Time(Micros),
-    /// Behind everything.
-    End,
-}
-
-/// What moving a cursor did.
-#[derive(Clone, Debug, Serialize)]
-pub struct Moved {
-    /// The sink.
-    pub sink: String,
-    /// Where its cursor stood.
-    pub from: Cursor,
-    /// Where it stands.
-    pub to: Cursor,
-    /// Records that are delivered again, or dropped.
-    pub records: u64,
 }
 
 fn invalid(message: String) -> io::Error {
@@ -161,16 +145,23 @@ pub fn survey(directory: &Path, verify: bool) -> io::Result<Survey> {
     // The cursors first: what sinks read on meanwhile makes them lag less, never more.
     let saved = cursor::all(directory)?;
     let unreadable = cursor::unreadable(directory)?;
+    let seals = seals::read(directory)?;
     let place = directory.join("segments");
     let mut segments = Vec::new();
     for (number, sealed) in list(&place)? {
-        segments.extend(there(segment_report(&place, number, sealed, verify))?);
+        segments.extend(there(segment_report(
+            &place,
+            (number, sealed),
+            seals.get(&number),
+            verify,
+        ))?);
     }
     let mut sinks = Vec::new();
     for saved in saved {
         let (waiting, oldest) = waiting(&place, &segments, &saved, saved.cursor.clone())?;
+        let lost = lost(&place, &segments, (&seals, running), &saved)?;
         let Saved { sink, select, whole, cursor, .. } = saved;
-        sinks.push(SinkReport { sink, select, whole, cursor, waiting, oldest });
+        sinks.push(SinkReport { sink, select, whole, cursor, waiting, lost, oldest });
     }
     let broken = fs::read_dir(&place)?.filter_map(|entry| {
         let path = entry.ok()?.path();
@@ -194,19 +185,22 @@ fn there<T>(read: io::Result<T>) -> io::Result<Option<T>> {
 
 fn segment_report(
     place: &Path,
-    number: u64,
-    sealed: bool,
+    (number, sealed): (u64, bool),
+    seal: Option<&Seal>,
     verify: bool,
 ) -> io::Result<SegmentReport> {
     let Some(segment) = open(place, number)? else {
         let octets = fs::metadata(super::segment::open_path(place, number))
             .or_else(|_| fs::metadata(super::segment::sealed_path(place, number)))?;
-        return Ok(SegmentReport::without_head(number, sealed, octets.len()));
+        return Ok(SegmentReport::without_head(number, sealed, seal, octets.len()));
     };
     let walked = walk(&segment, 0, verify)?;
     let Walk { sums, frames, first, last, end, damaged, torn } = walked;
     let created = segment.head.created;
     let (octets, unfinished) = (end, torn);
+    let cut_off = seal.map_or(0, |seal| seal.octets.saturating_sub(end + torn));
+    let damaged = damaged + cut_off;
+    let lost = seal.map_or(0, |seal| seal.sums.records().saturating_sub(sums.records()));
     let report = SegmentReport {
         number,
         sealed,
@@ -217,6 +211,7 @@ fn segment_report(
         frames,
         sums,
         damaged,
+        lost,
         unfinished,
     };
     Ok(report)
@@ -237,7 +232,7 @@ fn is_headless(error: &io::Error) -> bool {
 }
 
 impl SegmentReport {
-    fn without_head(number: u64, sealed: bool, octets: u64) -> Self {
+    fn without_head(number: u64, sealed: bool, seal: Option<&Seal>, octets: u64) -> Self {
         Self {
             number,
             sealed,
@@ -247,9 +242,45 @@ impl SegmentReport {
             octets: 0,
             frames: 0,
             sums: Sums::default(),
-            damaged: 0,
+            damaged: seal.map_or(0, |seal| seal.octets.saturating_sub(octets)),
+            lost: seal.map_or(0, |seal| seal.sums.records()),
             unfinished: octets,
         }
+    }
+}
+
+/// Records that `saved` has still to deliver and that are not there any more. A running sensor removes
+/// segments: of those that are gone then, it knows.
+fn lost(
+    place: &Path,
+    segments: &[SegmentReport],
+    (seals, running): (&BTreeMap<u64, Seal>, bool),
+    saved: &Saved,
+) -> io::Result<u64> {
+    let at = &saved.cursor;
+    let mut records = 0;
+    for (&number, seal) in seals.range(at.segment..) {
+        let found = segments.iter().find(|segment| segment.number == number);
+        if found.is_none() && running {
+            continue;
+        }
+        let ahead = match found {
+            Some(_) if number == at.segment && at.offset > 0 => ahead(place, number, at.offset)?,
+            _ => None,
+        };
+        let ahead = ahead.map_or(0, |sums| sums.select(saved.select));
+        let found = found.map_or_else(Sums::default, |segment| segment.sums);
+        records += seal.lost(saved, number, found, ahead);
+    }
+    Ok(records)
+}
+
+/// What stands in the segment `number` from `offset` on; `None` if a running sensor has removed it, or it has
+/// no head.
+fn ahead(place: &Path, number: u64, offset: u64) -> io::Result<Option<Sums>> {
+    match there(open(place, number))?.flatten() {
+        Some(segment) => Ok(Some(walk(&segment, offset, false)?.sums)),
+        None => Ok(None),
     }
 }
 
@@ -265,8 +296,8 @@ fn waiting(
         let partly = segment.number == cursor.segment && cursor.offset > 0 && !saved.whole;
         let sums = match partly {
             false => segment.sums,
-            true => match there(Segment::open(place, segment.number, u64::MAX))? {
-                Some(found) => walk(&found, cursor.offset, false)?.sums,
+            true => match ahead(place, segment.number, cursor.offset)? {
+                Some(sums) => sums,
                 None => continue,
             },
         };
@@ -300,7 +331,7 @@ pub fn frames(directory: &Path, number: u64) -> io::Result<Vec<FrameReport>> {
     };
     let segment = match found(directory, number) {
         Err(error) if is_headless(&error) => {
-            let report = segment_report(&place, number, false, false)?;
+            let report = segment_report(&place, (number, false), None, false)?;
             frames.push(gap(0, report.unfinished));
             return Ok(frames);
         }
@@ -400,132 +431,4 @@ fn take(directory: &Path) -> io::Result<File> {
         }
         Err(TryLockError::Error(error)) => Err(error),
     }
-}
-
-/// Sets the cursor of `sink` back to `goal`, so that what follows is delivered again.
-///
-/// # Errors
-/// If a sensor runs on the spool, there is no such sink or segment, or the cursor stands before
-/// `goal` already.
-pub fn replay(directory: &Path, sink: &str, goal: Goal) -> io::Result<Moved> {
-    shift(directory, sink, goal, |from, to| {
-        let back = (to.segment, to.offset) < (from.segment, from.offset);
-        let message = "the cursor stands there or before it: nothing would be delivered again";
-        if back { Ok(Some(0)) } else { Err(message) }
-    })
-}
-
-/// Moves the cursor of `sink` forward to `goal`. What it passes over is never delivered to this
-/// sink; the next start counts it as shed by [`super::DROPPED`]. Where nothing waits before `goal`, it
-/// stays. Needs no room on the disk.
-///
-/// # Errors
-/// If a sensor runs on the spool, or there is no such sink or segment.
-pub fn discard(directory: &Path, sink: &str, goal: Goal) -> io::Result<Moved> {
-    shift(directory, sink, goal, |from, to| {
-        let forward = (to.segment, to.offset) > (from.segment, from.offset);
-        Ok(forward.then_some(1))
-    })
-}
-
-/// Moves the cursor of `sink`, if `allowed`, which says how often the records in between count as
-/// dropped; `None`: it stays.
-fn shift(
-    directory: &Path,
-    sink: &str,
-    goal: Goal,
-    allowed: impl Fn(&Cursor, &Cursor) -> Result<Option<u64>, &'static str>,
-) -> io::Result<Moved> {
-    let lock = take(directory)?;
-    let found =
-        cursor::load(directory, sink).map_err(|error| unreadable(directory, sink, &error))?;
-    let Some(mut saved) = found else {
-        let known: Vec<String> = cursor::all(directory)?.into_iter().map(|s| s.sink).collect();
-        let known = known.join(", ");
-        return Err(invalid(format!("no sink `{sink}` has a cursor here, only: {known}")));
-    };
-    let place = directory.join("segments");
-    let mut segments = Vec::new();
-    for (number, sealed) in list(&place)? {
-        segments.push(segment_report(&place, number, sealed, false)?);
-    }
-    let from = saved.cursor.clone();
-    let mut to = from.clone();
-    (to.segment, to.offset) = aim(&place, &segments, goal, saved.whole)?;
-    to.gaps.retain(|&(_, last)| last >= to.segment);
-    let message = |reason| invalid(format!("sink `{sink}`: {reason} (segment {})", from.segment));
-    let times = allowed(&from, &to).map_err(message)?;
-    let before = waiting(&place, &segments, &saved, from.clone())?.0;
-    let after = waiting(&place, &segments, &saved, to.clone())?.0;
-    let records = before.abs_diff(after);
-    let Some(times) = times.filter(|&times| times == 0 || records > 0) else {
-        let (sink, to) = (sink.to_owned(), from.clone());
-        return Ok(Moved { sink, from, to, records: 0 });
-    };
-    saved.cursor.clone_from(&to);
-    saved.dropped += times * records;
-    save(directory, &saved)?;
-    drop(lock);
-    Ok(Moved { sink: sink.to_owned(), from, to, records })
-}
-
-/// Why the cursor of `sink` cannot be read, and what to do.
-fn unreadable(directory: &Path, sink: &str, error: &io::Error) -> io::Error {
-    let file = cursor::path(directory, sink);
-    let mut message = format!("{}: the cursor of sink `{sink}`: {error}", file.display());
-    if error.kind() == io::ErrorKind::InvalidData {
-        message += ": a sensor that starts delivers everything in the spool to it again; without the file, \
-                    what comes from then on";
-    }
-    io::Error::new(error.kind(), message)
-}
-
-/// The segment and offset that `goal` names.
-fn aim(
-    place: &Path,
-    segments: &[SegmentReport],
-    goal: Goal,
-    whole: bool,
-) -> io::Result<(u64, u64)> {
-    let next = segments.last().map_or(0, |segment| segment.number + 1);
-    match goal {
-        Goal::End => Ok((next, 0)),
-        Goal::Segment(number) if segments.iter().any(|segment| segment.number == number) => {
-            Ok((number, 0))
-        }
-        Goal::Segment(number) => {
-            let there = segments.iter().map(|segment| segment.number.to_string());
-            let there = there.collect::<Vec<_>>().join(", ");
-            Err(invalid(format!("there is no segment {number}, only: {there}")))
-        }
-        Goal::Time(time) => {
-            let reaches = |segment: &&SegmentReport| segment.last >= Some(time);
-            let Some(segment) = segments.iter().find(reaches) else { return Ok((next, 0)) };
-            let number = segment.number;
-            if whole {
-                return Ok((number, 0));
-            }
-            let found = Segment::open(place, number, u64::MAX)?;
-            let (end, mut at) = (segment.octets, found.start);
-            while let Some(frame) = found.next(at, end)? {
-                if frame.header.written >= time {
-                    return Ok((number, frame.offset));
-                }
-                at = frame.end();
-            }
-            Ok((number, at))
-        }
-    }
-}
-
-/// Saves a cursor so that whoever owns the spool can replace it.
-fn save(directory: &Path, saved: &Saved) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt, chown};
-    cursor::save(directory, saved)?;
-    let path = cursor::path(directory, &saved.sink);
-    let (owner, own) = (fs::metadata(directory)?, fs::metadata(&path)?);
-    if (owner.uid(), owner.gid()) != (own.uid(), own.gid()) {
-        chown(&path, Some(owner.uid()), Some(owner.gid()))?;
-    }
-    sync_directory(directory)
 }

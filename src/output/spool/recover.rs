@@ -1,15 +1,16 @@
 //! The spool at its start: what the last run left, after a stop, a crash or a power loss.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::book::{Book, DROPPED, Entry, Taker};
+use super::book::{Book, DAMAGED, DROPPED, Entry, Taker};
 use super::cursor::{self, Cursor, Saved};
 use super::log::{Totals, sync_directory};
+use super::seals::{self, Seal, Seals};
 use super::segment::{Segment, list, open_path, sealed_path, walk};
 use crate::config::Select;
 use crate::metrics::{Delivery, ledger};
@@ -75,15 +76,18 @@ pub(super) fn note_id(directory: &Path, id: u64) -> io::Result<()> {
 }
 
 /// Reads the book off the disk. Segments that were being written are cut after their last whole
-/// frame and sealed.
-pub(super) fn book(directory: &Path, sinks: &[Wanted<'_>]) -> io::Result<(Book, Totals)> {
+/// frame and sealed. What was sealed and is not there any more is lost, for each sink that had not read it.
+pub(super) fn book(directory: &Path, sinks: &[Wanted<'_>]) -> io::Result<(Book, Seals, Totals)> {
     let (segments, totals) = (directory.join("segments"), Totals::default());
     let mut entries = VecDeque::new();
     let listed = list(&segments)?;
+    let seals = seals::read(directory)?;
     // Numbers that were used, even if their segments are gone.
     let mut next = listed.last().map_or(0, |(number, _)| number + 1);
+    next = next.max(seals.last_key_value().map_or(0, |(number, _)| number + 1));
     for (number, sealed) in listed {
-        entries.extend(entry(&segments, number, sealed, &totals)?);
+        let seal = seals.get(&number);
+        entries.extend(entry(&segments, (number, sealed), seal, &totals)?);
     }
     for Saved { cursor, .. } in cursor::all(directory)? {
         let gap = cursor.gaps.last().map_or(0, |gap| if gap.1 == u64::MAX { gap.0 } else { gap.1 });
@@ -96,22 +100,51 @@ pub(super) fn book(directory: &Path, sinks: &[Wanted<'_>]) -> io::Result<(Book, 
     let mut book = Book { segments: entries, next, ..Book::default() };
     forget(directory, sinks)?;
     for wanted in sinks {
-        let taker = taker(directory, &book, wanted)?;
+        let taker = taker(directory, &book, &seals, wanted)?;
         book.takers.push(taker);
     }
+    tell_gone(&segments, &book, &seals, &totals);
     book.settle_all();
-    for taker in &mut book.takers {
-        match cursor::save(directory, &taker.saved()) {
-            Ok(()) => taker.noted = true,
+    for index in 0..book.takers.len() {
+        match cursor::save(directory, &book.saved(index)) {
+            Ok(()) => book.takers[index].noted = true,
             // Nothing is appended before it stands there.
             Err(error) if is_full(&error) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok((book, totals))
+    // What is lost is told of once: from now on what is there is what there was.
+    let known = book
+        .segments
+        .iter()
+        .map(|&Entry { number, octets, sums, .. }| (number, Seal { octets, sums }));
+    let mut seals = Seals::new(directory, known.collect());
+    match seals.write() {
+        Err(error) if !is_full(&error) => Err(error),
+        _ => Ok((book, seals, totals)),
+    }
 }
 
-fn entry(segments: &Path, number: u64, sealed: bool, totals: &Totals) -> io::Result<Option<Entry>> {
+/// Tells of segments that were sealed, that some sink still needs, and that are not there.
+fn tell_gone(segments: &Path, book: &Book, seals: &BTreeMap<u64, Seal>, totals: &Totals) {
+    for (&number, seal) in seals.iter().filter(|(number, _)| !book.has(**number)) {
+        let path = sealed_path(segments, number);
+        let broken = path.with_extension("broken");
+        if book.takers.iter().any(|taker| taker.cursor.needs(number)) && !broken.exists() {
+            Totals::add(&totals.damaged_octets, seal.octets);
+            let (path, records) = (path.display(), seal.sums.records());
+            tracing::error!(%path, octets = seal.octets, records, "a segment of the spool is gone: what stood \
+                            there is lost");
+        }
+    }
+}
+
+fn entry(
+    segments: &Path,
+    (number, sealed): (u64, bool),
+    seal: Option<&Seal>,
+    totals: &Totals,
+) -> io::Result<Option<Entry>> {
     let (from, to) = (open_path(segments, number), sealed_path(segments, number));
     let path = if sealed { &to } else { &from };
     let segment = Segment::of(File::options().read(true).write(true).open(path)?, u64::MAX);
@@ -122,6 +155,7 @@ fn entry(segments: &Path, number: u64, sealed: bool, totals: &Totals) -> io::Res
             let octets = fs::metadata(path)?.len();
             let kept = path.with_extension("broken");
             // A sealed one had records: a disk that lost them says so by its length.
+            let sealed = sealed || seal.is_some();
             if octets > 0 || sealed {
                 fs::rename(path, &kept)?;
                 tracing::error!(path = %kept.display(), octets, %error,
@@ -129,17 +163,23 @@ fn entry(segments: &Path, number: u64, sealed: bool, totals: &Totals) -> io::Res
             } else {
                 fs::remove_file(path)?;
             }
-            Totals::add(&totals.damaged_octets, octets);
+            Totals::add(
+                &totals.damaged_octets,
+                seal.map_or(octets, |seal| seal.octets.max(octets)),
+            );
             return Ok(None);
         }
     };
     let walked = walk(&segment, 0, !sealed)?;
     // What is missing at the end of a sealed one is damage: it was whole.
-    let damaged = walked.damaged + if sealed { walked.torn } else { 0 };
+    let cut_off = seal.map_or(0, |seal| seal.octets.saturating_sub(walked.end + walked.torn));
+    let damaged = cut_off + walked.damaged + if sealed { walked.torn } else { 0 };
     Totals::add(&totals.damaged_octets, damaged);
     if damaged > 0 {
         let path = path.display();
-        tracing::error!(%path, octets = damaged, "a segment of the spool is damaged: what stood there is lost");
+        let records = seal.map(|seal| seal.sums.records().saturating_sub(walked.sums.records()));
+        tracing::error!(%path, octets = damaged, records, "a segment of the spool is damaged or was cut \
+                        short: what stood there is lost");
     }
     if !sealed {
         if walked.torn > 0 {
@@ -177,50 +217,73 @@ fn forget(directory: &Path, sinks: &[Wanted<'_>]) -> io::Result<()> {
     Ok(())
 }
 
-fn taker(directory: &Path, book: &Book, (name, select, whole): &Wanted<'_>) -> io::Result<Taker> {
+fn taker(
+    directory: &Path,
+    book: &Book,
+    seals: &BTreeMap<u64, Seal>,
+    (name, select, whole): &Wanted<'_>,
+) -> io::Result<Taker> {
     let first = book.segments.front().map_or(book.next, |entry| entry.number);
-    let mut dropped = 0;
-    let cursor = match cursor::load(directory, name) {
-        Ok(Some(saved)) => {
-            dropped = saved.dropped;
-            saved.cursor
-        }
+    let new = |cursor| Saved { settled: Some(0), cursor, ..Saved::default() };
+    // Where nothing tells how far it had come, nothing tells what it misses.
+    let mut told = true;
+    let mut saved = match cursor::load(directory, name) {
+        Ok(Some(saved)) => saved,
         Ok(None) => {
             tracing::info!(sink = name, "a new sink: it begins at the end of the spool");
-            Cursor::at(book.next)
+            new(Cursor::at(book.next))
         }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             tracing::error!(sink = name, %error, "a cursor cannot be read: everything that is in \
                             the spool is delivered again");
-            Cursor::at(first)
+            told = false;
+            new(Cursor::at(first))
         }
         Err(error) => return Err(error),
     };
+    // It had settled of another selection.
+    saved.settled = saved.settled.filter(|_| saved.select == *select || saved.sink.is_empty());
+    (saved.select, saved.whole) = (*select, *whole);
+    if saved.whole {
+        // An object is a whole segment, so a part of one begins anew.
+        saved.cursor.offset = 0;
+    }
+    let dropped = saved.dropped;
     let mut taker = Taker {
         name: (*name).to_owned(),
         select: *select,
         whole: *whole,
         ledger: ledger::Sink::default(),
-        cursor,
+        cursor: saved.cursor.clone(),
         noted: false,
         left: 0,
         flight: None,
         delivery: Delivery::default(),
         fault: None,
     };
-    if taker.whole {
-        // An object is a whole segment, so a part of one begins anew.
-        taker.cursor.offset = 0;
-    }
     taker.left = left(&directory.join("segments"), book, &taker)?;
     let later = book
         .segments
         .iter()
         .filter(|entry| entry.number > taker.cursor.segment && !taker.cursor.skips(entry.number));
     let later: u64 = later.map(|entry| entry.sums.select(*select)).sum();
+    let lost = seals.range(taker.cursor.segment..).map(|(&number, seal)| {
+        let found = book.sums(number).unwrap_or_default();
+        seal.lost(&saved, number, found, taker.left)
+    });
+    let lost: u64 = if told { lost.sum() } else { 0 };
     taker.ledger.spooled = taker.left + later;
-    taker.ledger.selected = taker.ledger.spooled + dropped;
+    taker.ledger.selected = taker.ledger.spooled + dropped + lost;
     taker.ledger.shed.add(DROPPED, dropped);
+    taker.ledger.shed.add(DAMAGED, lost);
+    if lost > 0 {
+        tracing::error!(
+            sink = name,
+            records = lost,
+            "lost: they stood in segments of the spool that are \
+                        damaged, were cut short or are gone"
+        );
+    }
     if taker.ledger.spooled > 0 {
         tracing::info!(sink = name, records = taker.ledger.spooled, "waiting in the spool");
     }

@@ -94,6 +94,12 @@ impl Sums {
         self.alerts += other.alerts;
     }
 
+    /// All records.
+    #[must_use]
+    pub const fn records(self) -> u64 {
+        self.slices + self.alerts
+    }
+
     /// What `select` takes.
     #[must_use]
     pub const fn select(self, select: Select) -> u64 {
@@ -301,6 +307,8 @@ impl Segment {
 
     /// The first frame of any kind at `at` or after it that ends by `end`.
     pub(super) fn frame(&self, mut at: u64, end: u64) -> io::Result<Option<Found>> {
+        // What somebody cut off is not there, and what stands before it is.
+        let end = end.min(self.len()?);
         let mut block = Vec::new();
         let mut block_at = 0;
         while at + HEADER as u64 <= end {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::log::{Log, sync_directory};
+use super::seals::Seal;
 use super::segment::{open_path, sealed_path};
 use super::wall;
 
@@ -54,7 +55,10 @@ pub(super) fn run(log: &Log, interval: Duration, receiver: &Receiver<Sync>) {
 
 fn failed(log: &Log, error: &io::Error) {
     log.error("sync");
-    tracing::error!(directory = %log.directory.display(), %error, "cannot sync the spool");
+    log.seldom("spool", 0, |left_out| {
+        let directory = log.directory.display();
+        tracing::error!(%directory, %error, left_out, "cannot sync the spool");
+    });
 }
 
 /// Seals the segment `number`, unless it was given up.
@@ -80,6 +84,12 @@ fn rename(log: &Log, number: u64, octets: u64) -> io::Result<()> {
     let file = File::options().write(true).open(&open)?;
     file.set_len(octets)?;
     file.sync_all()?;
+    // Before its name: so each that is sealed is known by what it held, but where the disk is full.
+    if let Some(sums) = log.book().sums(number)
+        && let Err(error) = log.seals().note(number, Seal { octets, sums })
+    {
+        failed(log, &error);
+    }
     fs::rename(open, sealed)?;
     sync_directory(&directory)
 }

@@ -176,6 +176,8 @@ impl End {
         let gone = book.make_room(need, max, self.config.full, wall());
         let takes = book.takes(need, max);
         drop(book);
+        // Which segments sinks pass over has to outlive a crash, else they would be missed.
+        self.log.save_all();
         self.log.remove(&gone);
         takes
     }
@@ -254,8 +256,9 @@ mod tests {
             };
             recover::make(directory.path()).expect("room");
             let sinks = [("dead", Select::Slices, false), ("alive", Select::Slices, false)];
-            let (book, totals) = recover::book(directory.path(), &sinks).expect("empty");
-            let log = Arc::new(Log::new(directory.path().to_owned(), (1, true), book, totals));
+            let (book, seals, totals) = recover::book(directory.path(), &sinks).expect("empty");
+            let log =
+                Arc::new(Log::new(directory.path().to_owned(), (1, true), (book, seals), totals));
             let (sealer, seals) = crossbeam_channel::unbounded();
             let tail = Tail::new(Arc::clone(&log), config, sealer, 1);
             let (mut framer, mut seed) = (Framer::new(Stream::Slices).expect("zstd"), 1);

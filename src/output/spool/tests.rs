@@ -1,5 +1,7 @@
 //! The spool as a whole, with targets that can be told to fail.
 
+mod lost;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +25,8 @@ struct Side {
     objects: Arc<Mutex<BTreeMap<u64, Vec<u128>>>>,
     away: Arc<AtomicBool>,
     refused: Arc<Mutex<Vec<u128>>>,
+    /// What it is given again may be less.
+    torn: Arc<AtomicBool>,
 }
 
 impl Side {
@@ -78,7 +82,8 @@ impl ObjectTarget for Side {
         }
         let mut stored = self.objects.lock().expect("no panic");
         let before = stored.insert(objects.segment(), ids.clone());
-        assert!(before.is_none_or(|before| before == ids), "a retry overwrites the same");
+        let torn = self.torn.load(Ordering::Relaxed);
+        assert!(torn || before.is_none_or(|before| before == ids), "a retry overwrites the same");
         drop(stored);
         self.fail()?;
         self.got.lock().expect("no panic").extend(ids);

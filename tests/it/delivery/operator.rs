@@ -140,6 +140,35 @@ fn a_damaged_spool_is_told_of_as_it_is() {
     assert_eq!(survey["broken"].as_array().map(Vec::len), Some(1), "{survey}");
     assert_eq!(survey["unreadable"].as_array().map(Vec::len), Some(0), "{survey}");
 
+    // A sealed segment that was cut short at the end of a frame: its records are the sinks' that lack them.
+    world.receivers["hec"].proxy.refuse(true);
+    world.start();
+    world.sends();
+    world.sensor().reaches("weir_output_records_acknowledged_total{sink=\"elastic\"}", 900.0);
+    world.stop();
+    let frames = json(&world.bench.weir(&format!("spool inspect {place} --format json"), 0));
+    let last = frames.as_array().and_then(|frames| frames.last()).expect("a frame");
+    let (number, offset) = (&last["segment"], last["offset"].as_u64().expect("an offset"));
+    let path = spool.join("segments").join(format!("{:020}.sealed", number.as_u64().expect("one")));
+    let file = std::fs::File::options().write(true).open(path).expect("sealed");
+    file.set_len(offset).expect("shorter");
+    let survey = json(&world.bench.weir(&format!("spool list {place} --format json"), 0));
+    let lost = last["records"].as_u64().expect("a count");
+    assert_eq!(
+        (&sink(&survey, "hec")["lost"], &sink(&survey, "elastic")["lost"]),
+        (&lost.into(), &0.into())
+    );
+    world.receivers["hec"].proxy.refuse(false);
+    world.start();
+    world.sensor().says("a segment of the spool is damaged or was cut short");
+    world.sensor().says(&format!("or are gone sink=\"hec\" records={lost}"));
+    world.not_ready(&format!("output hec: sheds records: {lost} for damaged in "));
+    let shed = "weir_output_records_shed_total{sink=\"hec\",reason=\"damaged\"}";
+    assert_eq!(world.sensor().metric(shed), Some(lost as f64));
+    let told: Value = serde_json::from_str(&world.sensor().get("/readyz").1).expect("JSON");
+    assert_eq!(told["delivery"]["sinks"]["hec"]["shed"]["damaged"], lost);
+    world.stop();
+
     // What cannot be looked at is not what is not there.
     std::fs::remove_file(spool.join("id")).expect("there");
     std::fs::create_dir(spool.join("id")).expect("made");
