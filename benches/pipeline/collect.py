@@ -58,9 +58,10 @@ plugin_buffer_size[bench]: 65536
 class Cost:
     """What one run cost."""
 
-    def __init__(self, sent, dropped, cpu_s, mib, metrics):
+    def __init__(self, sent, dropped, cpu_s, waited_s, mib, metrics):
         datagrams = sent["datagrams"] + sent["template_datagrams"]
         self.sent, self.dropped, self.cpu_s, self.mib, self.metrics = sent, dropped, cpu_s, mib, metrics
+        self.waited_s = waited_s  # for a core: what others on this machine took of it
         self.loss = dropped / max(1, datagrams)
         self.millions = sent["records"] * (1 - self.loss) / 1e6
         self.per_million = cpu_s / self.millions
@@ -92,11 +93,15 @@ def sink(bench, _):
     return [bench.tool("sink"), PORT, "64", "600"]
 
 
-def send(bench, version, rate, seconds, more=()):
+def sender(bench, version, rate, seconds, more=()):
     options = [*TRAFFIC, *more]
     command = ["taskset", "-c", bench.send_core, bench.tool("nfsend"), "--version", version, "--port", PORT, "--rate",
                rate, "--seconds", seconds, *options]
-    return json.loads(run(list(map(str, command)), timeout=seconds + 60))
+    return list(map(str, command))
+
+
+def send(bench, version, rate, seconds, more=()):
+    return json.loads(run(sender(bench, version, rate, seconds, more), timeout=seconds + 60))
 
 
 def metrics():
@@ -122,14 +127,15 @@ def measure(bench, command, version, rate, seconds, more=(), before=None, stop=s
         if before:
             send(bench, version, *before)
             wait_until(lambda: (socket_state(PORT) or (0,))[0] == 0, 20)
-        cpu, (_, drops) = collector.cpu_seconds(), socket_state(PORT)
+        cpu, waited, (_, drops) = collector.cpu_seconds(), collector.waited_seconds(), socket_state(PORT)
         sent = send(bench, version, rate, seconds, more)
         wait_until(lambda: (socket_state(PORT) or (0,))[0] == 0, 20)
         time.sleep(1)
         state = socket_state(PORT)
         if state is None:
             raise RuntimeError(f"{command[0]} ended: see {log.name}")
-        return Cost(sent, state[1] - drops, collector.cpu_seconds() - cpu, collector.peak_mib(), metrics())
+        cpu, waited = collector.cpu_seconds() - cpu, collector.waited_seconds() - waited
+        return Cost(sent, state[1] - drops, cpu, waited, collector.peak_mib(), metrics())
 
 
 def agrees(cost):
@@ -142,14 +148,41 @@ def agrees(cost):
     return "agree" if records == merged == cost.sent["records"] else "DISAGREE"
 
 
+def loses(bench, command, version, rate, seconds):
+    """Sends so long, or until the kernel drops a datagram of the collector: what went wrong, None if nothing did."""
+    with open(bench.work / "collector.log", "w") as log, Process(command, bench.collect_core, log) as collector:
+        if not wait_until(lambda: socket_state(PORT), 20):
+            raise RuntimeError(f"{command[0]} does not listen: see {log.name}")
+        time.sleep(1)
+        with subprocess.Popen(sender(bench, version, rate, seconds), stdout=subprocess.PIPE, text=True) as sending:
+            while sending.poll() is None:
+                time.sleep(0.2)
+                if (socket_state(PORT) or (0, 1))[1]:
+                    sending.kill()
+                    return f"dropped, after the collector had waited {collector.waited_seconds():.3f} s for its core"
+            sent = json.load(sending.stdout)
+        if sent["records"] < 0.98 * rate * seconds:
+            return f"the sender came to {sent['records'] / seconds:.0f} records/s"
+        wait_until(lambda: (socket_state(PORT) or (0,))[0] == 0, 20)
+        time.sleep(1)
+        told = metrics()
+        records, merged = told.get("weir_flow_records_total"), told.get("weir_flow_records_merged_total", 0)
+        if told and not records == merged + told.get("weir_flow_records_duplicate_total", 0) == sent["records"]:
+            return f"{sent['records']} were sent, {records} decoded, {merged} merged"
+        return "dropped at the end" if (socket_state(PORT) or (0, 1))[1] else None
+
+
 def highest_lossless(bench, command, version, seconds, repeats, rates):
-    """The highest of `rates`, by halves, that is taken without loss in each of `repeats` runs; 0 if none is."""
+    """The highest of `rates`, by halves, that is taken without loss in each of `repeats` runs; 0 if none is. Beside
+    it, what went wrong at the rates that were too high."""
+    wrong = {}
+
     def holds(rate):
         for _ in range(repeats):
-            cost = measure(bench, command(), version, rate, seconds)
-            if cost.dropped or cost.sent["records"] < 0.98 * rate * seconds:
+            wrong[rate] = loses(bench, command(), version, rate, seconds)
+            if wrong[rate]:
                 return False
-        return True
+        return wrong.pop(rate) is None
 
     best, low, high = 0, 0, len(rates)
     while low < high:
@@ -158,7 +191,7 @@ def highest_lossless(bench, command, version, seconds, repeats, rates):
             best, low = rates[middle], middle + 1
         else:
             high = middle
-    return best
+    return best, wrong
 
 
 def rules_of(bench, count):

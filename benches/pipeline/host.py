@@ -37,6 +37,7 @@ class Bench:
         cores = sorted(os.sched_getaffinity(0))
         if len(cores) < 2:
             raise Absent("two cores: one to send, one to collect")
+        come_first()
         self.send_core, self.collect_core = cores[0], cores[1]
 
     def tool(self, name):
@@ -63,6 +64,19 @@ class Bench:
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
         return path
+
+
+def come_first():
+    """Has this process and its children, senders and all sides alike, run before whatever else the machine does."""
+    try:
+        os.setsid()
+    except OSError:
+        pass  # it leads its group already
+    try:
+        pathlib.Path("/proc/self/autogroup").write_text("-20")
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
+    except OSError:
+        pass  # only root may, and some kernels know no groups; then the others' load shows
 
 
 def install_peers():
@@ -157,6 +171,17 @@ class Process:
                 continue
             total += int(fields[11]) + int(fields[12])
         return total / TICKS_PER_SECOND
+
+    def waited_seconds(self):
+        """How long its threads were ready to run and had no core."""
+        total = 0
+        for pid in self.tree():
+            for told in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"):
+                try:
+                    total += int(told.read_text().split()[1])
+                except OSError:
+                    pass  # the thread ended while we looked
+        return total / 1e9
 
     def peak_mib(self):
         total = 0

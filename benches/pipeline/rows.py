@@ -40,12 +40,13 @@ def aggregate(bench, version, name):
     rate = 600_000 if bench.quick else 1_000_000
     seconds = 5 if bench.quick else 10
     row = {"work": f"{name}: receive, decode, aggregate at {rate:,} records/s", "unit": CPU}
-    lost = {}
+    lost, waited = {}, {}
 
     def side(command, who):
         def once():
             cost = collect.measure(bench, command(bench, who), version, rate, seconds, stop=stops.get(who, 15))
             lost[who] = max(lost.get(who, 0), cost.loss)
+            waited[who] = max(waited.get(who, 0), cost.waited_s)
             if who == "weir":
                 row["ledgers"] = collect.agrees(cost)
                 row["stages"] = stages(cost)
@@ -57,6 +58,7 @@ def aggregate(bench, version, name):
              "nfcapd": side(collect.nfcapd, "nfcapd"), "nfacctd": side(collect.nfacctd, "nfacctd")}
     found = medians(bench, row, sides)
     row["lost"] = {who: round(share, 5) for who, share in lost.items()}
+    row["waited_s"] = {who: round(seconds, 3) for who, seconds in waited.items()}
     bounds = [found["sink"] + 0.06] if "sink" in found else []
     bounds += [found["nfcapd"] / 2] if "nfcapd" in found else []
     return finish(row, found, min(bounds, default=None), "lower")
@@ -86,7 +88,7 @@ def rules_and_parquet(bench):
 
 def lossless(bench):
     seconds, repeats = (5, 1) if bench.quick else (bench.seconds, 3)
-    rates = [step * 250_000 for step in range(3, 12)]
+    rates = [step * 250_000 for step in range(3, 14)]
     row = {"work": f"IPFIX, highest rate without loss in {repeats} of {repeats} runs of {seconds} s, {collect.BUFFER:,} "
                    "octets of socket buffer", "unit": "million records/s"}
     found = {}
@@ -94,7 +96,9 @@ def lossless(bench):
              "nfcapd": lambda: collect.nfcapd(bench, "nfcapd")}
     for name, command in sides.items():
         try:
-            found[name] = collect.highest_lossless(bench, command, 10, seconds, repeats, rates) / 1e6
+            best, wrong = collect.highest_lossless(bench, command, 10, seconds, repeats, rates)
+            found[name] = best / 1e6
+            row.setdefault("beyond", {})[name] = {f"{rate / 1e6:g} M/s": why for rate, why in wrong.items()}
         except Absent as lack:
             row.setdefault("absent", {})[name] = str(lack)
     row["sender"] = "its own highest rate is a bound of what can be seen here"

@@ -35,6 +35,9 @@ pub struct Bound {
     /// What the kernel had dropped of it before: of a socket that outlives a restart, earlier runs
     /// counted most of it. Wraps at 32 bits.
     pub dropped_before: u32,
+    /// Whether somebody else keeps it open, as systemd does: what is left in it at a stop is there for
+    /// whoever listens next.
+    pub outlives: bool,
 }
 
 impl Bound {
@@ -82,7 +85,7 @@ fn bind(address: SocketAddr, receive_buffer_bytes: usize, shared: bool) -> io::R
     socket.bind(&address.into()).map_err(named)?;
     // Down from the kernel's default, too; what is refused is told of when it is known what is granted.
     drop(socket.set_recv_buffer_size(receive_buffer_bytes));
-    adopt(socket.into(), receive_buffer_bytes)
+    Ok(Bound { outlives: false, ..adopt(socket.into(), receive_buffer_bytes)? })
 }
 
 /// Takes over a socket that is bound already, for example by systemd, and sets it up.
@@ -106,7 +109,7 @@ pub fn adopt(socket: UdpSocket, receive_buffer_bytes: usize) -> io::Result<Bound
     drop(set_option(&socket, libc::SO_TIMESTAMPNS, 1));
     let receive_buffer_bytes = granted(&socket)? / 2;
     let dropped_before = drops_of(&socket).unwrap_or(0);
-    Ok(Bound { socket, receive_buffer_bytes, dropped_before })
+    Ok(Bound { socket, receive_buffer_bytes, dropped_before, outlives: true })
 }
 
 /// What an unprivileged process may ask for; 0 if the kernel does not tell.
@@ -144,6 +147,7 @@ pub struct Receiver {
     received: usize,
     drops: u32,
     dropped: u64,
+    outlives: bool,
 }
 
 // SAFETY: the raw pointers in `headers` and `vectors` point into the buffers that the receiver
@@ -160,7 +164,7 @@ impl Receiver {
     /// A receiver of a socket that [`bind_all`] or [`adopt`] set up.
     #[must_use]
     pub fn new(bound: Bound) -> Self {
-        let Bound { socket, dropped_before: drops, .. } = bound;
+        let Bound { socket, dropped_before: drops, outlives, .. } = bound;
         // SAFETY: all-zero is a valid value of these plain C structures.
         let (name, header) = unsafe { (mem::zeroed(), mem::zeroed()) };
         let vector = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
@@ -175,6 +179,7 @@ impl Receiver {
             received: 0,
             drops,
             dropped: 0,
+            outlives,
         };
         receiver.aim(BATCH);
         receiver
@@ -235,6 +240,25 @@ impl Receiver {
         let kind = libc::SCM_TIMESTAMPNS;
         let time = control::<libc::timespec>(&self.headers[index].msg_hdr, kind)?;
         Some(Micros::from_secs(time.tv_sec).plus(time.tv_nsec / 1_000))
+    }
+
+    /// Takes what came until `until` out of the socket, unread, unless somebody else keeps the socket
+    /// open. Returns how many datagrams that were.
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub fn discard(&mut self, until: Micros) -> io::Result<u64> {
+        let mut discarded = 0;
+        while !self.outlives {
+            let came = self.receive()?;
+            let before = (0..came).take_while(|&at| self.arrived(at).is_none_or(|at| at <= until));
+            let before = before.count();
+            discarded += before as u64;
+            if before < BATCH {
+                break;
+            }
+        }
+        Ok(discarded)
     }
 
     /// Datagrams that the kernel dropped for want of buffer since the last call.
@@ -475,6 +499,27 @@ mod tests {
         }
         assert_eq!(received + dropped, 2_000);
         assert_eq!(receiver.take_kernel_drops(), 0, "none is counted twice");
+    }
+
+    /// What nobody will read is counted; what another process keeps is left to it.
+    #[test]
+    fn what_is_left_in_a_socket_is_counted_unless_it_outlives_the_sensor() {
+        for (outlives, want) in [(false, 3), (true, 0)] {
+            let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1 << 20, false).expect("bind");
+            let to = bound.socket.local_addr().expect("bound");
+            let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
+            let send = || sender.send_to(b"export", to).expect("sent");
+            let now = || {
+                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+                Micros(now.expect("after 1970").as_micros() as i64)
+            };
+            (0..3).for_each(|_| assert_eq!(send(), 6));
+            let until = now();
+            while now() <= until.plus(1_000) {}
+            assert_eq!(send(), 6);
+            let mut receiver = Receiver::new(Bound { outlives, ..bound });
+            assert_eq!(receiver.discard(until).expect("read"), want, "outlives: {outlives}");
+        }
     }
 
     #[test]

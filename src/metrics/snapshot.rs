@@ -13,6 +13,8 @@ pub struct Snapshot {
     pub entries: u64,
     /// Per thread: name, heartbeats, microseconds of work.
     pub threads: Vec<(String, u64, u64)>,
+    /// Microseconds that threads were ready to run and had no core, by name.
+    pub run_delays: BTreeMap<String, u64>,
     /// Shards that went from one worker to another.
     pub shards_moved: u64,
     /// How often the captured interface went down or away.

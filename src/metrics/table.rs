@@ -365,6 +365,9 @@ metrics! {
         = |s| one(s.shards_moved);
     counter "weir_thread_busy_microseconds" ["thread"] "Time spent on work"
         = |s| s.threads.iter().map(|(name, _, busy)| (vec![name.clone()], *busy)).collect();
+    counter "weir_thread_run_delay_microseconds" ["thread"]
+        "Time that a thread was ready to run and had no core: what other work on the host took"
+        = |s| s.run_delays.iter().map(|(name, delay)| (vec![name.clone()], *delay)).collect();
     counter "weir_stage_cpu_microseconds" ["stage"]
         "CPU time of each stage of the path, from a share of the batches"
         = |s| s.stages.iter().map(|&(stage, micros)| (vec![stage.to_owned()], micros)).collect();

@@ -54,6 +54,8 @@ struct Turn {
     busy: Busy,
     laps: Laps,
     drops: DropLog,
+    /// What the kernel dropped until the last look.
+    dropped: u64,
     /// Why there are no packets; empty if there may be.
     fault: String,
 }
@@ -144,7 +146,8 @@ impl Capture {
         Ok(Taken::Some(most))
     }
 
-    /// Meters what came until `until`; what is there, if packets do not tell when they came.
+    /// Meters what came until `until`; what is there, if packets do not tell when they came. What it
+    /// does not come to in [`DRAIN`] nobody reads: that counts as dropped.
     fn drain(&mut self, turn: &mut Turn, until: Micros) {
         let began = Instant::now();
         let until = if self.share.seal() { Micros::MAX } else { until };
@@ -164,12 +167,29 @@ impl Capture {
                 }
             }
         }
+        let unread = self.count_until(until);
+        turn.ledgers.packets.kernel_drops += unread;
+        if unread > 0 {
+            let (interface, after_s) = (self.share.interface(), DRAIN.as_secs());
+            tracing::warn!(interface, unread, after_s, "stopping before all packets were read");
+        }
+    }
+
+    /// How many packets that are there came until `until`. They are gone then.
+    fn count_until(&mut self, until: Micros) -> u64 {
+        let mut count = 0;
+        while let Ok(Some(packet)) = self.share.next()
+            && packet.time <= until
+        {
+            count += 1;
+        }
+        count
     }
 
     /// Looks after the interface, and tells how it stands.
     fn look(&mut self, turn: &mut Turn, failed: Option<CaptureError>) -> Result<(), CaptureError> {
         if self.share.is_over() {
-            self.drain(turn, Micros::MAX);
+            self.drain(turn, wall());
         }
         let fault = self.share.look(failed)?.unwrap_or_default();
         if fault == turn.fault {
@@ -184,7 +204,9 @@ impl Capture {
         } else {
             board.slots()[self.slot].set_fault(&format!("interface {interface}: {fault}"));
             if self.share.is_first() {
-                board.add_lost();
+                if turn.fault.is_empty() {
+                    board.add_lost();
+                }
                 tracing::warn!(interface, "waiting for the interface: {fault}");
             }
         }
@@ -195,7 +217,8 @@ impl Capture {
     fn ask_drops(&mut self, turn: &mut Turn) {
         let drops = self.share.drops();
         let all = drops.kernel + drops.interface;
-        let news = all.saturating_sub(turn.ledgers.packets.kernel_drops);
+        let news = all.saturating_sub(turn.dropped);
+        turn.dropped += news;
         turn.ledgers.packets.kernel_drops += news;
         if let Some(dropped) = turn.drops.add(Instant::now(), news) {
             self.warn_of_drops(dropped);

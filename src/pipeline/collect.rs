@@ -155,8 +155,11 @@ impl Collect {
             // What was queued when the sensor was told to stop is still taken; what comes later is
             // for whoever listens next.
             if let Some((since, _)) = turn.stopped {
-                if turn.through.iter().all(|&through| through) || since.elapsed() > DRAIN {
+                if turn.through.iter().all(|&through| through) {
                     return Ok(());
+                }
+                if since.elapsed() > DRAIN {
+                    return self.give_up(turn);
                 }
                 continue;
             }
@@ -191,7 +194,9 @@ impl Collect {
             taken.datagrams += count;
             taken.more |= count == BATCH;
             let last = count.checked_sub(1).and_then(|last| receiver.arrived(last));
-            *through = stopped.is_some_and(|(_, at)| last.is_none_or(|last| last > at));
+            // A kernel that does not tell when they came: until there are no more.
+            let later = |at| last.map_or(count < BATCH, |last| last > at);
+            *through = stopped.is_some_and(|(_, at)| later(at));
             for index in 0..count {
                 let arrived = receiver.arrived(index).unwrap_or_else(wall);
                 let stamp = clock.stamp(arrived);
@@ -221,6 +226,27 @@ impl Collect {
             }
         }
         Ok(taken)
+    }
+
+    /// Leaves what is still in the sockets after [`DRAIN`]: a socket of the sensor's own takes it along,
+    /// which counts as dropped.
+    fn give_up(&mut self, turn: &mut Turn) -> io::Result<()> {
+        let Some((_, at)) = turn.stopped else { return Ok(()) };
+        let sockets = &self.exporters.parts()[self.reader].sockets;
+        let receivers = self.receivers.iter_mut().zip(&turn.through).zip(sockets);
+        for ((receiver, _), socket) in receivers.filter(|((_, through), _)| !**through) {
+            let unread = receiver.discard(at)?;
+            turn.ledgers.datagrams.kernel_drops += unread;
+            socket.dropped.fetch_add(unread, Ordering::Relaxed);
+            let (socket, after_s) = (socket.address.as_str(), DRAIN.as_secs());
+            tracing::warn!(
+                socket,
+                unread,
+                after_s,
+                "stopping before all datagrams were read; a socket that systemd holds keeps them"
+            );
+        }
+        Ok(())
     }
 
     /// Asks the kernel a last time what it dropped, and says what was not said yet.

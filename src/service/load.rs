@@ -241,15 +241,20 @@ pub fn warn_of_memory(config: &Config) -> u64 {
 }
 
 /// Octets of memory that this process may have, where the kernel tells: of the host, or of its control
-/// group if that has less.
+/// group or one around it, if that has less.
 fn memory() -> Option<u64> {
     let host = fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory_of_host(&text));
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::/")).and_then(|group| {
-        let limit = Path::new("/sys/fs/cgroup").join(group).join("memory.max");
-        fs::read_to_string(limit).ok()?.trim().parse().ok()
-    });
-    host.into_iter().chain(group).min()
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"));
+    host.into_iter().chain(group_limit(Path::new("/sys/fs/cgroup"), group.unwrap_or(""))).min()
+}
+
+/// The least limit of memory of `group` and of all around it, up to `root`.
+fn group_limit(root: &Path, group: &str) -> Option<u64> {
+    let of = |group: &Path| -> Option<u64> {
+        fs::read_to_string(root.join(group).join("memory.max")).ok()?.trim().parse().ok()
+    };
+    Path::new(group).ancestors().filter_map(of).min()
 }
 
 fn memory_of_host(meminfo: &str) -> Option<u64> {
@@ -268,6 +273,30 @@ mod tests {
         assert_eq!(memory_of_host(text), Some(24_737_824 << 10));
         assert_eq!(memory_of_host("MemTotal: lots"), None);
         assert!(memory().is_some_and(|octets| octets > 64 << 20), "{:?}", memory());
+    }
+
+    #[test]
+    fn the_least_limit_of_all_control_groups_holds() {
+        let root = tempfile::tempdir().expect("a folder");
+        let group = root.path().join("system.slice/weir.service");
+        fs::create_dir_all(&group).expect("made");
+        for (own, around, want) in [
+            (Some("max"), Some("max"), None),
+            (Some("4096"), Some("max"), Some(4_096)),
+            (Some("4096"), Some("1024"), Some(1_024)),
+            (None, Some("1024"), Some(1_024)),
+        ] {
+            for (folder, limit) in [(group.as_path(), own), (group.parent().expect("one"), around)]
+            {
+                let file = folder.join("memory.max");
+                match limit {
+                    Some(limit) => fs::write(file, format!("{limit}\n")).expect("written"),
+                    None => fs::remove_file(file).expect("removed"),
+                }
+            }
+            let found = group_limit(root.path(), "system.slice/weir.service");
+            assert_eq!(found, want, "{own:?} in {around:?}");
+        }
     }
 
     #[test]

@@ -9,4 +9,5 @@ mod shedding;
 mod sockets;
 mod status;
 pub mod systemd;
+mod threads;
 pub mod trial;

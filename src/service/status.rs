@@ -145,6 +145,7 @@ impl Status for SensorStatus {
             shards_moved: self.shared.board.moved(),
             interfaces_lost: self.shared.board.lost(),
             threads: slots.map(|s| (s.name().to_owned(), s.beats(), s.busy_us())).collect(),
+            run_delays: super::threads::run_delays_us(),
             rules: (book.set.rules().len() as u64, book.set.report().rejected.len() as u64),
             reloads: (
                 self.reloads.succeeded.load(Ordering::Relaxed),

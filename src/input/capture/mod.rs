@@ -133,18 +133,20 @@ impl Live {
         config: &config::Capture,
         admin: Option<SocketAddr>,
     ) -> Result<Vec<Self>, CaptureError> {
-        offload::warn(&config.interface);
-        match config.backend {
+        let opened = match config.backend {
             Backend::AfPacket => {
                 let rings = ring::open(config)?;
-                Ok(rings.into_iter().map(|ring| Self::Ring(Box::new(ring))).collect())
+                rings.into_iter().map(|ring| Self::Ring(Box::new(ring))).collect()
             }
-            Backend::Libpcap => Ok(vec![Self::Libpcap(Box::new(Libpcap::open(config)?))]),
+            Backend::Libpcap => vec![Self::Libpcap(Box::new(Libpcap::open(config)?))],
             Backend::AfXdp => {
                 let readers = xdp::open(config, admin)?;
-                Ok(readers.into_iter().map(|reader| Self::Xdp(Box::new(reader))).collect())
+                readers.into_iter().map(|reader| Self::Xdp(Box::new(reader))).collect()
             }
-        }
+        };
+        // Not of one that cannot be opened: that is tried again and again.
+        offload::warn(&config.interface);
+        Ok(opened)
     }
 
     /// The link type of the interface.
