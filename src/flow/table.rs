@@ -408,6 +408,7 @@ impl FlowTable {
         if self.store.is_full() {
             let oldest = self.store.longest_idle().expect("a full table holds a flow");
             self.end(oldest, EndReason::LackOfResources, self.clock, ledgers, sink);
+            ledgers.slices.evicted += 1;
         }
         let Prepared { key, side, hash, .. } = prepared;
         let (i, fresh) = self.store.create(key, || ends, *hash, (usize::from(*side), first));

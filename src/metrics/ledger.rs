@@ -116,6 +116,8 @@ pub struct Slices {
     pub held_records: u64,
     /// Flows of a retro-hunt that were taken for complete before their last slice, to make room.
     pub early: u64,
+    /// Flows that were ended for another to have room: the table was full.
+    pub evicted: u64,
 }
 
 /// Per sink: `selected = acknowledged + spooled + shed`.
@@ -353,6 +355,7 @@ impl Ledgers {
         s.shipped_records += o.shipped_records;
         s.held_records += o.held_records;
         s.early += o.early;
+        s.evicted += o.evicted;
         let (e, o) = (&mut self.exchange, &other.exchange);
         e.sent += o.sent;
         e.handled += o.handled;

@@ -168,6 +168,8 @@ metrics! {
         = |s| by(&s.ledgers.records.dropped);
     gauge "weir_flow_table_entries" [] "Flows in the tables"
         = |s| one(s.entries);
+    counter "weir_flow_evicted" [] "Flows that ended for another to have room: the table was full"
+        = |s| one(s.ledgers.slices.evicted);
     gauge "weir_overload_stage" [] "What gives way to overload: 0 nothing, 1 scoring, 2 slices without a tag too"
         = |s| one(s.overload as u64);
     counter "weir_flow_slices_opened" [] "Slices opened"

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::balance::{Balance, Gate, Moving, Plan};
 use super::clock::wall;
 use super::collect::PUBLISH;
+use super::drops::DropLog;
 use super::exchange::{Message, Outbox, PARCEL_MESSAGES};
 use super::outputs::Outputs;
 use super::router::{Arrivals, Load};
@@ -120,6 +121,9 @@ pub struct Worker {
     worked: Duration,
     laps: Laps,
     talkers: Talkers,
+    /// Flows that made room for others, and what was said of them.
+    evicted: u64,
+    full: DropLog,
     /// When on the input clock the present window of talkers began.
     window: Micros,
     /// Records of each shard in that window, by a sample.
@@ -180,6 +184,8 @@ impl Worker {
             worked: Duration::ZERO,
             laps: Laps::default(),
             talkers: Talkers::default(),
+            evicted: 0,
+            full: DropLog::default(),
             window: Micros::MIN,
             loads: [0; SHARDS],
         }
@@ -506,6 +512,14 @@ impl Worker {
 
     fn publish(&mut self, now: Instant) {
         self.published = Some(now);
+        let evicted = self.ledgers.slices.evicted;
+        if let Some(flows) = self.full.add(now, evicted - self.evicted) {
+            tracing::warn!(
+                flows,
+                "the flow table is full: flows end for others to have room (flow.entries_max)"
+            );
+        }
+        self.evicted = evicted;
         let busy = mem::take(&mut self.busy);
         self.worked += busy;
         self.ledgers.detections.alerts.clone_from(&self.alerts);

@@ -107,6 +107,7 @@ fn a_full_table_gives_up_the_longest_idle() {
         (host(6), EndReason::Forced, 4),
     ];
     assert_eq!(ends, want);
+    assert_eq!(bench.ledgers.slices.evicted, 2);
 }
 
 #[test]
