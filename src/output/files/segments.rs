@@ -40,8 +40,6 @@ pub struct SegmentFiles {
 
 /// Why a file was not written.
 enum Fault {
-    /// The spool, which is no fault of the files.
-    Spool(io::Error),
     File(io::Error),
     Stopped,
 }
@@ -94,7 +92,6 @@ impl SegmentFiles {
             if stop.over() {
                 return Err(Fault::Stopped);
             }
-            let unit = unit.map_err(Fault::Spool)?;
             encoder.records(unit.records()).map_err(Fault::File)?;
         }
         let writer = encoder.finish().map_err(Fault::File)?;
@@ -151,9 +148,6 @@ impl SegmentFiles {
         let directory = self.config.directory.display();
         match fault {
             Fault::Stopped => Failure::Stopped,
-            Fault::Spool(error) => {
-                Failure::later("read", format!("cannot encode a segment of the spool: {error}"))
-            }
             Fault::File(error) => {
                 let reason = if is_full(&error) { DISK_FULL } else { WRITE_ERROR };
                 Failure::later(reason, format!("{directory}: {error}"))

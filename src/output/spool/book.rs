@@ -48,7 +48,7 @@ pub(super) struct Taker {
     pub(super) whole: bool,
     pub(super) ledger: ledger::Sink,
     pub(super) cursor: Cursor,
-    /// Whether a cursor of it stands on disk.
+    /// Whether a cursor of it stands on disk, with the gaps that it has.
     pub(super) noted: bool,
     /// Records that it selects of the cursor's segment and has not settled.
     pub(super) left: u64,
@@ -237,7 +237,7 @@ impl Book {
     /// A unit of the sink at `index` has ended; the cursor goes after it.
     pub(super) fn settle(&mut self, index: usize, settled: &Settled) {
         let taker = &mut self.takers[index];
-        taker.flight = None;
+        let flight = taker.flight.take();
         taker.fault = None;
         let records = settled.acknowledged + settled.dead;
         taker.ledger.spooled -= records;
@@ -250,6 +250,9 @@ impl Book {
             taker.left -= records;
             taker.cursor.offset = settled.end;
             self.advance(index);
+        } else if let Some(flight) = flight {
+            // What of it could not be read.
+            taker.shed(flight.records.saturating_sub(records), DAMAGED);
         }
     }
 
@@ -343,6 +346,9 @@ impl Book {
             // A reserve is kept for the sinks that keep up: what they read goes as it comes.
             Full::Newest => {
                 let reserve = (2 * need).max(max / 8);
+                // What stands on disk says so before anything is appended behind it.
+                let gaps = |taker: &Taker| taker.cursor.gaps.clone();
+                let before: Vec<_> = self.takers.iter().map(gaps).collect();
                 self.close_gaps(need, max, reserve);
                 let full = self.octets() + need > max;
                 if self.octets() + need + reserve > max {
@@ -353,6 +359,9 @@ impl Book {
                             taker.cursor.gaps.push((next, u64::MAX));
                         }
                     }
+                }
+                for (taker, before) in self.takers.iter_mut().zip(before) {
+                    taker.noted &= taker.cursor.gaps == before;
                 }
             }
         }

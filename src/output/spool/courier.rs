@@ -127,14 +127,14 @@ impl Courier {
         let mut at = work.offset.max(segment.start);
         let (mut octets, mut written) = (0, None);
         loop {
-            let Some(found) = segment.next(at, work.end)? else {
+            let Some(found) = segment.next(at, work.end) else {
                 Totals::add(&log.counts.damaged_octets, work.end - at.min(work.end));
                 at = work.end;
                 break;
             };
             Totals::add(&log.counts.damaged_octets, found.offset - at);
             if wanted(select, found.header.kind) && Sums::of(&found.header).select(select) > 0 {
-                match segment.block(&found)? {
+                match segment.block(&found) {
                     Some(block) => {
                         let new = || Frames::new(select, segment.head, found.offset);
                         unit.get_or_insert_with(new).add(select, block);
@@ -184,7 +184,7 @@ impl Courier {
         }
         let (log, index, select) = (Arc::clone(&self.log), self.index, self.select);
         let segment = Segment::open(&log.segments(), work.segment, work.end)?;
-        let written = segment.next(0, work.end)?.map_or(segment.head.created, |f| f.header.written);
+        let written = segment.next(0, work.end).map_or(segment.head.created, |f| f.header.written);
         log.fly(index, Flight { segment: work.segment, records: work.left, written });
         let objects = Objects::new(&segment, select, work.end);
         let Place::Objects(target) = &mut self.place else { unreachable!("asked before") };

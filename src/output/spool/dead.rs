@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::log::sync_directory;
 use super::wall;
 use crate::output::ndjson;
 use crate::output::schema::{Layout, Record, Stream};
@@ -48,12 +49,21 @@ impl DeadLetters {
             return Ok(());
         }
         let mut file = self.open()?;
-        if file.metadata()?.len() + self.line.len() as u64 > OCTETS_MAX {
+        let mut octets = file.metadata()?.len();
+        if octets + self.line.len() as u64 > OCTETS_MAX {
             fs::rename(&self.path, self.path.with_extension("ndjson.1"))?;
             file = self.open()?;
+            octets = 0;
         }
-        file.write_all(&self.line)?;
-        file.sync_data()
+        if let Err(error) = file.write_all(&self.line) {
+            // Half a line would spoil the next.
+            file.set_len(octets)?;
+            return Err(error);
+        }
+        file.sync_data()?;
+        // Of one that was made just now, its name, too: the cursor that follows is synced.
+        let made = octets == 0;
+        self.path.parent().filter(|_| made).map_or(Ok(()), sync_directory)
     }
 
     fn open(&self) -> io::Result<File> {

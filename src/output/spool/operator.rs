@@ -389,7 +389,6 @@ pub fn records(
     let writer = ndjson::Writer::new(&Layout::all(select.into()));
     let mut line = Vec::new();
     for unit in objects.units() {
-        let unit = unit?;
         for record in unit.records() {
             line.clear();
             writer.object(&mut line, &record);

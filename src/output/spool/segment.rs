@@ -278,7 +278,7 @@ impl Segment {
         let head = Head::decode(&head).ok_or_else(damaged)?;
         let mut segment = Self { file, head, schemas: HashMap::new(), start: HEAD as u64 };
         let end = segment.file.metadata()?.len().min(end);
-        while let Some(found) = segment.next(segment.start, end)? {
+        while let Some(found) = segment.frame(segment.start, end)? {
             let Kind::Schema(stream) = found.header.kind else { break };
             if let Some(message) = segment.payload(&found)? {
                 segment.schemas.insert(stream, message);
@@ -300,9 +300,16 @@ impl Segment {
     }
 
     /// The first frame of records that begins at `offset` or after it and ends by `end`. Octets
-    /// that are no frame are stepped over.
-    pub(super) fn next(&self, offset: u64, end: u64) -> io::Result<Option<Found>> {
-        self.frame(offset.max(self.start), end)
+    /// that are no frame are stepped over; behind what a disk does not read there is none.
+    pub(super) fn next(&self, offset: u64, end: u64) -> Option<Found> {
+        let read = || self.frame(offset.max(self.start), end);
+        read().or_else(|_| read()).unwrap_or_else(|error| self.tell_unread(offset, &error))
+    }
+
+    fn tell_unread<T>(&self, offset: u64, error: &io::Error) -> Option<T> {
+        let segment = self.head.number;
+        tracing::error!(segment, offset, %error, "the disk does not read this of the spool: it is damaged");
+        None
     }
 
     /// The first frame of any kind at `at` or after it that ends by `end`.
@@ -349,16 +356,15 @@ impl Segment {
         Ok(frame::payload(&found.header, &stored))
     }
 
-    /// The records of `found`; `None` if they are damaged.
-    pub(super) fn block(&self, found: &Found) -> io::Result<Option<Block>> {
-        let Kind::Records(stream) = found.header.kind else { return Ok(None) };
-        let (Some(schema), Some(payload)) = (self.schemas.get(&stream), self.payload(found)?)
-        else {
-            return Ok(None);
-        };
+    /// The records of `found`; `None` if they are damaged, or the disk does not read them.
+    pub(super) fn block(&self, found: &Found) -> Option<Block> {
+        let Kind::Records(stream) = found.header.kind else { return None };
+        let schema = self.schemas.get(&stream)?;
+        let payload = self.payload(found).or_else(|_| self.payload(found));
+        let payload = payload.unwrap_or_else(|error| self.tell_unread(found.offset, &error))?;
         let batch = decode(schema.clone(), payload);
         let whole = batch.filter(|batch| batch.num_rows() == found.header.records as usize);
-        Ok(whole.map(|batch| Block::new(stream, &batch)))
+        whole.map(|batch| Block::new(stream, &batch))
     }
 }
 
@@ -407,7 +413,7 @@ pub(super) fn walk(segment: &Segment, from: u64, verify: bool) -> io::Result<Wal
     let len = segment.file.metadata()?.len();
     let mut walk = Walk { end: segment.start.max(from), ..Walk::default() };
     let mut at = walk.end;
-    while let Some(found) = segment.next(at, len)? {
+    while let Some(found) = segment.next(at, len) {
         at = found.end();
         let whole = !verify || segment.payload(&found)?.is_some();
         if !whole {
@@ -456,8 +462,8 @@ mod tests {
     fn ids(segment: &Segment, end: u64) -> Vec<u128> {
         let index = Stream::Slices.index_of("flow_id").expect("a field");
         let (mut at, mut ids) = (0, Vec::new());
-        while let Some(found) = segment.next(at, end).expect("readable") {
-            if let Some(block) = segment.block(&found).expect("readable") {
+        while let Some(found) = segment.next(at, end) {
+            if let Some(block) = segment.block(&found) {
                 for row in 0..block.rows() {
                     let Value::Hex(id) = block.value(row, index) else { panic!("an id") };
                     ids.push(id);
@@ -498,6 +504,24 @@ mod tests {
             put(&zeroed);
             assert_eq!(walk(&segment, 0, true).expect("readable").sums, walked.sums, "{cut}");
         }
+    }
+
+    /// A handle that nothing can be read of stands for a disk with bad sectors.
+    #[test]
+    fn what_the_disk_does_not_read_is_damage_and_no_end() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let appender = write(directory.path(), 5);
+        let mut segment = Segment::open(directory.path(), 7, u64::MAX).expect("a segment");
+        let found = segment.next(0, appender.octets).expect("a frame");
+        assert!(segment.block(&found).is_some());
+        let deaf = OpenOptions::new().write(true).open(open_path(directory.path(), 7));
+        segment.file = deaf.expect("there");
+        assert!(segment.block(&found).is_none() && segment.next(0, appender.octets).is_none());
+        let walked = walk(&segment, 0, false).expect("its length is known");
+        assert_eq!((walked.frames, walked.end + walked.torn), (0, appender.octets));
+        let objects = crate::output::spool::Objects::new(&segment, Select::Slices, appender.octets);
+        assert_eq!((objects.units().count(), objects.given()), (0, 0));
+        assert_eq!(objects.damaged(), appender.octets - segment.start);
     }
 
     #[test]

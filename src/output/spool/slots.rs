@@ -46,6 +46,9 @@ pub(super) struct Slots {
     place: usize,
     /// Whether that one is on disk; the other always is, once it was written.
     synced: bool,
+    /// It, as it is to stand there, where a write or a sync of it failed: then it is written again, as what a
+    /// failed sync has not written no later one does.
+    again: Option<Vec<u8>>,
 }
 
 impl Slots {
@@ -64,7 +67,7 @@ impl Slots {
         let Some(Copy { number, place, .. }) = newest(&octets) else { return Ok(None) };
         file.sync_data()?;
         let size = octets.len() / 2;
-        Ok(Some(Self { file, size, number, place, synced: true }))
+        Ok(Some(Self { file, size, number, place, synced: true, again: None }))
     }
 
     /// Makes the file beside, with the blocks of both copies, and renames it.
@@ -89,7 +92,7 @@ impl Slots {
         let file = made?;
         fs::rename(&next, path)?;
         path.parent().map_or(Ok(()), sync_directory)?;
-        Ok(Self { file, size, number: 1, place: 0, synced: true })
+        Ok(Self { file, size, number: 1, place: 0, synced: true, again: None })
     }
 
     /// Puts `text` in the place of the older copy, or, while the newest is not on disk, in that one's:
@@ -105,7 +108,7 @@ impl Slots {
         // Whatever comes of it, that place may be torn now.
         (self.place, self.synced) = (place, false);
         self.number += 1;
-        self.file.write_all_at(&encode(self.number, text), (place * self.size) as u64)?;
+        self.put(encode(self.number, text))?;
         Ok(true)
     }
 
@@ -114,11 +117,30 @@ impl Slots {
     /// # Errors
     /// Of the file system.
     pub(super) fn sync(&mut self) -> io::Result<()> {
-        if !self.synced {
-            self.file.sync_data()?;
-            self.synced = true;
+        if self.synced {
+            return Ok(());
         }
+        if let Some(octets) = self.again.take() {
+            self.put(octets)?;
+        }
+        if let Err(error) = self.file.sync_data() {
+            let mut octets = vec![0; self.size];
+            self.file.read_exact_at(&mut octets, (self.place * self.size) as u64)?;
+            self.again = Some(octets);
+            return Err(error);
+        }
+        self.synced = true;
         Ok(())
+    }
+
+    /// Writes the newest copy; one that fails is written again before it is synced.
+    fn put(&mut self, octets: Vec<u8>) -> io::Result<()> {
+        self.again = None;
+        let written = self.file.write_all_at(&octets, (self.place * self.size) as u64);
+        if written.is_err() {
+            self.again = Some(octets);
+        }
+        written
     }
 }
 
@@ -222,6 +244,34 @@ mod tests {
         }
         let made = fs::metadata(&path).expect("there");
         assert_eq!((made.ino(), made.len()), (inode, 2 * BLOCK as u64), "the same file, as it was");
+    }
+
+    /// A handle that takes nothing stands for a disk that takes nothing.
+    #[test]
+    fn what_a_disk_did_not_take_is_written_again_before_the_other_copy_is_touched() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.cursor");
+        let mut slots = Slots::make(&path, b"made").expect("room");
+        assert!(slots.write(b"first").expect("room"));
+        slots.sync().expect("synced");
+        let deaf = File::open(&path).expect("there");
+        let well = std::mem::replace(&mut slots.file, deaf);
+        slots.write(b"second").expect_err("nothing is taken");
+        slots.write(b"third").expect_err("nothing is taken");
+        slots.sync().expect_err("nothing is taken");
+        assert!(!slots.synced);
+        assert_eq!(
+            read(&path).expect("whole"),
+            b"first",
+            "the copy that is on disk is not touched"
+        );
+        slots.file = well;
+        slots.sync().expect("synced");
+        assert_eq!(read(&path).expect("whole"), b"third");
+        let place = slots.place;
+        assert!(slots.write(b"fourth").expect("room"));
+        assert_ne!(slots.place, place);
+        assert_eq!(read(&path).expect("whole"), b"fourth");
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl End {
             self.seal();
         }
         if self.active.is_none() {
-            if !self.room(len) {
+            if !self.room(len)? {
                 return Ok(Appended::Full);
             }
             self.begin()?;
@@ -169,17 +169,19 @@ impl End {
 
     /// Makes room for a segment that begins with a frame of `len` octets. Returns whether there is
     /// any, and any sink takes what comes.
-    fn room(&mut self, len: u64) -> bool {
+    ///
+    /// # Errors
+    /// If what sinks pass over cannot be noted: a crash would have them miss it, or get it after all.
+    fn room(&mut self, len: u64) -> io::Result<bool> {
         let (segment, max) = (self.config.segment_bytes, self.config.bytes_max);
         let need = segment.max(len + HEAD_OCTETS);
         let mut book = self.log.book();
         let gone = book.make_room(need, max, self.config.full, wall());
         let takes = book.takes(need, max);
         drop(book);
-        // Which segments sinks pass over has to outlive a crash, else they would be missed.
-        self.log.save_all();
         self.log.remove(&gone);
-        takes
+        self.log.note()?;
+        Ok(takes)
     }
 
     fn begin(&mut self) -> io::Result<()> {

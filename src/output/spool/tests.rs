@@ -77,7 +77,6 @@ impl ObjectTarget for Side {
     fn deliver(&mut self, objects: &Objects<'_>, _: &Stop) -> Result<Delivered, Failure> {
         let mut ids = Vec::new();
         for unit in objects.units() {
-            let unit = unit.expect("readable");
             ids.extend(unit.records().map(|record| id(unit.stream(), &record)));
         }
         let mut stored = self.objects.lock().expect("no panic");

@@ -1,7 +1,6 @@
 //! Units out of frames.
 
 use std::cell::Cell;
-use std::io;
 
 use super::columns::Block;
 use super::frame::Kind;
@@ -137,17 +136,17 @@ impl<'a> Objects<'a> {
     }
 
     /// The records, a frame at a time, so that a segment need not fit into memory. Each pass reads
-    /// them anew and gives the same. A damaged frame is passed over, and counted by the spool.
-    pub fn units(&self) -> impl Iterator<Item = io::Result<Box<dyn Unit>>> {
+    /// them anew and gives the same. What is damaged, or what the disk does not read, is passed over, and counted by the spool.
+    pub fn units(&self) -> impl Iterator<Item = Box<dyn Unit>> {
         self.given.set(0);
         self.damaged.set(0);
         let mut at = self.segment.start;
-        std::iter::from_fn(move || self.next(&mut at).transpose())
+        std::iter::from_fn(move || self.next(&mut at))
     }
 
-    fn next(&self, at: &mut u64) -> io::Result<Option<Box<dyn Unit>>> {
+    fn next(&self, at: &mut u64) -> Option<Box<dyn Unit>> {
         let lost = |octets: u64| self.damaged.set(self.damaged.get() + octets);
-        while let Some(found) = self.segment.next(*at, self.end)? {
+        while let Some(found) = self.segment.next(*at, self.end) {
             let Found { offset, header } = found;
             lost(offset - *at);
             *at = found.end();
@@ -155,7 +154,7 @@ impl<'a> Objects<'a> {
             if !some || !wanted(self.select, header.kind) {
                 continue;
             }
-            let Some(block) = self.segment.block(&found)? else {
+            let Some(block) = self.segment.block(&found) else {
                 lost(header.frame());
                 continue;
             };
@@ -163,11 +162,11 @@ impl<'a> Objects<'a> {
             frames.add(self.select, block);
             if frames.len() > 0 {
                 self.given.set(self.given.get() + frames.len() as u64);
-                return Ok(Some(Box::new(frames)));
+                return Some(Box::new(frames));
             }
         }
         lost(self.end.saturating_sub(*at));
         *at = self.end;
-        Ok(None)
+        None
     }
 }

@@ -195,7 +195,6 @@ impl Store {
             .and_then(|writer| Encoder::new(self.config.format, &self.layout, writer))
             .map_err(unreadable)?;
         for unit in objects.units() {
-            let unit = unit.map_err(unreadable)?;
             encoder.records(unit.records()).map_err(unreadable)?;
             while body.len() > self.config.part_bytes {
                 upload.part(self, stop, body.take(self.config.part_bytes))?;

@@ -152,7 +152,7 @@ fn aim(
             }
             let found = Segment::open(place, number, u64::MAX)?;
             let (end, mut at) = (segment.octets, found.start);
-            while let Some(frame) = found.next(at, end)? {
+            while let Some(frame) = found.next(at, end) {
                 if frame.header.written >= time {
                     return Ok((number, frame.offset));
                 }

@@ -42,7 +42,7 @@ fn frames(directory: &Path, number: u64) -> Vec<(u64, Sums)> {
     let place = directory.join("segments");
     let found = segment::Segment::open(&place, number, u64::MAX).expect("a segment");
     let (mut at, mut ends) = (found.start, Vec::new());
-    while let Some(frame) = found.next(at, u64::MAX).expect("readable") {
+    while let Some(frame) = found.next(at, u64::MAX) {
         at = frame.end();
         ends.push((at, Sums::of(&frame.header)));
     }
@@ -183,7 +183,7 @@ fn what_was_delivered_of_a_segment_is_not_lost_with_it() {
         let found = segment::Segment::open(&place, 0, u64::MAX).expect("a segment");
         let mut at = found.start;
         for _ in 0..cut {
-            at = found.next(at, u64::MAX).expect("readable").expect("a frame").end();
+            at = found.next(at, u64::MAX).expect("a frame").end();
         }
         let file = File::options().write(true).open(segment::sealed_path(&place, 0));
         file.expect("sealed").set_len(at).expect("shorter");
@@ -231,5 +231,58 @@ fn what_is_cut_off_while_a_sink_waits_is_counted_and_the_rest_delivered() {
         // A unit that was read before the cut is whole.
         let (lost, got) = (ledger.shed.of(DAMAGED), side.got().len() as u64);
         assert!((lost == 12 && got == 24) || (lost == 0 && got == 36), "{lost} {got}");
+    }
+}
+
+/// A sink that lags, catches up and dies again: what it passes over is counted, and what came after is there,
+/// whatever its file said when the gap began.
+#[test]
+fn what_comes_after_a_gap_is_neither_missed_nor_uncounted() {
+    for how in [As::Stream, As::Objects] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = config::Spool {
+            segment_bytes: 16_000,
+            bytes_max: 160_000,
+            full: Full::Newest,
+            stop_s: 0,
+            ..settings(directory.path())
+        };
+        let (late, alive) = (Side::default(), Side::default());
+        late.away(true);
+        let sinks: &[_] =
+            &[("late", Select::Slices, how, &late), ("alive", Select::Slices, As::Stream, &alive)];
+        let spool = open(&config, sinks);
+        let mut sent = 0_u128;
+        let mut send = |spool: &Spool| {
+            spool.offer(&batch(sent..sent + 50));
+            sent += 50;
+            wait_for("whoever keeps up", || {
+                let book = spool.log.book();
+                book.queued == 0 && book.takers[1].cursor.segment + 1 >= book.next
+            });
+        };
+        let ledger = |spool: &Spool| spool.ledgers()["late"].clone();
+        while ledger(&spool).shed.of(SPOOL_FULL) < 500 {
+            send(&spool);
+        }
+        late.away(false);
+        wait_for("who lagged", || ledger(&spool).spooled == 0);
+        late.away(true);
+        // Until a segment is begun that it takes again, and more of them.
+        let shed = ledger(&spool).shed.total();
+        while ledger(&spool).spooled < 500 {
+            send(&spool);
+            assert!(ledger(&spool).shed.total() < shed + 5_000, "it never takes part again");
+        }
+        let first = spool.close()["late"].clone();
+        balanced(&first);
+        late.away(false);
+        let spool = open(&config, sinks);
+        assert_eq!(ledger(&spool).selected, first.spooled, "what waited, waits");
+        wait_for("the rest", || ledger(&spool).spooled == 0);
+        let last = spool.close()["late"].clone();
+        assert_eq!((last.acknowledged, last.shed.total()), (first.spooled, 0));
+        let all = u64::try_from(sent).expect("few");
+        assert_eq!(late.got().len() as u64 + first.shed.total(), all);
     }
 }
