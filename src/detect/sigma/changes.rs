@@ -291,10 +291,44 @@ mod tests {
             ("removed", set(&old[..3]), &[]),
             ("new and rejected", set(&[&old[..], &[("n", "{dst_port: x}")]].concat()), &[]),
             ("twice", set(&[&old[..], &[("a", "{dst_port: 1}")]].concat()), &[]),
+            ("broken, with a comment", with("a", "{dst_port: [}  # why"), &["a"]),
             ("new and broken", set(&[&old[..], &[("n", "{dst_port: [")]].concat()), &[]),
         ] {
             let lost: Vec<&str> = lost(&set(&old), &new).iter().map(|r| &*r.id).collect();
             assert_eq!(lost, want, "{name}: {}", new.report());
+        }
+    }
+
+    /// A document of a collection that cannot be read takes those behind it not away, and what is broken
+    /// can be turned off.
+    #[test]
+    fn what_stands_behind_a_broken_document_stays() {
+        let global = "action: global\nlogsource: {category: firewall}\n---\n";
+        let rule = |id: &str, s: &str| {
+            format!("title: T {id}\nid: {id} # its id\ndetection: {{s: {s}, condition: s}}\n---\n")
+        };
+        let set = |parts: &[(&str, &str)], off: &[&str]| {
+            let parts = parts.iter().map(|(id, s)| rule(id, s)).collect::<String>();
+            let source = Source { file: "r.yml".to_owned(), text: global.to_owned() + &parts };
+            let disable = off.iter().map(|&id| id.to_owned()).collect();
+            let options = Options { disable, ..Options::default() };
+            RuleSet::compile(&[source], &options, &mut Interner::default())
+        };
+        let (good, broken) = ("{dst_port: 1}", "{dst_port: [}");
+        let old = set(&[("a", good), ("c", good)], &[]);
+        for (name, parts, off, want) in [
+            ("a new one before", &[("n", broken), ("a", good), ("c", good)][..], &[][..], &[][..]),
+            ("a new one between", &[("a", good), ("n", broken), ("c", good)], &[], &[]),
+            ("one in force", &[("a", broken), ("c", good)], &[], &["a"]),
+            ("both", &[("a", broken), ("c", broken)], &[], &["a", "c"]),
+            ("turned off", &[("a", broken), ("c", good)], &["A"], &[]),
+        ] {
+            let new = set(parts, off);
+            let found: Vec<&str> = lost(&old, &new).iter().map(|r| &*r.id).collect();
+            assert_eq!(found, want, "{name}: {}", new.report());
+            let kept = parts.iter().filter(|(_, s)| *s == good).count();
+            assert_eq!(new.rules().len(), kept, "{name}: {}", new.report());
+            assert_eq!(new.report().disabled, off.len(), "{name}: {}", new.report());
         }
     }
 

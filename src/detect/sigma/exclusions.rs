@@ -96,6 +96,7 @@ struct Loader<'a> {
 impl Loader<'_> {
     /// Adds the exclusion in `document`, which waited for that of the file `owner`, if it did.
     fn add(&mut self, source: &Source, document: Document<'_>, owner: Option<&str>) {
+        let known_by = document.known_by();
         let Document { line, text, title, id, notes, passed, body } = document;
         let (title, own_id) = (title.unwrap_or_default(), id.unwrap_or_default());
         let made = match body {
@@ -107,6 +108,7 @@ impl Loader<'_> {
                 self.made(&rule, &id, owner).map(|(uid, compiled)| (id, uid, compiled))
             }
             Ok(Body::Correlation(..) | Body::Filter(_)) => Err(Reason::Misplaced.into()),
+            Err(_) if known_by.is_some_and(|id| self.is_disabled(&id)) => return,
             Err(reason) => Err(reason.into()),
         };
         let file = source.file.clone();

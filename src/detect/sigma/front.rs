@@ -1,12 +1,13 @@
 //! Rule text to documents: the one place that calls `rsigma-parser`, so that it can be replaced.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use rsigma_parser::{
     CorrelationRule, FilterRule, SigmaCollection, SigmaParserError, SigmaRule, parse_sigma_yaml,
 };
 
+use super::collection::{self, Inherited};
+use super::lines::{line_of_key, line_of_word};
 use super::reason::Reason;
 use super::shape::{self, Passed};
 use super::terms::{self, Terms, Threshold, Wrong};
@@ -17,8 +18,6 @@ use super::{meta, operators, plain, wording};
 const NESTING_MAX: usize = 64;
 /// Octets of one document.
 const DOCUMENT_MAX: usize = 1 << 20;
-/// Octets that the documents of a collection share, times their number.
-const SHARED_MAX: usize = 32 << 20;
 
 /// One document of a file.
 #[derive(Debug)]
@@ -62,25 +61,40 @@ pub(super) enum Body {
     Filter(Box<FilterRule>),
 }
 
-/// The text of one document, and its first line.
-#[derive(Clone, Copy, Debug)]
-struct Chunk<'a> {
-    line: u32,
-    text: &'a str,
+/// A document as text.
+#[derive(Clone, Debug)]
+pub(super) struct Part<'a> {
+    /// Its first line, from 1.
+    pub line: u32,
+    /// What it says itself.
+    pub text: &'a str,
+    /// That with what it inherits from others of its collection.
+    pub whole: Cow<'a, str>,
+    /// What was passed over of what it inherits first.
+    pub passed: Vec<Passed>,
 }
 
-impl<'a> Chunk<'a> {
+impl<'a> Part<'a> {
+    /// A document that inherits nothing.
+    pub(super) const fn alone(line: u32, text: &'a str) -> Self {
+        Self { line, text, whole: Cow::Borrowed(text), passed: Vec::new() }
+    }
+
     /// It cannot be read because of something on `line`.
-    fn broken(self, reason: Reason, line: u32) -> Document<'a> {
-        let text = self.text;
-        let (title, id) = (top_level(text, "title"), top_level(text, "id"));
-        let (notes, passed) = (Vec::new(), Vec::new());
+    pub(super) fn broken(&self, reason: Reason, line: u32) -> Document<'a> {
+        let (text, passed) = (self.text, self.passed.clone());
+        let read = |key| match reason {
+            Reason::TooLarge { .. } => None,
+            _ => shape::text_of(&self.whole, key),
+        };
+        let name = |key| read(key).or_else(|| top_level(text, key));
+        let (title, id, notes) = (name("title"), name("id"), Vec::new());
         Document { line, text, title, id, notes, passed, body: Err(reason) }
     }
 
     /// A term of its correlation, or of its filter, is wrong.
-    fn wrong(self, wrong: Wrong) -> Document<'a> {
-        if has_key(self.text, "correlation") {
+    fn wrong(&self, wrong: Wrong) -> Document<'a> {
+        if has_key(&self.whole, "correlation") {
             let line = line_of_word(self.text, self.line, wrong.key);
             return self.broken(Reason::Correlation(wrong.why), line);
         }
@@ -90,33 +104,37 @@ impl<'a> Chunk<'a> {
         self.broken(Reason::Filter(with(wrong.why, &slips)), line)
     }
 
-    /// It cannot be read for a reason that the parser gives, of a text that begins at the line
-    /// `begins`.
-    fn broken_by(self, error: &str, begins: u32) -> Document<'a> {
-        let said = wording::of(error, self.text);
-        let (words, in_yaml) = in_file(&said.words, begins);
+    /// It cannot be read for a reason that the parser gives.
+    pub(super) fn broken_by(&self, error: &str) -> Document<'a> {
+        let said = wording::of(error, &self.whole);
+        let (words, in_yaml) = in_file(&said.words, self.line);
         // A key that is missing may be there, misspelt.
         let slips = if error.starts_with("Missing") { self.slips() } else { Vec::new() };
         let by_slip = slips.first().map(|slip| slip.line);
         let by_key = said.key.map(|key| line_of_key(self.text, self.line, &key));
         let line = by_slip.or(in_yaml).or(by_key).unwrap_or(self.line);
-        self.broken(syntax(with(words, &slips), error, self.text), line)
+        self.broken(syntax(with(words, &slips), error, &self.whole), line)
     }
 
-    /// It has a merge key, which the parser would take for a field, or pass over.
-    fn merging(self) -> Option<Document<'a>> {
-        let is_there = self.text.contains("<<") && shape::has_key(self.text, "<<");
-        let words = "YAML 1.2 has no merge keys (`<<`): write the items out, or name both selections in \
-                     the condition";
-        let line = line_of_key(self.text, self.line, "<<");
-        is_there.then(|| self.broken(Reason::Syntax(words.to_owned()), line))
+    /// Whether it has a merge key, which the parser would take for a field, or pass over.
+    fn merges(&self) -> bool {
+        self.whole.contains("<<") && shape::has_key(&self.whole, "<<")
     }
 
     /// The keys that are slips of others.
-    fn slips(self) -> Vec<Passed> {
-        let mut passed = shape::read(self.text, self.line).0;
+    fn slips(&self) -> Vec<Passed> {
+        let mut passed = shape::read(self.text, self.line);
         passed.retain(|passed| passed.text.contains("did you mean"));
         passed
+    }
+
+    /// The terms, if it is a correlation or a filter.
+    fn terms(&self) -> Result<Terms, Wrong> {
+        match (has_key(&self.whole, "correlation"), has_key(&self.whole, "filter")) {
+            (true, _) => terms::read(&self.whole),
+            (_, true) => terms::read_filter(&self.whole),
+            _ => Ok(Terms::default()),
+        }
     }
 }
 
@@ -136,79 +154,31 @@ fn with(words: String, passed: &[Passed]) -> String {
 pub(super) fn documents(text: &str) -> Vec<Document<'_>> {
     // Some editors begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let chunks = chunks(text);
-    if chunks.iter().any(|chunk| top_level(chunk.text, "action").is_some()) {
-        return parse(text, &chunks);
+    let parts = parts(text);
+    if !parts.iter().any(|part| top_level(part.text, "action").is_some()) {
+        return parts.into_iter().filter_map(parse).collect();
     }
-    chunks.iter().flat_map(|&chunk| parse(chunk.text, &[chunk])).collect()
-}
-
-/// The line on which `key` is used as a mapping key in `text`, which begins at the line `from`; else
-/// `from`. A key that begins a line goes before one within braces.
-pub(super) fn line_of_key(text: &str, from: u32, key: &str) -> u32 {
-    let begins = text.lines().position(|line| begins_with_key(line, key));
-    let found = begins.or_else(|| text.lines().position(|line| has_key_within(line, key)));
-    found.map_or(from, |at| from + u32::try_from(at).unwrap_or(0))
-}
-
-/// What follows a key.
-fn ends_key(rest: &str) -> bool {
-    rest.starts_with([':', '|', '\'', '"'])
-}
-
-fn begins_with_key(line: &str, key: &str) -> bool {
-    let rest = line.trim_start().trim_start_matches("- ").trim_start_matches(['\'', '"']);
-    rest.strip_prefix(key).is_some_and(ends_key)
-}
-
-/// Whether the line has the key in braces.
-fn has_key_within(line: &str, key: &str) -> bool {
-    line.match_indices(key).any(|(at, _)| {
-        let before = line[..at].trim_end_matches(['\'', '"']).trim_end();
-        before.ends_with(['{', ',', '[']) && ends_key(&line[at + key.len()..])
-    })
-}
-
-/// The line on which `value` stands below `key`, or beside it, in `text`, which begins at the line
-/// `from`.
-pub(super) fn line_of_value(text: &str, from: u32, key: &str, value: &str) -> Option<u32> {
-    let mut below = false;
-    for (number, line) in (from..).zip(text.lines()) {
-        if begins_with_key(line, key) || has_key_within(line, key) {
-            below = true;
-        } else if !line.trim_start().starts_with("- ") {
-            below = false;
-        }
-        if below && line.contains(value) {
-            return Some(number);
-        }
+    let limits = within_limits(text).and_then(|()| collection::shares_little(text, &parts));
+    if let Err(reason) = limits {
+        return vec![parts[0].broken(reason, parts[0].line)];
     }
-    None
-}
-
-/// The first line of a correlation, which begins at `from`, that has `word`; else `from`.
-pub(super) fn line_of_word(text: &str, from: u32, word: &str) -> u32 {
-    let in_word = |c: char| c.is_alphanumeric() || "_-.".contains(c);
-    let has_it = |line: &str| {
-        line.match_indices(word).any(|(at, _)| {
-            let (before, after) = (&line[..at], &line[at + word.len()..]);
-            !before.ends_with(in_word) && !after.starts_with(in_word)
-        })
-    };
-    let lines = (from..).zip(text.lines());
-    let mut body = lines.skip_while(|(_, line)| !line.starts_with("correlation"));
-    body.find(|(_, line)| has_it(line)).map_or(from, |(number, _)| number)
+    let mut inherited = Inherited::default();
+    let whole = parts.into_iter().filter_map(|part| match inherited.complete(part) {
+        Ok(part) => parse(part?),
+        Err(broken) => Some(*broken),
+    });
+    whole.collect()
 }
 
 /// The documents as text, each with its first line. `---` at the start of a line ends a document
-/// wherever it stands, also inside a block scalar (YAML 1.2 §9.1.4).
-fn chunks(text: &str) -> Vec<Chunk<'_>> {
+/// wherever it stands, also inside a block scalar, and so does `...` (YAML 1.2 §9.1.4).
+fn parts(text: &str) -> Vec<Part<'_>> {
     let mut chunks = Vec::new();
     let mut start = 0;
     let mut offset = 0;
     let mut first_line = 1;
     for (line, content) in (1_u32..).zip(text.split_inclusive('\n')) {
-        let after = content.strip_prefix("---");
+        let after = content.strip_prefix("---").or_else(|| content.strip_prefix("..."));
         let is_marker =
             after.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
         if is_marker && offset > start {
@@ -223,7 +193,7 @@ fn chunks(text: &str) -> Vec<Chunk<'_>> {
 }
 
 /// Moves the first line past comments, blank lines and the marker; `None` if nothing is left.
-fn trimmed(line: u32, chunk: &str) -> Option<Chunk<'_>> {
+fn trimmed(line: u32, chunk: &str) -> Option<Part<'_>> {
     let idle = |l: &&str| {
         let l = l.trim();
         l.is_empty() || l.starts_with('#') || l == "---" || l == "..."
@@ -232,96 +202,86 @@ fn trimmed(line: u32, chunk: &str) -> Option<Chunk<'_>> {
     for line in chunk.split_inclusive('\n').take_while(idle) {
         (skipped, octets) = (skipped + 1, octets + line.len());
     }
-    (octets < chunk.len()).then(|| Chunk { line: line + skipped, text: &chunk[octets..] })
+    (octets < chunk.len()).then(|| Part::alone(line + skipped, &chunk[octets..]))
 }
 
-/// Parses `text`, whose documents are `chunks`: one, or the parts of a collection, where one builds
-/// on another (`action: global | reset | repeat`).
-fn parse<'a>(text: &'a str, chunks: &[Chunk<'a>]) -> Vec<Document<'a>> {
-    let &[first, ..] = chunks else { return Vec::new() };
-    let alone = chunks.len() == 1;
-    if alone
+/// Parses a document; `None` if it holds nothing.
+fn parse(part: Part<'_>) -> Option<Document<'_>> {
+    let (line, text) = (part.line, part.text);
+    if matches!(part.whole, Cow::Borrowed(_))
         && text.len() <= DOCUMENT_MAX
         && let Some(rule) = plain::rule(text)
     {
         let (title, id) = (Some(rule.title.clone()), rule.id.clone());
-        let (line, body) = (first.line, Ok(Body::Rule(Box::new(rule))));
         let (notes, passed) = (Vec::new(), Vec::new());
-        return vec![Document { line, text, title, id, notes, passed, body }];
+        let body = Ok(Body::Rule(Box::new(rule)));
+        return Some(Document { line, text, title, id, notes, passed, body });
     }
-    let limits = within_limits(text);
-    let limits = if alone { limits } else { limits.and_then(|()| shares_little(text, chunks)) };
-    if let Err(reason) = limits {
-        return vec![first.broken(reason, first.line)];
+    if let Err(reason) = within_limits(&part.whole) {
+        return Some(part.broken(reason, line));
     }
-    if let Some(broken) = chunks.iter().find_map(|chunk| chunk.merging()) {
-        return vec![broken];
+    if part.merges() {
+        let words = "YAML 1.2 has no merge keys (`<<`): write the items out, or name both selections in \
+                     the condition";
+        let line = line_of_key(text, line, "<<");
+        return Some(part.broken(Reason::Syntax(words.to_owned()), line));
     }
-    let (terms, readable) = match terms_of(text, chunks) {
+    let terms = match part.terms() {
         Ok(terms) => terms,
-        Err(broken) => return vec![*broken],
+        Err(wrong) => return Some(part.wrong(wrong)),
     };
-    let begins = if alone { first.line } else { 1 };
-    let (errors, mut found) = match read(&readable) {
-        Err(error) => return vec![first.broken_by(&error.to_string(), begins)],
-        Ok(collection) => {
-            let errors = collection.errors.clone();
-            (errors, listed(collection, chunks, &terms))
-        }
+    let readable = terms.readable.as_deref().unwrap_or(&part.whole);
+    let mut found = match read(readable) {
+        Err(error) => return Some(part.broken_by(&error.to_string())),
+        Ok(found) => found,
     };
-    let mut said_by = None;
-    for error in errors {
-        match found.first_mut() {
-            // What the parser says of a document that it takes all the same.
-            Some(document) if alone || is_note(&error) => {
-                if !shape::tells(&error) {
-                    document.notes.push(error);
-                }
-            }
-            _ => {
-                let said_by = said_by.get_or_insert_with(|| errors_of(chunks));
-                // An empty document, which is none.
-                let is_none = !alone && error.contains("is not a YAML mapping");
-                if !is_none || said_by.contains_key(&error) {
-                    let chunk = faulty(chunks, &error, said_by);
-                    found.push(chunk.broken_by(&error, begins));
-                }
-            }
-        }
-    }
-    look_over(&mut found, chunks);
-    found
+    let errors = std::mem::take(&mut found.errors);
+    let Some(mut document) = document(&part, found, terms) else {
+        // Of what it says of a broken document, notes are the least.
+        let fault = errors.iter().find(|error| !is_note(error)).or(errors.first());
+        return fault.map(|error| part.broken_by(error));
+    };
+    document.notes.extend(errors.into_iter().filter(|error| !shape::tells(error)));
+    look_over(&mut document, part);
+    Some(document)
+}
+
+/// What the parser found in a document.
+fn document<'a>(part: &Part<'a>, found: SigmaCollection, terms: Terms) -> Option<Document<'a>> {
+    let SigmaCollection { rules, correlations, filters, .. } = found;
+    let rules = rules
+        .into_iter()
+        .map(|rule| (rule.title.clone(), rule.id.clone(), Vec::new(), Body::Rule(Box::new(rule))));
+    let correlations = correlations.into_iter().map(|rule| {
+        let (title, id) = (rule.title.clone(), rule.id.clone());
+        let Terms { thresholds, notes, .. } = &terms;
+        let body = Body::Correlation(Box::new(rule), thresholds.clone());
+        (title, id, notes.clone(), body)
+    });
+    let filters = filters.into_iter().map(|filter| {
+        (filter.title.clone(), filter.id.clone(), Vec::new(), Body::Filter(Box::new(filter)))
+    });
+    let (title, id, notes, body) = rules.chain(correlations).chain(filters).next()?;
+    let (line, text, passed) = (part.line, part.text, Vec::new());
+    Some(Document { line, text, title: Some(title), id, notes, passed, body: Ok(body) })
 }
 
 /// Tells what the parser passed over, and rejects what it took for another than it is. A level counts
 /// in any case of its letters.
-fn look_over(found: &mut [Document<'_>], chunks: &[Chunk<'_>]) {
-    let places = found.iter().enumerate().map(|(at, document)| (document.line, at));
-    let places: HashMap<u32, usize> = places.collect();
-    for chunk in chunks {
-        let word = top_level(chunk.text, "level");
-        if let Some(level) = word.and_then(|word| word.to_lowercase().parse().ok()) {
-            // What is global is every document's.
-            let own = places.get(&chunk.line).map_or(0..found.len(), |&at| at..at + 1);
-            for document in &mut found[own] {
-                match &mut document.body {
-                    Ok(Body::Rule(rule)) => rule.level = rule.level.or(Some(level)),
-                    Ok(Body::Correlation(rule, _)) => rule.level = rule.level.or(Some(level)),
-                    _ => {}
-                }
-            }
-        }
-        let at = places.get(&chunk.line).copied().unwrap_or(0);
-        let Some(document) = found.get_mut(at).filter(|document| document.body.is_ok()) else {
-            continue;
-        };
-        let (passed, nested) = shape::read(chunk.text, chunk.line);
-        document.passed.extend(passed);
-        if let Some((field, what)) = nested {
-            document.line = line_of_key(chunk.text, chunk.line, &field);
-            let expected = "a text, a number, true, false or null, or a list of these".into();
-            document.body = Err(Reason::Value { field, value: what.to_owned(), expected });
-        }
+fn look_over(document: &mut Document<'_>, part: Part<'_>) {
+    let facts = shape::facts(&part.whole);
+    let level = facts.level.and_then(|word| word.to_lowercase().parse().ok());
+    match &mut document.body {
+        Ok(Body::Rule(rule)) => rule.level = rule.level.or(level),
+        Ok(Body::Correlation(rule, _)) => rule.level = rule.level.or(level),
+        _ => {}
+    }
+    document.passed.extend(part.passed);
+    document.passed.extend(shape::read(part.text, part.line));
+    if let Some((field, what)) = facts.nested {
+        document.line = line_of_key(part.text, part.line, &field);
+        let expected = "a text, a number, true, false or null, or a list of these".into();
+        document.body = Err(Reason::Value { field, value: what.to_owned(), expected });
     }
 }
 
@@ -335,56 +295,6 @@ fn is_note(error: &str) -> bool {
         "related[",
     ];
     NOTES.iter().any(|note| error.starts_with(note))
-}
-
-/// What the parser says of each of the documents alone, each with the first of which it says that.
-fn errors_of(chunks: &[Chunk<'_>]) -> HashMap<String, usize> {
-    let mut said = HashMap::new();
-    for (at, chunk) in chunks.iter().enumerate() {
-        for error in read(chunk.text).map_or_else(|_| Vec::new(), |found| found.errors) {
-            said.entry(error).or_insert(at);
-        }
-    }
-    said
-}
-
-/// The document of a collection that the parser means.
-fn faulty<'a>(chunks: &[Chunk<'a>], error: &str, said_by: &HashMap<String, usize>) -> Chunk<'a> {
-    let line = in_file(error, 1).1.filter(|_| error.starts_with("YAML"));
-    let at = match line {
-        Some(line) => chunks.partition_point(|chunk| chunk.line <= line).saturating_sub(1),
-        None => said_by.get(error).copied().unwrap_or(0),
-    };
-    chunks[at]
-}
-
-/// The terms of each chunk that is a correlation, and the text for the parser. What is not whole
-/// without the other documents of a collection has none.
-fn terms_of<'a>(
-    text: &'a str,
-    chunks: &[Chunk<'a>],
-) -> Result<(Vec<Terms>, Cow<'a, str>), Box<Document<'a>>> {
-    let alone = chunks.len() == 1;
-    let mut all = Vec::with_capacity(chunks.len());
-    for &chunk in chunks {
-        let terms = match (has_key(chunk.text, "correlation"), has_key(chunk.text, "filter")) {
-            (true, _) => terms::read(chunk.text),
-            (_, true) => terms::read_filter(chunk.text),
-            _ => Ok(Terms::default()),
-        };
-        match terms {
-            Ok(terms) => all.push(terms),
-            Err(wrong) if alone => return Err(Box::new(chunk.wrong(wrong))),
-            Err(_) => all.push(Terms::default()),
-        }
-    }
-    if all.iter().all(|terms| terms.readable.is_none()) {
-        return Ok((all, Cow::Borrowed(text)));
-    }
-    let parts = chunks.iter().zip(&all);
-    let parts = parts.map(|(chunk, terms)| terms.readable.as_deref().unwrap_or(chunk.text));
-    let readable = parts.collect::<Vec<_>>().join("\n---\n");
-    Ok((all, Cow::Owned(readable)))
 }
 
 /// The parser's error `text` with its `line N` as lines of the file, of which its text begins at
@@ -404,20 +314,6 @@ fn in_file(text: &str, begins: u32) -> (String, Option<u32>) {
     (said, last)
 }
 
-/// Rejects a collection whose documents would multiply what they share: each of them becomes a copy
-/// of what is global at its place, or, where documents repeat others, of the whole text at worst.
-fn shares_little(text: &str, chunks: &[Chunk<'_>]) -> Result<(), Reason> {
-    let shared = chunks.iter().filter_map(|chunk| {
-        let is_global = top_level(chunk.text, "action")? == "global";
-        Some(if is_global { chunk.text.len() } else { text.len() })
-    });
-    if shared.max().unwrap_or(0).saturating_mul(chunks.len()) > SHARED_MAX {
-        let what = "the octets that the documents of a collection share, times their number";
-        return Err(Reason::TooLarge { what, max: SHARED_MAX });
-    }
-    Ok(())
-}
-
 /// Parses `text`; where that finds an error in a condition, once more with its operators in small
 /// letters.
 fn read(text: &str) -> Result<SigmaCollection, SigmaParserError> {
@@ -427,51 +323,6 @@ fn read(text: &str) -> Result<SigmaCollection, SigmaParserError> {
     }
     let again = parse_sigma_yaml(&operators::in_small_letters(text))?;
     Ok(if again.errors.len() < parsed.errors.len() { again } else { parsed })
-}
-
-/// What the parser found, each at the chunk that has its id or else its title.
-fn listed<'a>(
-    collection: SigmaCollection,
-    chunks: &[Chunk<'a>],
-    terms: &[Terms],
-) -> Vec<Document<'a>> {
-    let by = |key| {
-        let mut places = HashMap::new();
-        for (at, chunk) in chunks.iter().enumerate() {
-            if let Some(value) = top_level(chunk.text, key) {
-                places.entry(value).or_insert(at);
-            }
-        }
-        places
-    };
-    let (titles, ids) = (by("title"), by("id"));
-    let place = |title: &str, id: Option<&str>| {
-        let found = id.and_then(|id| ids.get(id)).or_else(|| titles.get(title));
-        found.copied().unwrap_or(0)
-    };
-    let document = |title: String, id: Option<String>, at: usize, body| {
-        let Chunk { line, text } = chunks[at];
-        let (notes, passed) = (Vec::new(), Vec::new());
-        Document { line, text, title: Some(title), id, notes, passed, body: Ok(body) }
-    };
-    let rules = collection.rules.into_iter().map(|rule| {
-        let (title, id) = (rule.title.clone(), rule.id.clone());
-        let at = place(&title, id.as_deref());
-        document(title, id, at, Body::Rule(Box::new(rule)))
-    });
-    let correlations = collection.correlations.into_iter().map(|rule| {
-        let (title, id) = (rule.title.clone(), rule.id.clone());
-        let at = place(&title, id.as_deref());
-        let Terms { thresholds, notes, .. } = &terms[at];
-        let body = Body::Correlation(Box::new(rule), thresholds.clone());
-        Document { notes: notes.clone(), ..document(title, id, at, body) }
-    });
-    let filters = collection.filters.into_iter().map(|filter| {
-        let (title, id) = (filter.title.clone(), filter.id.clone());
-        let at = place(&title, id.as_deref());
-        document(title, id, at, Body::Filter(Box::new(filter)))
-    });
-    rules.chain(correlations).chain(filters).collect()
 }
 
 /// An error of the parser in our words as a reason; correlations, however they are written, get theirs.
@@ -493,13 +344,22 @@ fn has_key(chunk: &str, key: &str) -> bool {
     chunk.lines().any(|l| l.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')))
 }
 
-/// The plain value of a key at the left margin.
-fn top_level(chunk: &str, key: &str) -> Option<String> {
-    let value = chunk.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'))?;
+/// The plain value of a key at the left margin, where the document is no YAML or has not to be read for it.
+pub(super) fn top_level(text: &str, key: &str) -> Option<String> {
+    let value = text.lines().find_map(|line| {
+        let quoted = |quote| line.strip_prefix(quote)?.strip_prefix(key)?.strip_prefix(quote);
+        let rest = line.strip_prefix(key).or_else(|| quoted('"')).or_else(|| quoted('\''))?;
+        let value = rest.trim_start_matches(' ').strip_prefix(':')?;
+        value.is_empty().then_some(value).or_else(|| value.strip_prefix([' ', '\t', '\r']))
+    })?;
     let value = value.trim();
-    let plain = !value.starts_with(['[', '{', '|', '>', '&', '*', '!']);
-    let value = value.trim_matches(['\'', '"']);
-    (plain && !value.is_empty()).then(|| value.to_owned())
+    let value = match value.chars().next()? {
+        '[' | '{' | '|' | '>' | '&' | '*' | '!' | '#' => return None,
+        quote @ ('"' | '\'') => value[1..].split(quote).next()?,
+        // A comment is no part of it.
+        _ => value.split(" #").next()?.trim_end(),
+    };
+    (!value.is_empty()).then(|| value.to_owned())
 }
 
 /// Rejects what would make the parser recurse without bound.
@@ -605,15 +465,95 @@ mod tests {
 
     #[test]
     fn a_level_counts_in_any_case() {
-        let rule = format!("{RULE}  condition: s\n");
-        for text in [
-            format!("{rule}level: High\n"),
-            format!("{rule}level: \"HIGH\"\n"),
-            format!("action: global\nlevel: HIGH\n---\n{rule}"),
+        use rsigma_parser::Level::{High, Low};
+        let rule = |level: &str| format!("{RULE}  condition: s\n{level}\n");
+        let row = "{title: T, logsource: {category: firewall}, level: High, detection: {s: {dst_port: \
+                   1}, condition: s}}\n";
+        for (text, want) in [
+            (rule("level: High"), vec![High]),
+            (rule("level: \"HIGH\""), vec![High]),
+            (rule("level: High # urgent"), vec![High]),
+            (rule("level : High"), vec![High]),
+            (rule("\"level\": High"), vec![High]),
+            (row.to_owned(), vec![High]),
+            (format!("action: global\nlevel: HIGH\n---\n{}", rule("")), vec![High]),
+            (format!("action: global\nlevel: HIGH\n---\n{}", rule("level: Low")), vec![Low]),
+            (format!("{}---\naction: repeat\ntitle: U\n", rule("level: HIGH")), vec![High, High]),
+            (format!("{}---\naction: repeat\nlevel: Low\n", rule("level: HIGH")), vec![High, Low]),
+        ] {
+            let level = |document: &Document<'_>| match &document.body {
+                Ok(Body::Rule(rule)) => rule.level.expect("a level"),
+                other => panic!("{text}: {other:?}"),
+            };
+            assert_eq!(documents(&text).iter().map(level).collect::<Vec<_>>(), want, "{text}");
+        }
+    }
+
+    /// What cannot be read takes no other document away, and each is told by its own line.
+    #[test]
+    fn each_document_is_broken_by_itself() {
+        let rule = |id: &str| format!("{RULE}  condition: s\nid: {id}\n");
+        let global = "action: global\nlevel: low\n---\n";
+        let broken = "title: N\nid: n # new\nx: [\n";
+        let slip = |id: &str| rule(id).replace("condition: s", "condition: s and");
+        let nested = "action: global\ndetection: {s: {src_port: {a: 1}}}\n---\n";
+        for (name, text, want) in [
+            ("first", format!("{global}{broken}---\n{}", rule("a")), [(7, "syntax"), (8, "rule")]),
+            (
+                "a global one",
+                format!("action: global\nx: [\n---\n{}", rule("a")),
+                [(3, "syntax"), (4, "syntax")],
+            ),
+            (
+                "repeated",
+                format!("{broken}---\naction: repeat\nid: b\n"),
+                [(4, "syntax"), (5, "syntax")],
+            ),
+            (
+                "the same twice",
+                format!("{global}{}---\n{}", slip("a"), slip("b")),
+                [(8, "syntax"), (15, "syntax")],
+            ),
+            (
+                "nested",
+                format!("{nested}{}---\n{}", rule("a"), rule("b")),
+                [(4, "value"), (11, "value")],
+            ),
+            (
+                "ended by points",
+                format!("{}...\n{broken}", rule("a")),
+                [(1, "rule"), (11, "syntax")],
+            ),
+        ] {
+            check(name, &text, &want);
+        }
+        let nested =
+            rule("a").replace("  s:", "  rules:").replace("{dst_port: 1}", "{dst_port: {a: 1}}");
+        check("called like a key of filters", &nested, &[(4, "value")]);
+        let both = slip("a") + "sigma-version: x\n";
+        let Err(reason) = &documents(&both)[0].body else { panic!("{both}") };
+        assert!(reason.to_string().contains("condition `s and` has its end"), "{reason}");
+    }
+
+    #[test]
+    fn what_is_broken_is_known_by_its_id() {
+        let broken = "title: T\ndetection: [\n";
+        let wrong =
+            "title: T\nlogsource: {category: firewall}\ndetection: {s: {x: 1}, condition: t and}\n";
+        for (text, want) in [
+            (format!("{broken}id: a-b # keep\n"), "a-b"),
+            (format!("id: 'a-b' # keep\n{broken}"), "a-b"),
+            (format!("id : a-b\n{broken}"), "a-b"),
+            (format!("\"id\": a-b\n{broken}"), "a-b"),
+            (format!("id: a#b\n{broken}"), "a#b"),
+            (format!("{wrong}id: a-b # keep\n"), "a-b"),
+            ("{title: T, id: a-b, detection: {s: {x: 1}, condition: t and}}".to_owned(), "a-b"),
+            (format!("identity: x\n{broken}"), ""),
+            (format!("id: # none\n{broken}"), ""),
         ] {
             let documents = documents(&text);
-            let Ok(Body::Rule(rule)) = &documents[0].body else { panic!("{text}") };
-            assert_eq!(rule.level, Some(rsigma_parser::Level::High), "{text}");
+            assert!(documents[0].body.is_err(), "{text}");
+            assert_eq!(documents[0].id.as_deref().unwrap_or_default(), want, "{text}");
         }
     }
 

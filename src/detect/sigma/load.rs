@@ -93,10 +93,16 @@ struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     fn add(&mut self, source: &'a Source, document: Document<'a>, wanted: &mut Wanted<'_>) {
+        let known_by = document.body.is_err().then(|| document.known_by()).flatten();
         let Document { line, text, title, id, notes, passed, body } = document;
         let place = Place { source, line, text, title: title.unwrap_or_default() };
         let disabled = self.loaded.report.disabled;
         let made = match body {
+            // What is broken can be turned off like the rest.
+            Err(_) if known_by.is_some_and(|id| self.is_disabled(&id)) => {
+                self.linker.rule(id.as_deref().unwrap_or_default(), None, Fate::Disabled);
+                Ok(())
+            }
             Err(reason) => {
                 self.linker.rule(id.as_deref().unwrap_or_default(), None, Fate::Rejected);
                 Err(reason.into())

@@ -8,11 +8,13 @@
 
 mod already;
 mod breadth;
+mod collection;
 mod compile;
 mod contradictions;
 mod filters;
 mod front;
 mod index;
+mod lines;
 mod load;
 mod meta;
 mod near;

@@ -3,7 +3,7 @@
 
 use yaml_serde::{Mapping, Value};
 
-use super::front::line_of_key;
+use super::lines::line_of_key;
 use super::near;
 
 /// Keys of a rule, a correlation or a filter (specification 2.1). Not all that are short: `data` and
@@ -52,11 +52,40 @@ pub(super) struct Passed {
 /// A field, and what its value is.
 pub(super) type Nested = (String, &'static str);
 
-/// What is passed over in the document `text`, which begins at the line `from`, and the first item whose
-/// value is a mapping, or a list within a list: the parser makes a text of it. Nothing where the
-/// document is no mapping.
-pub(super) fn read(text: &str, from: u32) -> (Vec<Passed>, Option<Nested>) {
-    let Ok(Value::Mapping(top)) = yaml_serde::from_str(text) else { return (Vec::new(), None) };
+/// What the parser makes another thing of, or nothing.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// The first item whose value is a mapping, or a list within a list: the parser makes a text of it.
+    pub nested: Option<Nested>,
+    /// The level as it is written.
+    pub level: Option<String>,
+}
+
+/// The facts of the document `text`; none where it is no mapping.
+pub(super) fn facts(text: &str) -> Facts {
+    let Ok(Value::Mapping(top)) = yaml_serde::from_str(text) else { return Facts::default() };
+    let nested =
+        [("detection", "timeframe"), ("filter", "rules")].iter().find_map(|(key, other)| {
+            let items = top.get(key)?.as_mapping()?.iter();
+            let mut selections = items.filter(|(key, _)| {
+                !key.as_str().is_some_and(|key| key == "condition" || key == *other)
+            });
+            selections.find_map(|(_, value)| nested(value))
+        });
+    let level = top.get("level").and_then(Value::as_str).map(str::to_owned);
+    Facts { nested, level }
+}
+
+/// The text that the document `text` has under `key`; `None` where it is no mapping.
+pub(super) fn text_of(text: &str, key: &str) -> Option<String> {
+    let top: Value = yaml_serde::from_str(text).ok()?;
+    top.get(key)?.as_str().map(str::to_owned)
+}
+
+/// What is passed over in the document `text`, which begins at the line `from`. Nothing where it is no
+/// mapping.
+pub(super) fn read(text: &str, from: u32) -> Vec<Passed> {
+    let Ok(Value::Mapping(top)) = yaml_serde::from_str(text) else { return Vec::new() };
     let mut found: Vec<(String, String)> = Vec::new();
     let known: Vec<&str> = TOP.iter().chain(SHORT).copied().collect();
     slips("", &top, &known, TOP, &mut found);
@@ -76,14 +105,7 @@ pub(super) fn read(text: &str, from: u32) -> (Vec<Passed>, Option<Nested>) {
     words(&top, "level", LEVELS, "medium is taken", &mut found);
     words(&top, "status", STATUSES, "it is passed over", &mut found);
     let line = |key: &str| line_of_key(text, from, key);
-    let passed = found.into_iter().map(|(key, text)| Passed { line: line(&key), text }).collect();
-    let detections =
-        ["detection", "filter"].into_iter().filter_map(|key| top.get(key)?.as_mapping());
-    let of_items = |(key, value): (&Value, &Value)| match key.as_str() {
-        Some("condition" | "timeframe" | "rules") => None,
-        _ => nested(value),
-    };
-    (passed, detections.flatten().find_map(of_items))
+    found.into_iter().map(|(key, text)| Passed { line: line(&key), text }).collect()
 }
 
 /// Whether a mapping of the document `text` has `key`, at any depth. False where it is no YAML.
@@ -202,7 +224,7 @@ mod tests {
             ("custom_attributes: {levle: 5}", 0, ""),
             ("level: high\nlevels: 5", 0, ""),
         ] {
-            let (found, _) = read(&format!("{rule}{line}\n"), 1);
+            let found = read(&format!("{rule}{line}\n"), 1);
             let (lines, texts): (Vec<u32>, Vec<&str>) =
                 found.iter().map(|passed| (passed.line, &*passed.text)).unzip();
             assert_eq!(lines, if at == 0 { vec![] } else { vec![at] }, "{line}: {texts:?}");
@@ -215,13 +237,13 @@ mod tests {
             ("no condition", rule.replace("condition", "conditon"), 5, "mean `condition`?"),
             ("filter", rule.replace("detection", "filter") + "  ruls: [a]\n", 6, "`rules`?"),
         ] {
-            let (found, _) = read(&text, 1);
+            let found = read(&text, 1);
             assert_eq!(found.len(), 1, "{name}: {found:?}");
             assert_eq!(found[0].line, line, "{name}: {found:?}");
             assert!(found[0].text.contains(want), "{name}: {found:?}");
         }
         for text in ["", "- a", "a: [", "5"] {
-            assert_eq!(read(text, 1), (Vec::new(), None), "{text}");
+            assert_eq!(read(text, 1), [], "{text}");
         }
     }
 }

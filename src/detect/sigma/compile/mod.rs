@@ -13,7 +13,7 @@ use rsigma_parser::{
 use super::contradictions;
 use super::expr::Expr;
 use super::fields::FieldSet;
-use super::front;
+use super::lines;
 use super::names;
 use super::near;
 use super::reason::Reason;
@@ -54,8 +54,8 @@ impl Fault {
         };
         let Some(key) = self.key.as_deref().or(key) else { return from };
         value
-            .and_then(|value| front::line_of_value(text, from, key, value))
-            .unwrap_or_else(|| front::line_of_key(text, from, key))
+            .and_then(|value| lines::line_of_value(text, from, key, value))
+            .unwrap_or_else(|| lines::line_of_key(text, from, key))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::detect::sigma::reason::Reason;
 use crate::detect::sigma::report::{LoadReport, Note, Rejected, Silent};
 use crate::detect::sigma::ruleset::{Interner, Rule, Source};
 use crate::detect::sigma::terms::Threshold;
-use crate::detect::sigma::{front, meta, near};
+use crate::detect::sigma::{lines, meta, near};
 
 /// Correlations that may build on one another in a row.
 const DEPTH_MAX: usize = 8;
@@ -187,7 +187,7 @@ impl<'a> Linker<'a> {
             }
             Err(fault) => {
                 pending.progress = Progress::Failed;
-                let line = |near: &String| front::line_of_word(pending.text, pending.line, near);
+                let line = |near: &String| lines::line_of_word(pending.text, pending.line, near);
                 report.rejected.push(Rejected {
                     file: pending.source.file.clone(),
                     line: fault.near.as_ref().map_or(pending.line, line),
