@@ -121,10 +121,6 @@ pub(super) enum Command {
     },
     /// Write the manual page.
     Man,
-    /// Try the ONNX file on standard input, so that what it does is done to this process.
-    #[cfg(feature = "model")]
-    #[command(hide = true)]
-    TryModel,
 }
 
 /// `weir replay`.
@@ -201,6 +197,15 @@ fn speed(text: &str) -> Result<f64, String> {
     }
 }
 
+fn format_of_scores(text: &str) -> Result<Format, String> {
+    match text {
+        "ndjson" => Ok(Format::Ndjson),
+        "csv" => Ok(Format::Csv),
+        "parquet" => Ok(Format::Parquet),
+        _ => Err("expected ndjson, csv or parquet".to_owned()),
+    }
+}
+
 /// `weir score`.
 #[derive(ClapArgs, Debug)]
 pub(super) struct Score {
@@ -212,7 +217,7 @@ pub(super) struct Score {
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     /// Format of the output, ndjson, csv or parquet; by default from its name, else NDJSON.
-    #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
+    #[arg(long, value_name = "FORMAT", value_parser = format_of_scores)]
     pub format: Option<Format>,
     /// The captures contain export datagrams: to UDP port PORT, or to any port if it is left out.
     /// `--netflow PORT` is the same.

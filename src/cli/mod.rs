@@ -56,6 +56,15 @@ impl From<io::Error> for Failure {
 /// Parses the arguments and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
+    // No command for users: what a sensor starts to try a model.
+    #[cfg(feature = "model")]
+    if std::env::args_os().nth(1).is_some_and(|first| first == service::trial::COMMAND) {
+        return match service::trial::run() {
+            Ok(Ok(())) => ExitCode::SUCCESS,
+            Ok(Err(refused)) => fail(&refused.to_string(), INVALID),
+            Err(error) => fail(&error.to_string(), INTERNAL),
+        };
+    }
     let args = Args::parse_from(args::with_ports(std::env::args_os()));
     logging::init(&args.global);
     match run(args) {
@@ -124,10 +133,6 @@ fn run(args: Args) -> Result<(), Failure> {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "weir", &mut script);
             print(&script)
-        }
-        #[cfg(feature = "model")]
-        Command::TryModel => {
-            service::trial::run()?.map_err(|error| Failure::Invalid(error.to_string()))
         }
         Command::Man => print(&man::page(&Args::command())?),
     }

@@ -43,9 +43,6 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let book = trial::book(&config).map_err(|error| invalid(&error))?;
     let book = book.ok_or_else(|| invalid(&"this build has no feature `model`"))?;
     let format = args.format.unwrap_or_else(|| named_format(&args.output));
-    if !matches!(format, Format::Ndjson | Format::Csv | Format::Parquet) {
-        return Err(invalid(&"--format: expected ndjson, csv or parquet"));
-    }
     distinct(&args.files, &[("--output", Some(&args.output))])?;
     let mut table = Table::default();
     let mut files = args.files.iter();

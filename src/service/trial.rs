@@ -24,7 +24,7 @@ fn attempt(_: &[u8]) -> Result<(), String> {
 }
 
 #[cfg(feature = "model")]
-pub use own::run;
+pub use own::{COMMAND, run};
 
 #[cfg(feature = "model")]
 use own::attempt;
@@ -41,8 +41,8 @@ mod own {
 
     /// This binary, also after an upgrade put another in its place.
     const BINARY: &str = "/proc/self/exe";
-    /// The command that does the work.
-    const COMMAND: &str = "try-model";
+    /// The first argument of the process that does the work; no command for users.
+    pub const COMMAND: &str = "try-model";
     /// Longer than this no loading takes; the shipped model's takes a tenth of a second.
     const PATIENCE: Duration = Duration::from_secs(60);
     /// How often it is looked whether the process has ended.

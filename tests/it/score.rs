@@ -173,7 +173,6 @@ fn what_cannot_be_scored_is_told_by_name() {
         ("good.csv -o none/scores.csv", "none/scores.csv: No such file or directory"),
         ("good.csv -o .", ".: Is a directory"),
         ("good.csv -o /dev/full", "/dev/full: No space left on device"),
-        ("good.csv -o scores.csv --format cef", "--format: expected ndjson, csv or parquet"),
         ("good.csv -o scores.csv --model none.onnx", "model.file: none.onnx: No such file"),
         (
             "good.csv -o scores.csv --model own.json",
@@ -188,6 +187,10 @@ fn what_cannot_be_scored_is_told_by_name() {
         let name = says.split(':').next().expect("a name");
         assert_eq!(last.matches(&format!("{name}: ")).count(), 1, "{args}: {last}");
     }
+    let told = bench.weir("--quiet score good.csv -o scores.csv --format cef", 2).err;
+    let says =
+        "error: invalid value 'cef' for '--format <FORMAT>': expected ndjson, csv or parquet";
+    assert!(told.starts_with(says), "{told}");
     let alone = bench.weir("--quiet score good.csv -o -", 0).out;
     assert_eq!(bench.weir("--quiet score empty.csv good.csv -o -", 0).out, alone);
     assert_eq!(bench.read("good.csv"), good, "the input is left alone");
