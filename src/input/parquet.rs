@@ -42,6 +42,9 @@ pub enum SlicesError {
     /// A row group is damaged.
     #[error("{0}")]
     Arrow(#[from] ArrowError),
+    /// It holds something else.
+    #[error("no column `flow_id`, expected slices that Weir wrote (docs/schema.md){0}")]
+    Other(&'static str),
     /// A column of the canonical schema has another type there.
     #[error("column `{column}` is {found}, expected what Weir writes (docs/schema.md)")]
     Column {
@@ -88,6 +91,12 @@ impl Slices {
         let file = File::open(path)?;
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)?;
         check_codecs(builder.metadata())?;
+        let has = |name: &str| builder.schema().column_with_name(name).is_some();
+        if !has("flow_id") {
+            let labelled = has("ts_start") && has("duration_ms");
+            let hint = if labelled { "; weir score reads labelled flows as these" } else { "" };
+            return Err(SlicesError::Other(hint));
+        }
         let wanted = |name: &str| NAMES.iter().any(|(known, _)| *known == name);
         let fields = builder.schema().fields().iter().enumerate();
         let roots: Vec<usize> = fields.filter(|(_, f)| wanted(f.name())).map(|(i, _)| i).collect();

@@ -112,6 +112,11 @@ fn parquet_of_other_columns_is_refused() {
     let told = bench.weir("--quiet score scores.parquet -o -", 3).err;
     let want = "weir: scores.parquet: column `ts_start` is not there, expected a whole number";
     assert!(told.starts_with(want), "{told}");
+    let none = "no column `flow_id`, expected slices that Weir wrote (docs/schema.md)";
+    for (name, hint) in [("scores", ""), ("flows", "; weir score reads labelled flows as these")] {
+        let told = bench.weir(&format!("--quiet replay {name}.parquet -o -"), 3).err;
+        assert_eq!(told, format!("weir: {name}.parquet: {none}{hint}\n"));
+    }
 }
 
 #[test]
