@@ -333,9 +333,14 @@ fn verdict(pair: &Pair, settings: &Settings) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::detect::sequence::Settings;
     use crate::detect::sequence::sample::{OURS, THEIRS, connection, settings};
+    use crate::detect::sequence::{Settings, join_all};
+    use crate::flow::record::{ACK, FIN, RST, SYN};
     use crate::net::{Addr, pair_hash};
 
     /// Says of every window that it is command and control.
@@ -534,6 +539,75 @@ mod tests {
             ("that, and the clock ahead", 400, 131, true, 7_200, 0),
         ] {
             assert_eq!(joined(each, gap, flow_ends, ahead), want, "{name}");
+        }
+    }
+
+    /// Records of a connection, one after the other: seconds of silence before each, its length, its TCP
+    /// flags, and whether its flow goes on.
+    type Parts = Vec<(i64, i64, u8, bool)>;
+
+    fn connections() -> impl Strategy<Value = Vec<(u8, bool, Parts)>> {
+        let flags = prop::sample::select(vec![0, SYN as u8, ACK as u8, FIN as u8, RST as u8]);
+        let part = (0..200_i64, 0..1_800_i64, flags, any::<bool>());
+        let parts = prop::collection::vec(part, 1..12);
+        prop::collection::vec((0..2_u8, any::<bool>(), parts), 1..12)
+    }
+
+    /// The slices of a connection that begins at `start`. What only the flow table knows of is left to
+    /// it: records without a SYN after the end, and that a flow which ended went on for much longer.
+    fn slices_of(start: Micros, port: u16, (pair, tcp, parts): &(u8, bool, Parts)) -> Vec<Slice> {
+        let mut end = start;
+        let mut slices: Vec<Slice> = Vec::new();
+        for &(gap, length, flags, goes_on) in parts {
+            let first = end.plus(gap * SECOND);
+            end = first.plus(length * SECOND);
+            let mut slice = connection(first, port, 443);
+            slice.last = !goes_on;
+            slice.flow.last = end;
+            slice.flow.dst = Addr::v4(THEIRS.to_v4().unwrap_or(0) + u32::from(*pair));
+            slice.flow.protocol = if *tcp { 6 } else { 17 };
+            slice.flow.fwd.tcp_flags = Some(flags.into());
+            if let Some(before) = slices.last_mut() {
+                let lasted = before.flow.last.since(before.flow.first).max(SILENCE_US);
+                before.last &= length * SECOND <= lasted && flags & SYN as u8 != 0;
+            }
+            slices.push(slice);
+        }
+        slices
+    }
+
+    const SILENCE_US: i64 = 430 * SECOND;
+
+    proptest! {
+        /// Record by record, in the order of starts with a clock that long ones put ahead, or in the
+        /// order of ends, as a sensor cuts them: the windows are those of all records at once.
+        #[test]
+        fn records_join_as_all_of_them_at_once(connections in connections(), by_end in any::<bool>()) {
+            let settings = settings(10.0);
+            let mut slices: Vec<Slice> = Vec::new();
+            for (n, each) in (0..).zip(&connections) {
+                // No two begin at the same millisecond.
+                let start = Micros::from_millis(1_700_000_000_000 + i64::from(n) * 30_001);
+                slices.extend(slices_of(start, 40_000 + n, each));
+            }
+            slices.sort_by_key(|slice| if by_end { slice.flow.last } else { slice.flow.first });
+            let mut shard = Shard::new(64, 1_024, SILENCE_US, 0);
+            let mut records: HashMap<Addr, Vec<Record>> = HashMap::new();
+            let mut now = Micros::MIN;
+            for slice in &slices {
+                now = now.max(slice.flow.last);
+                let hash = pair_hash(0, slice.flow.src, slice.flow.dst);
+                shard.slice(slice, hash, now, &settings);
+                records.entry(slice.flow.dst).or_default().push(Record::of(&slice.flow));
+            }
+            for (peer, records) in records {
+                let joined: Vec<Event> = join_all(records).iter().map(Event::of).collect();
+                let want = &joined[joined.len().saturating_sub(WINDOW)..];
+                let place = shard.pairs.find((0, OURS, peer)).expect("a pair");
+                let mut room = [Event::default(); WINDOW];
+                prop_assert_eq!(shard.pairs.get(place).window(&mut room), want);
+            }
+            prop_assert_eq!(shard.ledger().connections_evicted, 0);
         }
     }
 
