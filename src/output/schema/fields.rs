@@ -6,10 +6,9 @@ use super::Kind::{
 };
 use super::values::{
     attack, class, community_id, exporter, int, name, of_slice, opt, opt_u64, port, retransmits,
-    rule, some, text,
+    rule, sequence_id, some, text,
 };
 use super::{Context, Field, Kind, Row, VERSION, Value};
-use crate::detect::sequence::Verdict;
 
 type Get = for<'a> fn(&Row<'a>, &'a Context) -> Value<'a>;
 
@@ -414,10 +413,7 @@ const MODEL: &[Field] = &[
     maybe(
         "sequence_id",
         Text,
-        |r, _| {
-            let id = |v: &Verdict| v.sequence.id(r.flow.src, r.flow.dst).to_string();
-            some(r.verdict, |v| Value::Made(id(v)))
-        },
+        sequence_id,
         "The sequence that was under way between the two addresses, 32 flows long: `<lower \
          address>_<higher address>_<start of its first flow, ms>_c<number>`. Absent where the \
          model does not look at the flow.",
