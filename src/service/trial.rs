@@ -127,8 +127,7 @@ mod own {
     /// # Errors
     /// If standard input cannot be read, or no thread be started.
     pub fn run() -> io::Result<Result<(), ModelError>> {
-        limit(libc::RLIMIT_CORE, 0);
-        limit(libc::RLIMIT_AS, SPACE_MAX);
+        bound();
         let mut onnx = Vec::new();
         io::stdin().read_to_end(&mut onnx)?;
         let thread = thread::Builder::new().name(COMMAND.to_owned()).stack_size(STACK);
@@ -136,11 +135,13 @@ mod own {
         trial.join().map_err(|_| io::Error::other("the graph made what runs it panic"))
     }
 
-    /// Bounds a resource; where the service manager forbids that, its own bounds hold.
-    fn limit(resource: libc::__rlimit_resource_t, most: u64) {
-        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
-        // SAFETY: the pointer is to a value that lives through the call, which only reads it.
-        let _refused = unsafe { libc::setrlimit(resource, &raw const limit) };
+    /// Bounds memory, and leaves no core; where the service manager forbids that, its own bounds hold.
+    fn bound() {
+        for (resource, most) in [(libc::RLIMIT_CORE, 0), (libc::RLIMIT_AS, SPACE_MAX)] {
+            let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+            // SAFETY: the pointer is to a value that lives through the call, which only reads it.
+            let _refused = unsafe { libc::setrlimit(resource, &raw const limit) };
+        }
     }
 
     #[cfg(test)]
