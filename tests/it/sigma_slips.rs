@@ -237,6 +237,9 @@ fn faults_are_told_by_their_lines_in_our_words() {
         (rule.replace("dst_port: 1", "<<: {dst_port: 1}"), 7, "YAML 1.2 has no merge keys (`<<`)"),
         (rule.clone() + "<<: {author: x}\n", 10, "YAML 1.2 has no merge keys (`<<`)"),
         (rule.replace("dst_port: 1", "Initiated: yes"), 7, "reads yes, no, on and off as texts"),
+        (rule.replace("dst_port: 1", "duration|gt: 5m"), 7, "is not a decimal number of seconds"),
+        (rule.replace("dst_port: 1", "event.duration: 5m"), 7, "is not a decimal number of nano"),
+        (rule.replace("dst_port: 1", "src_ip: 10.0.0.1-10.0.0.9"), 7, "as networks, with `cidr`"),
         (rule.replace("dst_port: 1", "timestamp|gt: soon"), 7, "a time such as 2026-01-31T12:"),
         (rule.replace("        dst_port: 1", "        {}"), 6, "selection `s` is empty"),
         (

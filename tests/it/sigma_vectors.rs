@@ -320,6 +320,33 @@ proptest! {
         }
     }
 
+    /// Whatever is wrong with one document of a collection, each is loaded or named.
+    #[test]
+    fn no_document_of_a_damaged_collection_vanishes(
+        line in 0..23_usize, at in 0..30_usize, len in 0..20_usize,
+        with in "[a-z0-9:|'\"*%\\[\\]{}()&<#, ]{0,12}", repeats in any::<bool>(),
+    ) {
+        let global = "action: global\nlogsource:\n    category: firewall\nlevel: low\n---\n";
+        let part = |n: u32, action: &str| format!(
+            "title: T{n}\nid: t{n}\n{action}detection:\n    s:\n        dst_port: {n}\n    condition: s\n"
+        );
+        let action = if repeats { "action: repeat\n" } else { "" };
+        let parts = [part(1, ""), part(2, action), part(3, "")];
+        let text = global.to_owned() + &parts.join("---\n");
+        let damage = |(n, text): (usize, &str)| {
+            if n != line || text == "---" {
+                return text.to_owned();
+            }
+            let (start, end) = (at.min(text.len()), (at + len).min(text.len()));
+            [&text[..start], &with, &text[end..]].concat()
+        };
+        let damaged: Vec<String> = text.lines().enumerate().map(damage).collect();
+        let damaged = damaged.join("\n");
+        let report = load(&damaged).report().clone();
+        let told = report.loaded + report.rejected.len() + report.correlations + report.filters;
+        prop_assert!(told >= parts.len(), "{damaged}\n{report}");
+    }
+
     #[test]
     fn any_event_is_a_flow_or_is_refused(text in "(?s).{0,200}", value in "[-0-9.eE]{1,12}") {
         if let Err(error) = Event::parse(&text, &home()) {

@@ -35,7 +35,7 @@ pub enum EventError {
     #[error("not JSON: {0}")]
     Json(String),
     /// JSON, but no object.
-    #[error("expected a JSON object")]
+    #[error("expected a JSON object, one a line")]
     NotAnObject,
     /// Nested too deep.
     #[error("objects nest deeper than {DEPTH_MAX}")]
@@ -82,7 +82,10 @@ impl Event {
     /// # Errors
     /// As those of [`Event::parse`].
     pub fn parse_with(text: &str, home: &[Cidr], sites: &[String]) -> Result<Self, EventError> {
-        let json = serde_json::from_str(text).map_err(|e| EventError::Json(e.to_string()))?;
+        // An event is one line; which one is for the caller to say.
+        let said =
+            |error: serde_json::Error| error.to_string().replace(" at line 1 column", " at column");
+        let json = serde_json::from_str(text).map_err(|error| EventError::Json(said(error)))?;
         let Value::Object(object) = json else { return Err(EventError::NotAnObject) };
         let mut reader = Reader { sites, ..Reader::default() };
         reader.object("", &object, 0)?;
@@ -549,7 +552,8 @@ mod tests {
 
     #[test]
     fn wrong_values_are_refused() {
-        check("[]", "expected a JSON object");
+        check("[]", "expected a JSON object, one a line");
+        check("{\"a\":", "not JSON: EOF while parsing a value at column 5");
         check(r#"{"dst_ip":"x"}"#, "`dst_ip` is \"x\", expected an IPv4 or IPv6 address");
         check(
             r#"{"dst_port":70000}"#,

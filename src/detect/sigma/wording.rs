@@ -79,7 +79,9 @@ pub(super) fn of(error: &str, text: &str) -> Said {
             Some((key, place)) => {
                 Said::at(key, format!("its key `{key}` stands twice in one mapping{place}"))
             }
-            None => Said { words: format!("it is no YAML: {yaml}"), key: None },
+            None => {
+                Said { words: format!("it is no YAML: {yaml}{}", remedy(yaml, text)), key: None }
+            }
         };
     }
     if let Some(action) = tail("Unknown collection action: ") {
@@ -95,6 +97,35 @@ pub(super) fn of(error: &str, text: &str) -> Said {
         }
     }
     Said { words: one_line(error), key: None }
+}
+
+/// What to do about a value that YAML takes for a part of its own language, in parentheses; empty if that is
+/// not known.
+fn remedy(yaml: &str, text: &str) -> String {
+    let begins = |c: char| format!(" (a value that begins with `{c}` has to be quoted)");
+    if yaml.contains("scanning an alias") {
+        return begins('*');
+    }
+    if yaml.contains("unknown escape") {
+        return " (a backslash is itself in single quotes only)".to_owned();
+    }
+    if yaml.contains("mapping values are not allowed") {
+        return " (a value that holds `: ` has to be quoted)".to_owned();
+    }
+    match character_at(yaml, text) {
+        Some('\t') => " (YAML is indented with blanks, not with tabs)".to_owned(),
+        Some(c @ ('%' | '@' | '`')) => begins(c),
+        _ => String::new(),
+    }
+}
+
+/// The character at the first `line N column M` of an error.
+fn character_at(yaml: &str, text: &str) -> Option<char> {
+    let (_, place) = yaml.split_once("line ")?;
+    let (line, column) = place.split_once(" column ")?;
+    let digits = column.split(|c: char| !c.is_ascii_digit()).next()?;
+    let (line, column): (usize, usize) = (line.parse().ok()?, digits.parse().ok()?);
+    text.lines().nth(line.checked_sub(1)?)?.chars().nth(column.checked_sub(1)?)
 }
 
 /// Part of an error, the key at fault, and what is said instead.
@@ -263,6 +294,12 @@ mod tests {
             ("- a\n".to_owned(), "it is no mapping", ""),
             ("title: T\naction: globl\n".to_owned(), "(did you mean `global`?)", "action"),
             ("a: b: c\n".to_owned(), "it is no YAML: mapping values", ""),
+            ("a: b: c\n".to_owned(), "(a value that holds `: ` has to be quoted)", ""),
+            ("a: *dns*\n".to_owned(), "(a value that begins with `*` has to be quoted)", ""),
+            ("a: %servers%\n".to_owned(), "(a value that begins with `%` has to be quoted)", ""),
+            ("a:\n  b:\n  - @x\n".to_owned(), "(a value that begins with `@`", ""),
+            ("a:\n\tb: c\n".to_owned(), "(YAML is indented with blanks, not with tabs)", ""),
+            ("a: \"\\d\"\n".to_owned(), "(a backslash is itself in single quotes only)", ""),
         ] {
             let error = parse(&text);
             let said = of(&error, &text);

@@ -140,8 +140,19 @@ fn place(item: &Item<'_>, value: &SigmaValue) -> Option<Place> {
 const fn expected(item: &Item<'_>) -> &'static str {
     match item.field.kind() {
         Kind::Time { instant: true } => "a number, or a time such as 2026-01-31T12:00:00Z",
+        Kind::Time { instant: false } => match (item.unit.mul, item.unit.div) {
+            (1, 1_000_000) => "a decimal number of seconds",
+            (1, 1_000) => "a decimal number of milliseconds",
+            _ => "a decimal number of nanoseconds",
+        },
         _ => "a decimal number",
     }
+}
+
+/// `192.0.2.1-192.0.2.9`, which Sigma has no values of.
+fn is_address_range(text: &str) -> bool {
+    let address = |part: &str| part.trim().parse::<Addr>().is_ok();
+    text.split_once('-').is_some_and(|(from, to)| address(from) && address(to))
 }
 
 /// `1-1024`, which Sigma has no values of.
@@ -187,6 +198,10 @@ fn address(item: &Item<'_>, value: &SigmaValue) -> Result<IntervalSet, Reason> {
             Ok(address) => Ok(IntervalSet::one(address.0)),
             Err(_) if text.parse::<Cidr>().is_ok() => {
                 Err(item.value(value, "a single address: a network takes the modifier `cidr`"))
+            }
+            Err(_) if is_address_range(&text) => {
+                let expected = "a single address: a range is written as networks, with `cidr`";
+                Err(item.value(value, expected))
             }
             Err(_) => Err(item.value(value, "an IPv4 or IPv6 address")),
         },
