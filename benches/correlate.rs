@@ -83,6 +83,7 @@ fn cost(set: &RuleSet, groups: u64) -> (f64, usize, u64) {
                     at_end: rule.taps.at_end,
                     flow_id: FlowId(number.into()),
                     flow: Arc::new(flow),
+                    arrived: None,
                 }
             })
             .collect();

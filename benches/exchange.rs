@@ -63,6 +63,7 @@ fn found(number: u32, groups: u32) -> Message {
         at_end: false,
         flow_id: FlowId(number.into()),
         flow: Arc::new(flow),
+        arrived: None,
     })
 }
 

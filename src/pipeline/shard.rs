@@ -117,7 +117,7 @@ impl Tagger<'_> {
             return;
         }
         let phase = self.phase(flow, phase);
-        let mut shown = Shown(None);
+        let mut shown = Shown { copy: None, arrived: self.arrived };
         let mut hits = mem::take(self.hits);
         set.scan_counted(phase, flow.view(), flow.fired(), self.costs, &mut hits);
         for index in hits.drain(..) {
@@ -301,14 +301,19 @@ impl FoldSink for Tagger<'_> {
 }
 
 /// The flow as all messages of one call share it, copied when the first needs it.
-struct Shown(Option<(FlowId, Arc<Biflow>)>);
+struct Shown {
+    copy: Option<(FlowId, Arc<Biflow>)>,
+    /// When what is told of it arrived.
+    arrived: Option<Micros>,
+}
 
 impl Shown {
     fn found(&mut self, flow: &impl Told, time: Micros, (rule, at_end): (u32, bool)) -> Message {
         let copy = || (flow.id(), Arc::new(flow.view().clone()));
-        let (flow_id, shown) = self.0.get_or_insert_with(copy);
+        let (flow_id, shown) = self.copy.get_or_insert_with(copy);
         let (flow_id, shown) = (*flow_id, Arc::clone(shown));
-        Message::Match(Match { time, rule, at_end, flow_id, flow: shown })
+        let (flow, arrived) = (shown, self.arrived);
+        Message::Match(Match { time, rule, at_end, flow_id, flow, arrived })
     }
 }
 

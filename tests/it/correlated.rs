@@ -231,6 +231,7 @@ fn a_reload_keeps_the_groups_of_correlations_that_stay() {
                 at_end: false,
                 flow_id: FlowId(number.unsigned_abs().into()),
                 flow: Arc::new(flow),
+                arrived: None,
             })]);
         }
         desk.advance(Micros(number + 1));

@@ -90,7 +90,8 @@ impl Timeline {
         for (at_end, wanted) in [(false, rule.taps.on_fire), (true, rule.taps.at_end)] {
             if wanted {
                 let (time, rule) = (Micros(hit.time), rule.meta.uid);
-                let found = Match { time, rule, at_end, flow_id, flow: Arc::clone(&flow) };
+                let (flow, arrived) = (Arc::clone(&flow), Some(time.plus(SECOND)));
+                let found = Match { time, rule, at_end, flow_id, flow, arrived };
                 self.correlator.on_match(&found, &mut self.alerts);
             }
         }
@@ -123,6 +124,9 @@ fn check(
     for &(second, rule, group, value) in hits {
         timeline.feed(Hit { time: second * SECOND, rule, group, value });
     }
+    // An alert arrived with the match that completed its group.
+    let late = |alert: &Alert| alert.arrived == Some(alert.time.plus(SECOND));
+    assert!(timeline.alerts.iter().all(late), "{name}");
     let found: Vec<(i64, u32, &str)> = timeline
         .alerts
         .iter()
@@ -332,6 +336,7 @@ fn aliases_join_different_fields() {
         at_end: false,
         flow_id: FlowId(9),
         flow: Arc::new(flow),
+        arrived: None,
     };
     timeline.correlator.on_match(&found, &mut timeline.alerts);
     assert_eq!(timeline.alerts.len(), 1);

@@ -328,7 +328,8 @@ impl Codec {
                 let slice = flow()?;
                 let Some(&(rule, _)) = ids.by_id.get(&rule) else { return Ok(Said::Unknown(rule)) };
                 let (flow_id, flow) = (slice.flow_id, Arc::new(slice.flow));
-                let found = Match { time: Micros(time), rule, at_end, flow_id, flow };
+                let (time, arrived) = (Micros(time), None);
+                let found = Match { time, rule, at_end, flow_id, flow, arrived };
                 Ok(Said::Message(Message::Match(found)))
             }
             Told::Found { v, time, id, found } => {

@@ -42,7 +42,7 @@ pub(super) fn of(
         flow_id: found.flow_id,
         flow: (*found.flow).clone(),
         suppressed: 0,
-        arrived: None,
+        arrived: found.arrived,
         verdict: None,
     }
 }

@@ -63,6 +63,8 @@ pub struct Match {
     pub flow_id: FlowId,
     /// The flow so far, counters cumulated.
     pub flow: Arc<Biflow>,
+    /// On live input: when the bytes that made the rule fire arrived, by the kernel's clock.
+    pub arrived: Option<Micros>,
 }
 
 /// When a rule's matches have to be sent to the correlations that it is a base of.

@@ -55,6 +55,7 @@ impl<'a> Rehearsal<'a> {
                     at_end,
                     flow_id: FlowId(self.events.into()),
                     flow: Arc::clone(&flow),
+                    arrived: None,
                 };
                 if wanted {
                     self.correlator.on_record(&found, &record, &mut alerts);
