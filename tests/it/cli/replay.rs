@@ -499,6 +499,16 @@ fn nothing_is_written_over_an_input_or_another_output() {
     assert_eq!(bench.read("old.ndjson"), "kept");
 }
 
+/// Whether a thread of the process `id` sleeps for a time.
+fn sleeps(id: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{id}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        let call = std::fs::read_to_string(thread.path().join("syscall")).unwrap_or_default();
+        let number = call.split(' ').next().and_then(|number| number.parse().ok());
+        [libc::SYS_clock_nanosleep, libc::SYS_nanosleep].iter().any(|&sleep| number == Some(sleep))
+    })
+}
+
 #[test]
 fn a_signal_ends_the_input_and_flushes_what_was_read() {
     let bench = bench();
@@ -508,9 +518,8 @@ fn a_signal_ends_the_input_and_flushes_what_was_read() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("a process");
-    // It sleeps between the first packets; until then the file is not there.
-    crate::system::wait_for("an output", || bench.path("s.ndjson.part").exists().then_some(()));
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    // Between the first packets it sleeps, and nowhere before.
+    crate::system::wait_for("a nap", || sleeps(process.id()).then_some(()));
     // SAFETY: a signal to a child that was not waited for yet.
     assert_eq!(unsafe { libc::kill(process.id() as i32, libc::SIGTERM) }, 0);
     assert_eq!(process.wait().expect("ended").code(), Some(0));
