@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::keep::{self, DISK_FULL};
-use super::part::{sync_parent, with_extension};
+use super::part::{self, sync_parent, with_extension};
 use super::worker::is_full;
 use super::{Batch, Context, Ledgers, Sink, WRITE_ERROR};
 use crate::config::output::file_name;
@@ -157,6 +157,12 @@ impl SegmentFiles {
 }
 
 impl ObjectTarget for SegmentFiles {
+    fn probe(&mut self, _: &Stop) -> Result<(), Failure> {
+        part::probe(&self.config.directory, &self.prefix)
+            .and_then(|()| self.room())
+            .map_err(|error| self.failed(Fault::File(error)))
+    }
+
     fn deliver(&mut self, objects: &Objects<'_>, stop: &Stop) -> Result<Delivered, Failure> {
         let path = self.path(objects);
         let done = |octets| Ok(Delivered { octets, dead: Vec::new() });

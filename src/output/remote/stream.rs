@@ -26,20 +26,21 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Connects to `address` (`HOST:PORT`), by TLS if there is a `tls`.
+    /// Connects to `address` (`HOST:PORT`), by TLS if there is a `tls`; `plain` says how the sink is told to
+    /// go without.
     ///
     /// # Errors
     /// [`Failure::Later`].
     pub(super) fn connect(
         address: &str,
-        tls: Option<&Arc<ClientConfig>>,
+        (tls, plain): (Option<&Arc<ClientConfig>>, &str),
         timeout: Duration,
     ) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::later("connect", format!("{address}: {error}"));
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for place in address.to_socket_addrs().map_err(failed)? {
             match TcpStream::connect_timeout(&place, timeout.min(Duration::from_secs(10))) {
-                Ok(stream) => return Self::over(stream, address, tls, timeout),
+                Ok(stream) => return Self::over(stream, address, (tls, plain), timeout),
                 Err(error) => last = error,
             }
         }
@@ -49,7 +50,7 @@ impl Stream {
     fn over(
         mut stream: TcpStream,
         address: &str,
-        tls: Option<&Arc<ClientConfig>>,
+        (tls, plain): (Option<&Arc<ClientConfig>>, &str),
         timeout: Duration,
     ) -> Result<Self, Failure> {
         let failed = |error: &dyn std::fmt::Display| {
@@ -66,7 +67,7 @@ impl Stream {
         // So that a certificate that is refused is told of now, and not with the first octets.
         while connection.is_handshaking() {
             let handshake = connection.complete_io(&mut stream);
-            handshake.map_err(|error| refused(address, &error))?;
+            handshake.map_err(|error| refused(address, plain, &error))?;
         }
         Ok(Self::Tls(Box::new(StreamOwned::new(connection, stream))))
     }
@@ -149,13 +150,12 @@ fn is_alert(octets: &[u8]) -> bool {
 }
 
 /// Why TLS did not come about, and what to set.
-fn refused(address: &str, error: &io::Error) -> Failure {
+fn refused(address: &str, plain: &str, error: &io::Error) -> Failure {
     let silent = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
     let mut message = match silent {
         true => format!("{address}: no TLS: no answer within timeout_s"),
         false => format!("{address}: no TLS: {error}"),
     };
-    let plain = "set transport = \"tcp\", or take the port that has TLS";
     let closed = error.kind() == io::ErrorKind::UnexpectedEof;
     if let Some(hint) = tls::hint(&message, "tls.ca_file", plain) {
         message = format!("{message}: {hint}");

@@ -50,7 +50,7 @@ pub fn syslog(
     let address = sink.address.clone();
     let timeout = Duration::from_secs(sink.timeout_s.into());
     let kept = Kept::new(sink.resend_bytes, Duration::from_secs(sink.resend_s.into()));
-    let (stream, connected, progress) = (None, Instant::now(), (None, 0));
+    let (stream, connected, progress) = (None, Instant::now(), (None, 0, 0));
     Ok(Box::new(Syslog { address, tls, timeout, messages, stream, connected, kept, progress }))
 }
 
@@ -63,8 +63,8 @@ struct Syslog {
     connected: Instant,
     /// What a server that went away may not have read.
     kept: Kept,
-    /// The unit in hand, and how many of its records the other side has.
-    progress: (Option<(u64, u64, u64)>, usize),
+    /// The unit in hand, how many of its records the other side has, and in how many octets.
+    progress: (Option<(u64, u64, u64)>, usize, u64),
 }
 
 impl Syslog {
@@ -98,7 +98,8 @@ impl Syslog {
 
     /// A connection down which what may not have been read has gone again.
     fn connect(&mut self, stop: &Stop) -> Result<Stream, Failure> {
-        let mut stream = Stream::connect(&self.address, self.tls.as_ref(), self.timeout)?;
+        let tls = (self.tls.as_ref(), "set transport = \"tcp\", or take the port that has TLS");
+        let mut stream = Stream::connect(&self.address, tls, self.timeout)?;
         self.connected = Instant::now();
         for burst in self.kept.bursts() {
             stream.send(burst, stop).map_err(|error| self.ended(&error))?;
@@ -112,10 +113,17 @@ impl Syslog {
 }
 
 impl Target for Syslog {
+    fn probe(&mut self, stop: &Stop) -> Result<(), Failure> {
+        if self.stream.is_none() {
+            self.stream = Some(self.connect(stop)?);
+        }
+        Ok(())
+    }
+
     fn deliver(&mut self, unit: &dyn Unit, stop: &Stop) -> Result<Delivered, Failure> {
         let name = Some((unit.spool(), unit.segment(), unit.offset()));
         if self.progress.0 != name {
-            self.progress = (name, 0);
+            self.progress = (name, 0, 0);
         }
         let (mut delivered, mut octets) = (Delivered::default(), Vec::new());
         for row in 0..unit.len() {
@@ -130,12 +138,13 @@ impl Target for Syslog {
                 octets.clear();
             } else if octets.len() >= BURST || row + 1 == unit.len() {
                 self.send(&octets, stop)?;
-                delivered.octets += octets.len() as u64;
                 self.progress.1 = row + 1;
+                self.progress.2 += octets.len() as u64;
                 octets.clear();
             }
         }
-        self.progress = (None, 0);
+        delivered.octets = self.progress.2;
+        self.progress = (None, 0, 0);
         Ok(delivered)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::book::{Flight, Settled, Work};
 use super::dead::DeadLetters;
@@ -50,6 +50,36 @@ pub(super) fn persist(
     }
 }
 
+/// Calls `probe` until it succeeds, the sensor stops or there is `work`. `failed` hears of every failure.
+/// Whether it succeeded.
+pub(super) fn try_out(
+    stop: &Stop,
+    work: impl Fn() -> bool,
+    mut failed: impl FnMut(&'static str, &str),
+    mut probe: impl FnMut() -> Result<(), Failure>,
+) -> bool {
+    /// Between two looks for work.
+    const LOOK: Duration = Duration::from_millis(50);
+    let mut pause = PAUSE_MIN;
+    loop {
+        if stop.asked() || work() {
+            return false;
+        }
+        match probe() {
+            Ok(()) => return true,
+            Err(Failure::Stopped) => return false,
+            Err(Failure::Later { reason, message, .. }) => failed(reason, &message),
+        }
+        let again = Instant::now() + pause;
+        while Instant::now() < again {
+            if stop.wait(LOOK) || work() {
+                return false;
+            }
+        }
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
 pub(super) struct Courier {
     log: Arc<Log>,
     /// Its place in the book.
@@ -72,6 +102,7 @@ impl Courier {
     }
 
     pub(super) fn run(mut self) {
+        self.try_out();
         while let Some(work) = self.log.wait(self.index) {
             let done = match self.place {
                 Place::Stream(_) => self.unit(&work),
@@ -89,6 +120,23 @@ impl Courier {
             }
         }
         self.log.book().abandon(self.index);
+    }
+
+    /// Tells before the first record whether the other side is there.
+    fn try_out(&mut self) {
+        let (log, index) = (Arc::clone(&self.log), self.index);
+        let there = try_out(
+            &log.stop,
+            || log.book().work(index).is_some(),
+            |reason, message| log.failed(index, reason, message),
+            || match &mut self.place {
+                Place::Stream(target) => target.probe(&log.stop),
+                Place::Objects(target) => target.probe(&log.stop),
+            },
+        );
+        if there {
+            log.recovered(index);
+        }
     }
 
     /// A segment cannot be read: what is left of it is given up if it is gone, else there is

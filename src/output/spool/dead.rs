@@ -67,6 +67,13 @@ impl DeadLetters {
     }
 
     fn open(&self) -> io::Result<File> {
-        OpenOptions::new().create(true).append(true).open(&self.path)
+        let open = || OpenOptions::new().create(true).append(true).open(&self.path);
+        open().or_else(|error| match (error.kind(), self.path.parent()) {
+            (io::ErrorKind::NotFound, Some(folder)) => {
+                fs::create_dir_all(folder)?;
+                open()
+            }
+            _ => Err(error),
+        })
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Log {
     pub(super) directory: PathBuf,
     /// The spool's own number.
     pub(super) id: u64,
+    /// Held while the directory is ours; `None` where the disk had no room for it yet.
+    lock: Mutex<Option<File>>,
     /// Whether that number stands on disk.
     noted: AtomicBool,
     book: Mutex<Book>,
@@ -65,16 +67,18 @@ impl Totals {
 }
 
 impl Log {
-    /// The log of the spool with the number `id`, which may be noted on disk already.
+    /// The log of the spool in `directory`, which may be taken already, with the number `id`, which may be noted
+    /// on disk already.
     pub(super) fn new(
-        directory: PathBuf,
+        (directory, lock): (&Path, Option<File>),
         (id, noted): (u64, bool),
         (book, seals): (Book, Seals),
         counts: Totals,
     ) -> Self {
         let cursors = book.takers.iter().map(|_| Mutex::default()).collect();
         Self {
-            directory,
+            directory: directory.to_owned(),
+            lock: Mutex::new(lock),
             id,
             cursors,
             noted: AtomicBool::new(noted),
@@ -123,12 +127,34 @@ impl Log {
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Option<File>> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes and takes the directory, if a full disk had no room for it before.
+    ///
+    /// # Errors
+    /// Of the file system; if another process has it.
+    pub(super) fn take(&self) -> io::Result<()> {
+        let mut lock = self.lock();
+        if lock.is_none() && !self.noted.load(Ordering::Relaxed) {
+            *lock = Some(recover::take_late(&self.directory)?);
+        }
+        Ok(())
+    }
+
+    /// Others may have it.
+    pub(super) fn leave(&self) {
+        self.lock().take();
+    }
+
     /// Notes what a full disk did not take at the start: the spool's number, and where each sink begins.
     /// Nothing is appended before, so that a crash leaves neither without a record that is due.
     ///
     /// # Errors
     /// Of the file system.
     pub(super) fn note(&self) -> io::Result<()> {
+        self.take()?;
         if !self.noted.load(Ordering::Relaxed) {
             recover::note_id(&self.directory, self.id)?;
             self.noted.store(true, Ordering::Relaxed);
@@ -202,6 +228,15 @@ impl Log {
             tracing::warn!(sink = taker.name, reason, "cannot deliver: {message}");
         }
         taker.fault = Some(format!("{message} ({} records wait)", taker.ledger.spooled));
+    }
+
+    /// What was wrong with the sink at `index` is over.
+    pub(super) fn recovered(&self, index: usize) {
+        let mut book = self.book();
+        let taker = &mut book.takers[index];
+        if taker.fault.take().is_some() {
+            tracing::info!(sink = taker.name, "the other side is there now");
+        }
     }
 
     /// A unit of the sink at `index` has ended: its cursor is written, and what nobody needs any

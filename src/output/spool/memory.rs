@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::courier::{Stopped, persist};
+use super::courier::{Stopped, persist, try_out};
 use super::dead::DeadLetters;
 use super::room::{Patience, Wait};
 use super::target::{Stop, Target, Unit};
@@ -68,6 +68,15 @@ impl Queued {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, sink: &str, reason: &'static str, message: &str) {
+        let mut state = self.lock();
+        state.delivery.errors.one(reason);
+        if state.fault.is_none() {
+            tracing::warn!(sink, reason, "cannot deliver: {message}");
+        }
+        state.fault = Some(message.to_owned());
     }
 }
 
@@ -216,18 +225,12 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) {
+        self.try_out();
         while let Some(unit) = self.next() {
             let shared = Arc::clone(&self.shared);
             let delivered = persist(
                 &shared.stop,
-                |reason, message| {
-                    let mut state = shared.lock();
-                    state.delivery.errors.one(reason);
-                    if state.fault.is_none() {
-                        tracing::warn!(sink = self.name, reason, "cannot deliver: {message}");
-                    }
-                    state.fault = Some(message.to_owned());
-                },
+                |reason, message| shared.failed(&self.name, reason, message),
                 |again| {
                     shared.lock().delivery.retries += u64::from(again);
                     self.target.deliver(&unit, &shared.stop)
@@ -252,6 +255,20 @@ impl Worker {
             if let Err(error) = self.dead.write(dead) {
                 tracing::error!(sink = self.name, %error, "cannot write the dead-letter file");
             }
+        }
+    }
+
+    /// Tells before the first record whether the other side is there.
+    fn try_out(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let there = try_out(
+            &shared.stop,
+            || !shared.lock().queue.is_empty(),
+            |reason, message| shared.failed(&self.name, reason, message),
+            || self.target.probe(&shared.stop),
+        );
+        if there && shared.lock().fault.take().is_some() {
+            tracing::info!(sink = self.name, "the other side is there now");
         }
     }
 

@@ -39,7 +39,6 @@ mod writer;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,7 +55,7 @@ pub use target::{Delivered, Failure, ObjectTarget, Place, Stop, Target, Unit, Un
 pub use unit::Objects;
 
 use self::book::Kept;
-use self::log::Log;
+use self::log::{Log, Totals};
 use self::room::{Patience, Wait};
 use self::tail::Tail;
 use self::writer::{Handed, Message, Scribe, WRITE_ERROR};
@@ -123,8 +122,6 @@ pub struct Spool {
 struct Threads {
     writers: Vec<JoinHandle<()>>,
     couriers: Vec<JoinHandle<()>>,
-    /// Held while the directory is ours.
-    lock: File,
 }
 
 /// What any sink selects; nothing else is written.
@@ -170,15 +167,24 @@ impl Spool {
         let named = |error: io::Error| {
             io::Error::new(error.kind(), format!("spool.directory: {place}: {error}"))
         };
-        recover::make(&config.directory).map_err(named)?;
-        let lock = recover::lock(&config.directory).map_err(named)?;
-        let (id, noted) = recover::id(&config.directory).map_err(named)?;
+        let lock = recover::take(&config.directory).map_err(named)?;
         let whole = |sink: &Behind| matches!(sink.place, Place::Objects(_));
         let wanted: Vec<_> = sinks.iter().map(|s| (s.name.as_str(), s.select, whole(s))).collect();
-        let (mut book, seals, totals) = recover::book(&config.directory, &wanted).map_err(named)?;
+        let (id, mut book, seals, totals) = match &lock {
+            Some(_) => {
+                let id = recover::id(&config.directory).map_err(named)?;
+                let (book, seals, totals) =
+                    recover::book(&config.directory, &wanted).map_err(named)?;
+                (id, book, seals, totals)
+            }
+            None => {
+                let (id, book, seals) = recover::none(&config.directory, &wanted);
+                ((id, false), book, seals, Totals::default())
+            }
+        };
         let for_us = i64::from(config.keep_s) * SECOND;
         book.kept = Kept { for_us, octets: config.bytes_max / 2 };
-        let log = Arc::new(Log::new(config.directory.clone(), (id, noted), (book, seals), totals));
+        let log = Arc::new(Log::new((&config.directory, lock), id, (book, seals), totals));
         let gone = log.book().clean(wall());
         log.remove(&gone);
 
@@ -204,7 +210,7 @@ impl Spool {
             let courier = courier::Courier::new(Arc::clone(&log), index, (&name, select), place);
             couriers.push(thread(format!("sink {name}")).spawn(move || courier.run())?);
         }
-        let threads = Threads { writers: vec![slice_scribe, alert_scribe, syncer], couriers, lock };
+        let threads = Threads { writers: vec![slice_scribe, alert_scribe, syncer], couriers };
         Ok(Self {
             log,
             wants,
@@ -324,7 +330,7 @@ impl Sink for Spool {
 
     fn close(&self) -> Ledgers {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Threads { writers, couriers, lock }) = threads {
+        if let Some(Threads { writers, couriers }) = threads {
             let before = self.ledgers();
             let mut book = self.log.book();
             book.closed = true;
@@ -342,7 +348,7 @@ impl Sink for Spool {
             self.tell_lost(&before);
             join_until_over(couriers, &self.log.stop);
             self.log.sync_cursors();
-            drop(lock);
+            self.log.leave();
         }
         self.ledgers()
     }

@@ -20,10 +20,32 @@ use crate::output::files::is_full;
 /// whole segments.
 pub(super) type Wanted<'a> = (&'a str, Select, bool);
 
-/// Makes the spool's directories.
+/// Makes the spool's directories. That of dead letters can wait for the first one.
 pub(super) fn make(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory.join("segments"))?;
-    fs::create_dir_all(directory.join("dead"))
+    match fs::create_dir_all(directory.join("dead")) {
+        Err(error) if !is_full(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the spool for this process, and makes it if it is not there; `None` if it is not and the disk has no
+/// room for its folders and its lock.
+pub(super) fn take(directory: &Path) -> io::Result<Option<File>> {
+    let there = directory.join("segments").exists();
+    match make(directory).and_then(|()| lock(directory)) {
+        Err(error) if is_full(&error) && !there => Ok(None),
+        taken => taken.map(Some),
+    }
+}
+
+/// Takes a spool that a full disk had no room for at the start. Whatever stands in it now is not ours.
+pub(super) fn take_late(directory: &Path) -> io::Result<File> {
+    make(directory)?;
+    let lock = lock(directory)?;
+    let fresh = list(&directory.join("segments"))?.is_empty() && !directory.join("id").exists();
+    let another = || io::Error::other("another weir used it meanwhile: restart this one");
+    fresh.then_some(lock).ok_or_else(another)
 }
 
 /// Takes the spool for this process. Whoever only looks whether it is taken holds it for a moment.
@@ -73,6 +95,33 @@ pub(super) fn note_id(directory: &Path, id: u64) -> io::Result<()> {
     File::open(&next)?.sync_all()?;
     fs::rename(&next, &path)?;
     sync_directory(directory)
+}
+
+/// The book of a spool that is not there yet, with its number and its seals: nothing of it stands on disk.
+pub(super) fn none(directory: &Path, sinks: &[Wanted<'_>]) -> (u64, Book, Seals) {
+    let mut book = Book::default();
+    let takers = sinks.iter().map(|&(name, select, whole)| {
+        let saved = Saved { select, whole, ..Saved::default() };
+        new_taker(name, &saved)
+    });
+    book.takers = takers.collect();
+    let id = RandomState::new().build_hasher().finish();
+    (id, book, Seals::new(directory, BTreeMap::new()))
+}
+
+fn new_taker(name: &str, saved: &Saved) -> Taker {
+    Taker {
+        name: name.to_owned(),
+        select: saved.select,
+        whole: saved.whole,
+        ledger: ledger::Sink::default(),
+        cursor: saved.cursor.clone(),
+        noted: false,
+        left: 0,
+        flight: None,
+        delivery: Delivery::default(),
+        fault: None,
+    }
 }
 
 /// Reads the book off the disk. Segments that were being written are cut after their last whole
@@ -249,18 +298,7 @@ fn taker(
         saved.cursor.offset = 0;
     }
     let dropped = saved.dropped;
-    let mut taker = Taker {
-        name: (*name).to_owned(),
-        select: *select,
-        whole: *whole,
-        ledger: ledger::Sink::default(),
-        cursor: saved.cursor.clone(),
-        noted: false,
-        left: 0,
-        flight: None,
-        delivery: Delivery::default(),
-        fault: None,
-    };
+    let mut taker = new_taker(name, &saved);
     taker.left = left(&directory.join("segments"), book, &taker)?;
     let later = book
         .segments

@@ -83,7 +83,7 @@ impl End {
     pub(super) fn probe(&mut self) {
         const OCTETS: usize = 64 << 10;
         let path = self.log.directory.join("probe");
-        let tried = std::fs::write(&path, vec![0x55; OCTETS]);
+        let tried = self.log.take().and_then(|()| std::fs::write(&path, vec![0x55; OCTETS]));
         let removed = std::fs::remove_file(&path);
         match tried.and(removed).and_then(|()| self.log.note()) {
             Ok(()) => self.worked(),
@@ -260,7 +260,7 @@ mod tests {
             let sinks = [("dead", Select::Slices, false), ("alive", Select::Slices, false)];
             let (book, seals, totals) = recover::book(directory.path(), &sinks).expect("empty");
             let log =
-                Arc::new(Log::new(directory.path().to_owned(), (1, true), (book, seals), totals));
+                Arc::new(Log::new((directory.path(), None), (1, true), (book, seals), totals));
             let (sealer, seals) = crossbeam_channel::unbounded();
             let tail = Tail::new(Arc::clone(&log), config, sealer, 1);
             let (mut framer, mut seed) = (Framer::new(Stream::Slices).expect("zstd"), 1);

@@ -72,6 +72,15 @@ pub trait Target: Send {
     /// [`Failure`].
     fn deliver(&mut self, unit: &dyn Unit, stop: &Stop) -> Result<Delivered, Failure>;
 
+    /// Tries whether the other side is there, as far as that can be told without a record: called before
+    /// the first one, and again after a pause until it succeeds or a record comes.
+    ///
+    /// # Errors
+    /// As [`deliver`](Self::deliver).
+    fn probe(&mut self, _: &Stop) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Records of a unit, at most.
     fn unit_records(&self) -> usize {
         16_384
@@ -85,6 +94,14 @@ pub trait ObjectTarget: Send {
     /// # Errors
     /// As [`Target::deliver`].
     fn deliver(&mut self, objects: &Objects<'_>, stop: &Stop) -> Result<Delivered, Failure>;
+
+    /// As [`Target::probe`].
+    ///
+    /// # Errors
+    /// As [`Target::deliver`].
+    fn probe(&mut self, _: &Stop) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
 /// Either kind.

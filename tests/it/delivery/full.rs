@@ -82,6 +82,32 @@ fn a_full_disk_keeps_no_new_spool_from_waiting_for_room() {
     assert!(list.contains("hec"), "{list}");
 }
 
+/// Nor is room for its folders, which come with the room.
+#[test]
+fn a_disk_without_room_for_a_folder_keeps_no_sensor_from_starting() {
+    let Some(storage) = Storage::without_names() else { return };
+    let mut receivers = ready_for(&storage, |name| name == "hec");
+    let mut world = World::new(FEW, storage.path().join("deep/spool"), &mut receivers);
+    world.start();
+    world.not_ready("output spool: ");
+    world.not_ready("records wait in memory");
+    world.sends();
+    assert_eq!(world.sensor().metric("weir_spool_records_appended_total"), Some(0.0));
+    storage.free_names();
+    world.sensor().reaches("weir_output_records_acknowledged_total{sink=\"hec\"}", 900.0);
+    ready(world.sensor());
+    // It is ours by then, and known after a kill.
+    let place = format!("--directory {}", world.spool.display());
+    let list = world.bench.weir(&format!("spool list {place}"), 0).out;
+    assert!(list.contains("a sensor runs on it") && list.contains("hec"), "{list}");
+    world.kill();
+    let list = world.bench.weir(&format!("spool list {place} --verify"), 0).out;
+    assert!(list.contains("hec") && !list.contains("a sensor runs on it"), "{list}");
+    world.start();
+    ready(world.sensor());
+    world.stop();
+}
+
 #[test]
 fn whoever_loses_records_is_named_by_readyz_and_once_in_the_log() {
     let bench = Bench::new();

@@ -8,6 +8,7 @@ mod full;
 mod log;
 mod operator;
 mod receivers;
+mod start;
 mod storage;
 mod world;
 

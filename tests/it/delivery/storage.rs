@@ -25,6 +25,21 @@ impl Storage {
         Self::folder().mount(&["-t", "tmpfs", "-o", &size, "tmpfs"])
     }
 
+    /// A file system in memory that has no name to give any more: no file and no folder can be made in it,
+    /// until it is freed. `None`, said so, without root.
+    pub(crate) fn without_names() -> Option<Self> {
+        let storage = Self::folder().mount(&["-t", "tmpfs", "-o", "nr_inodes=64", "tmpfs"])?;
+        let full =
+            (0..64).any(|n| std::fs::File::create(storage.path().join(format!("{n}"))).is_err());
+        assert!(full, "64 names are all that there are");
+        Some(storage)
+    }
+
+    /// Gives them back.
+    pub(crate) fn free_names(&self) {
+        (0..64).for_each(|n| drop(std::fs::remove_file(self.path().join(format!("{n}")))));
+    }
+
     /// A file system in an image of so many octets: what the image holds is what was synced. `None`,
     /// said so, where no such thing can be mounted.
     pub(crate) fn that_loses_power(octets: u64) -> Option<Self> {

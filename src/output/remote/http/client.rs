@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flate2::Compression;
@@ -12,6 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{HttpError, retry_after};
 use crate::config;
+use crate::output::remote::stream::Stream;
 use crate::output::remote::tls;
 use crate::output::spool::{Failure, Stop};
 
@@ -21,6 +23,9 @@ const ANSWER_OCTETS: usize = 32 << 20;
 const TOLD: usize = 300;
 /// Between two looks whether the sensor's time is over.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How a sink is told to go without TLS.
+const PLAIN: &str = "begin the URL with http://, or take the port that has TLS";
 
 /// Where a request goes.
 #[derive(Clone, Debug)]
@@ -72,6 +77,8 @@ pub(super) struct Client {
     client: reqwest::Client,
     runtime: Runtime,
     gzip: bool,
+    tls: Arc<rustls::ClientConfig>,
+    timeout: Duration,
 }
 
 impl Client {
@@ -79,9 +86,10 @@ impl Client {
         let failed = |error: &dyn std::fmt::Display| HttpError::Client(error.to_string());
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| failed(&error))?;
+        let (tls, timeout) = (tls::client(tls)?, Duration::from_secs(http.timeout_s.into()));
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::client(tls)?)
-            .timeout(Duration::from_secs(http.timeout_s.into()))
+            .tls_backend_preconfigured(tls.clone())
+            .timeout(timeout)
             .connect_timeout(Duration::from_secs(http.timeout_s.min(10).into()))
             .pool_max_idle_per_host(1)
             // A record that is sent must not end in some other place than the one configured.
@@ -90,7 +98,23 @@ impl Client {
             .http1_only()
             .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")));
         let client = client.build().map_err(|error| failed(&error))?;
-        Ok(Self { client, runtime, gzip: http.gzip })
+        Ok(Self { client, runtime, gzip: http.gzip, tls: Arc::new(tls), timeout })
+    }
+
+    /// Tries whether a server is where `head` goes, and by TLS where it should be: without a request, as not
+    /// every service has one that does nothing.
+    ///
+    /// # Errors
+    /// [`Failure::Later`].
+    pub(super) fn probe(&self, head: &Head) -> Result<(), Failure> {
+        let shown = |error: &dyn std::fmt::Display| {
+            Failure::later("connect", format!("{}: {error}", head.shown))
+        };
+        let url = reqwest::Url::parse(&head.url).map_err(|error| shown(&error))?;
+        let host = url.host_str().ok_or_else(|| shown(&"expected a host"))?;
+        let address = format!("{host}:{}", url.port_or_known_default().unwrap_or(80));
+        let tls = (url.scheme() == "https").then_some(&self.tls);
+        Stream::connect(&address, (tls, PLAIN), self.timeout).map(drop)
     }
 
     /// Sends `body` and reads the answer.
@@ -164,8 +188,7 @@ fn told(error: reqwest::Error, place: &str) -> String {
         text += &format!(": {inner}");
         cause = inner.source();
     }
-    let plain = "begin the URL with http://, or take the port that has TLS";
-    if let Some(hint) = tls::hint(&text, "tls.ca_file", plain) {
+    if let Some(hint) = tls::hint(&text, "tls.ca_file", PLAIN) {
         text += &format!(": {hint}");
     }
     text

@@ -187,6 +187,12 @@ impl<S: Service> Http<S> {
 }
 
 impl<S: Service> Target for Http<S> {
+    fn probe(&mut self, _: &Stop) -> Result<(), Failure> {
+        let head = self.service.head();
+        let head = head.map_err(|error| Failure::later("credentials", error.to_string()))?;
+        self.client.probe(&head)
+    }
+
     fn deliver(&mut self, unit: &dyn Unit, stop: &Stop) -> Result<Delivered, Failure> {
         self.progress.begin(unit);
         // A culprit leaves the rest of its request open: so until none is.

@@ -32,7 +32,7 @@ pub fn ipfix(sink: &config::Ipfix) -> Box<dyn Target> {
             messages,
             stream: None,
             kept: Kept::new(sink.resend_bytes, Duration::from_secs(sink.resend_s.into())),
-            progress: (None, 0),
+            progress: (None, 0, 0),
             sink: sink.clone(),
         }),
         Carrier::Udp => Box::new(Udp {
@@ -57,8 +57,8 @@ struct Tcp {
     stream: Option<Stream>,
     /// What a collector that went away may not have read.
     kept: Kept,
-    /// The unit in hand, and how many of its records the other side has.
-    progress: (Option<(u64, u64, u64)>, usize),
+    /// The unit in hand, how many of its records the other side has, and in how many octets.
+    progress: (Option<(u64, u64, u64)>, usize, u64),
 }
 
 impl Tcp {
@@ -66,7 +66,7 @@ impl Tcp {
     fn connect(&mut self, stop: &Stop) -> Result<Stream, Failure> {
         let address = &self.sink.address;
         let timeout = Duration::from_secs(self.sink.timeout_s.into());
-        let mut stream = Stream::connect(address, None, timeout)?;
+        let mut stream = Stream::connect(address, (None, ""), timeout)?;
         self.messages.restart();
         let mut send =
             |octets: &[u8]| stream.send(octets, stop).map_err(|error| failure(address, &error));
@@ -98,15 +98,20 @@ impl Tcp {
 }
 
 impl Target for Tcp {
-    fn deliver(&mut self, unit: &dyn Unit, stop: &Stop) -> Result<Delivered, Failure> {
-        let name = Some((unit.spool(), unit.segment(), unit.offset()));
-        if self.progress.0 != name {
-            self.progress = (name, 0);
-        }
+    fn probe(&mut self, stop: &Stop) -> Result<(), Failure> {
         if self.stream.is_none() {
             self.stream = Some(self.connect(stop)?);
         }
-        let (mut delivered, mut burst) = (Delivered::default(), Vec::new());
+        Ok(())
+    }
+
+    fn deliver(&mut self, unit: &dyn Unit, stop: &Stop) -> Result<Delivered, Failure> {
+        let name = Some((unit.spool(), unit.segment(), unit.offset()));
+        if self.progress.0 != name {
+            self.progress = (name, 0, 0);
+        }
+        self.probe(stop)?;
+        let mut burst = Vec::new();
         let now = export_time_s();
         for row in self.progress.1..unit.len() {
             let mut full = |message: &[u8]| {
@@ -120,13 +125,15 @@ impl Target for Tcp {
                     Ok::<_, Failure>(())
                 };
                 self.messages.end(now, &mut full)?;
-                delivered.octets += burst.len() as u64;
+                let octets = burst.len() as u64;
                 self.send(std::mem::take(&mut burst), stop)?;
                 self.progress.1 = row + 1;
+                self.progress.2 += octets;
             }
         }
-        self.progress = (None, 0);
-        Ok(delivered)
+        let octets = self.progress.2;
+        self.progress = (None, 0, 0);
+        Ok(Delivered { octets, dead: Vec::new() })
     }
 }
 
@@ -174,6 +181,8 @@ impl Udp {
         match socket.send(message) {
             Ok(_) => Ok(message.len() as u64),
             Err(error) => {
+                // Also an address of ours may have gone: the next has one that has not.
+                self.socket = None;
                 let address = &self.sink.address;
                 let reason = match error.kind() {
                     io::ErrorKind::ConnectionRefused => "connect",
@@ -186,16 +195,26 @@ impl Udp {
 }
 
 impl Target for Udp {
-    fn deliver(&mut self, unit: &dyn Unit, stop: &Stop) -> Result<Delivered, Failure> {
+    fn probe(&mut self, _: &Stop) -> Result<(), Failure> {
         if self.socket.is_none() {
             self.socket = Some(self.connect()?);
             self.templates_at = None;
         }
+        Ok(())
+    }
+
+    fn deliver(&mut self, unit: &dyn Unit, stop: &Stop) -> Result<Delivered, Failure> {
+        let refresh = Duration::from_secs(self.sink.template_refresh_s.into());
+        let templates = self.templates_at.is_none_or(|at| at.elapsed() >= refresh);
+        if templates {
+            // The name of a collector that has moved has another address by now.
+            self.socket = None;
+        }
+        self.probe(stop)?;
         let mut delivered = Delivered::default();
         let now = export_time_s();
         let mut messages = Vec::new();
-        let refresh = Duration::from_secs(self.sink.template_refresh_s.into());
-        if self.templates_at.is_none_or(|at| at.elapsed() >= refresh) {
+        if templates {
             messages.push(self.messages.templates(now));
         }
         let most = self.sink.message_bytes_max;
@@ -207,7 +226,6 @@ impl Target for Udp {
             self.messages.add(&record, most, now, &mut full)?;
         }
         self.messages.end(now, &mut full)?;
-        let templates = self.templates_at.is_none_or(|at| at.elapsed() >= refresh);
         for message in &messages {
             if stop.over() {
                 return Err(Failure::Stopped);

@@ -18,6 +18,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
@@ -262,11 +263,7 @@ impl KafkaTarget {
         let create = self.settings.create_topics;
         if !self.is_there(topic)? {
             if !create {
-                let brokers = self.settings.brokers.join(",");
-                let message = format!(
-                    "there is no topic `{topic}` at {brokers}: create it, or set create_topics"
-                );
-                return Err(later("unknown_topic", &message).into());
+                return Err(self.no_topic(topic).into());
             }
             let Kafka { partitions, replication, .. } = self.settings;
             let made = topics::create(&self.config, topic, partitions, replication, &[]);
@@ -299,9 +296,16 @@ impl KafkaTarget {
         Ok(())
     }
 
-    fn is_there(&mut self, topic: &str) -> Result<bool, Failure> {
-        let answer = self.producer()?.client().fetch_metadata(Some(topic), topics::METADATA);
-        let metadata = answer.map_err(|error| match self.told.trouble() {
+    fn no_topic(&self, topic: &str) -> Failure {
+        let brokers = self.settings.brokers.join(",");
+        let message =
+            format!("there is no topic `{topic}` at {brokers}: create it, or set create_topics");
+        later("unknown_topic", &message)
+    }
+
+    /// Why the brokers did not say what was asked.
+    fn no_answer(&self, error: &KafkaError) -> Failure {
+        match self.told.trouble() {
             Some(trouble) => later(trouble.reason, &trouble.message),
             None => {
                 let brokers = self.settings.brokers.join(",");
@@ -311,7 +315,12 @@ impl KafkaTarget {
                 );
                 later("unreachable", &message)
             }
-        })?;
+        }
+    }
+
+    fn is_there(&mut self, topic: &str) -> Result<bool, Failure> {
+        let answer = self.producer()?.client().fetch_metadata(Some(topic), topics::METADATA);
+        let metadata = answer.map_err(|error| self.no_answer(&error))?;
         match topics::told(&metadata, topic) {
             Ok(partitions) => Ok(partitions.is_some()),
             Err(RDKafkaErrorCode::TopicAuthorizationFailed) => {
@@ -448,6 +457,18 @@ impl Columns {
 }
 
 impl Target for KafkaTarget {
+    /// Whether the brokers let us in, and have the topic where all records have one: else each is asked for
+    /// with its first record.
+    fn probe(&mut self, _: &Stop) -> Result<(), Failure> {
+        self.log_in_again();
+        let Some(topic) = self.topic.only().map(str::to_owned) else {
+            let asked = self.producer()?.client().fetch_metadata(None, topics::METADATA);
+            return asked.map(|_| ()).map_err(|error| self.no_answer(&error));
+        };
+        let there = self.is_there(&topic)? || self.settings.create_topics;
+        if there { Ok(()) } else { Err(self.no_topic(&topic)) }
+    }
+
     fn deliver(&mut self, unit: &dyn Unit, stop: &Stop) -> Result<Delivered, Failure> {
         self.log_in_again();
         self.producer()?;

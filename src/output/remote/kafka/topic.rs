@@ -24,6 +24,12 @@ impl Topic {
         Self { parts: filled.split("{site}").map(str::to_owned).collect() }
     }
 
+    /// The name, where all records have one.
+    #[must_use]
+    pub fn only(&self) -> Option<&str> {
+        if let [name] = &*self.parts { Some(name) } else { None }
+    }
+
     /// Writes the name for a record of `site` over `name`.
     pub fn write(&self, name: &mut String, site: &str) {
         name.clear();

@@ -21,7 +21,7 @@ use std::time::Duration;
 use object_store::aws::AwsCredentialProvider;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{Error, ObjectStore, PutMode, PutOptions, PutPayload};
+use object_store::{Error, GetOptions, ObjectStore, PutMode, PutOptions, PutPayload};
 use tokio::runtime::Runtime;
 
 pub use self::open::faults;
@@ -219,6 +219,34 @@ impl Store {
 }
 
 impl ObjectTarget for Store {
+    /// Asks for an object that is not there. Who may only put is refused that: then nothing is known.
+    fn probe(&mut self, stop: &Stop) -> Result<(), Failure> {
+        const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "bucket does not exist", "ContainerNotFound"];
+        const NO_LOGIN: [&str; 6] = [
+            "InvalidAccessKeyId",
+            "SignatureDoesNotMatch",
+            "InvalidToken",
+            "ExpiredToken",
+            "RequestTimeTooSkewed",
+            "AuthenticationFailed",
+        ];
+        self.signs(stop)?;
+        upload::abandon(self, stop)?;
+        let key = Path::from(format!("{}.probe", file_name(&self.config.name)));
+        let get = self.place.store.get_opts(&key, GetOptions::default());
+        let Err(error) = self.run(stop, key.as_ref(), async { Ok(get.await) })? else {
+            return Ok(());
+        };
+        let text = told(&error);
+        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        let is_fault = match &error {
+            Error::NotFound { .. } => says(&NO_BUCKET),
+            Error::PermissionDenied { .. } => says(&NO_LOGIN),
+            _ => true,
+        };
+        if is_fault { Err(self.failure(key.as_ref(), &error)) } else { Ok(()) }
+    }
+
     fn deliver(&mut self, objects: &Objects<'_>, stop: &Stop) -> Result<Delivered, Failure> {
         self.signs(stop)?;
         upload::abandon(self, stop)?;

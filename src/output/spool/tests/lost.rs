@@ -1,5 +1,7 @@
 //! What a disk or a person takes of a spool while no sensor runs: known by number, for each sink.
 
+use std::fs::File;
+
 use super::*;
 
 /// What is done to the files of the segments, of which each has three frames of twelve slices (and four alerts,
