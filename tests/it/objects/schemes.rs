@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{Lake, batch};
 use crate::siem::server::{Answer, Fault, Request, Server};
+use crate::system::wait_for;
 
 type Requests = Arc<Mutex<Vec<Request>>>;
 
@@ -12,6 +13,11 @@ fn store(there: u16, answer: &'static str) -> (Requests, Server) {
     let requests = Requests::default();
     let shared = Arc::clone(&requests);
     let server = Server::any(move |request| {
+        // What is asked before the first record.
+        if request.method == "GET" {
+            shared.lock().expect("no panic").push(request.clone());
+            return Answer::new(404, "<Error><Code>NoSuchKey</Code></Error>");
+        }
         let mut requests = shared.lock().expect("no panic");
         let again = requests.iter().any(|before: &Request| before.path == request.path);
         requests.push(request.clone());
@@ -27,6 +33,7 @@ fn store(there: u16, answer: &'static str) -> (Requests, Server) {
 /// The first answer is lost, and what comes again is taken for delivered.
 #[track_caller]
 fn check(lake: &mut Lake, server: &Server, requests: &Requests, holds: impl Fn(&Request) -> bool) {
+    wait_for("the question", || requests.lock().expect("no panic").pop());
     server.faults([Fault::ForgetsToAnswer]);
     lake.give(batch(0..3));
     lake.acknowledges(3);

@@ -131,12 +131,16 @@ impl Store {
     }
 
     fn failure(&self, key: &str, error: &Error) -> Failure {
+        self.failure_or(key, error, "the store does not take the object")
+    }
+
+    fn failure_or(&self, key: &str, error: &Error, otherwise: &str) -> Failure {
         let (reason, what) = match error {
             Error::NotFound { .. } => ("missing", "the bucket is not there"),
             Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
                 ("credentials", "the credentials are refused")
             }
-            _ => ("unavailable", "the store does not take the object"),
+            _ => ("unavailable", otherwise),
         };
         let url = self.config.url.trim_end_matches('/');
         let mut message = format!("{url}/{key}: {what}: {}", told(error));
@@ -244,7 +248,8 @@ impl ObjectTarget for Store {
             Error::PermissionDenied { .. } => says(&NO_LOGIN),
             _ => true,
         };
-        if is_fault { Err(self.failure(key.as_ref(), &error)) } else { Ok(()) }
+        let failure = || self.failure_or("", &error, "the store does not answer");
+        if is_fault { Err(failure()) } else { Ok(()) }
     }
 
     fn deliver(&mut self, objects: &Objects<'_>, stop: &Stop) -> Result<Delivered, Failure> {
