@@ -319,6 +319,7 @@ fn configurations_are_shown_whole() {
 fn diagnostics_are_text_or_json_and_may_be_quiet() {
     let bench = Bench::new();
     bench.write("r/b.yml", rules::PROCESS).write("e.jsonl", "{}\n");
+    bench.write("r/a.yml", rules::TELNET);
     let text = bench.weir("rules test r --events e.jsonl", 0).err;
     assert!(
         text.contains(" ERROR r/b.yml:3: Process (process): rejected: its log source"),
@@ -330,6 +331,7 @@ fn diagnostics_are_text_or_json_and_may_be_quiet() {
     // A rule that is rejected is something that went wrong; a note on one that loads is not.
     let quiet = bench.weir("-q rules test r --events e.jsonl", 0).err;
     assert!(quiet.lines().count() == 1 && quiet.contains("r/b.yml:3: "), "{quiet}");
+    std::fs::remove_file(bench.path("r/a.yml")).expect("removed");
     bench
         .write("r/b.yml", format!("status: deprecated\n{}", rules::TELNET))
         .write("weir.toml", CONFIG.replace("\"rules\"", "\"r\""));
