@@ -14,7 +14,8 @@ use tract_onnx::tract_hir::infer::Factoid;
 use super::event::Event;
 use super::features::{Columns, STATS, STEP, STEPS, WINDOW};
 use super::labels::{Class, Labels, LabelsError, Probabilities};
-use super::{Scorer, Windows};
+use super::{Record, Scorer, Windows};
+use crate::time::Micros;
 
 /// Windows of one run of the graph, each with a plan of its own: what is scored together is cut
 /// into these. A run by itself costs what some three windows cost (`make bench-model`), so a few
@@ -137,13 +138,27 @@ fn plans(mut onnx: &[u8]) -> Result<Vec<Plan>, ModelError> {
     BATCHES.iter().map(|&batch| Ok((batch, plan(&graph, inputs, batch)?))).collect()
 }
 
-/// Scores a pair's first flow and a full window of flows by every plan.
+/// Scores a pair's first flow, a full window of nothing and one of the most that an event holds, by
+/// every plan.
 fn try_out(plans: &[Plan]) -> Result<(), ModelError> {
-    let (one, all) = ([Event::default()], [Event::default(); WINDOW]);
+    let most = Event::of(&Record {
+        last: Micros::from_secs(1 << 40),
+        fwd_octets: u64::MAX,
+        bwd_octets: u64::MAX,
+        fwd_packets: u64::MAX,
+        bwd_packets: u64::MAX,
+        responder_port: u16::MAX,
+        protocol: 17,
+        flags: u8::MAX,
+        flags_known: true,
+        initiator_low: true,
+        ..Record::default()
+    });
+    let trials: [&[Event]; 3] = [&[Event::default()], &[Event::default(); WINDOW], &[most; WINDOW]];
     for plan in plans {
         let (mut windows, mut found) = (Windows::default(), Vec::new());
         for at in 0..plan.0 {
-            let columns = Columns::of(if at % 2 == 0 { &one[..] } else { &all });
+            let columns = Columns::of(trials[at % trials.len()]);
             windows.push(&columns, &columns.stats());
         }
         let failed = |error: TractError| ModelError::Onnx(format!("{error:#}"));
