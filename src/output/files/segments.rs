@@ -5,6 +5,7 @@
 //! delivered. So a kill, a crash or a full disk loses nothing and writes nothing twice.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::time::SystemTime;
 
 use super::keep::{self, DISK_FULL};
 use super::part::{self, sync_parent, with_extension};
+use super::recover::is_named;
 use super::worker::is_full;
 use super::{Batch, Context, Ledgers, Sink, WRITE_ERROR};
 use crate::config::output::file_name;
@@ -36,6 +38,8 @@ pub struct SegmentFiles {
     prefix: String,
     layout: Layout,
     counted: Counted,
+    /// Whether what an earlier run left unfinished is removed.
+    swept: bool,
 }
 
 /// Why a file was not written.
@@ -50,7 +54,7 @@ impl SegmentFiles {
     #[must_use]
     pub fn new(config: &Files, layout: Layout, sensor: &str, counted: Counted) -> Self {
         let prefix = format!("{}-{}", file_name(&config.name), file_name(sensor));
-        Self { config: config.clone(), prefix, layout, counted }
+        Self { config: config.clone(), prefix, layout, counted, swept: false }
     }
 
     /// `<sink>-<sensor>-<creation of the segment, UTC, yyyymmddThhmmssZ>-<its number, and the
@@ -113,6 +117,25 @@ impl SegmentFiles {
         Ok(())
     }
 
+    /// Removes what an earlier run left unfinished: of a segment that is still there it is written anew, and
+    /// of one that was given up nobody asks.
+    fn sweep_unfinished(&mut self) {
+        if std::mem::replace(&mut self.swept, true) {
+            return;
+        }
+        let Ok(entries) = fs::read_dir(&self.config.directory) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let ours = path.extension().is_some_and(|extension| extension == NEXT)
+                && path
+                    .file_stem()
+                    .and_then(OsStr::to_str)
+                    .is_some_and(|name| is_named(name, &self.prefix));
+            if ours && let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished file");
+            }
+        }
+    }
+
     /// Removes finished files that are too old or too many.
     fn sweep(&self) {
         let Files { directory, keep_s, keep_bytes, .. } = &self.config;
@@ -158,12 +181,14 @@ impl SegmentFiles {
 
 impl ObjectTarget for SegmentFiles {
     fn probe(&mut self, _: &Stop) -> Result<(), Failure> {
+        self.sweep_unfinished();
         part::probe(&self.config.directory, &self.prefix)
             .and_then(|()| self.room())
             .map_err(|error| self.failed(Fault::File(error)))
     }
 
     fn deliver(&mut self, objects: &Objects<'_>, stop: &Stop) -> Result<Delivered, Failure> {
+        self.sweep_unfinished();
         let path = self.path(objects);
         let done = |octets| Ok(Delivered { octets, dead: Vec::new() });
         if let Ok(there) = fs::metadata(&path) {
@@ -221,5 +246,33 @@ impl Sink for Told {
 
     fn close(&self) -> Ledgers {
         Ledgers::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::schema::Stream;
+
+    #[test]
+    fn what_an_earlier_run_left_unfinished_is_removed_and_nothing_else() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let stay = [
+            "a-b-20260101T000000Z-0000001.ndjson",
+            "c-b-20260101T000000Z-0000001.ndjson.next",
+            "a-b-20260101T000000Z-0000001.ndjson.part",
+            "next",
+        ];
+        let goes = "a-b-20260101T000000Z-1000001.ndjson.next";
+        stay.iter().chain([&goes]).for_each(|name| {
+            fs::write(directory.path().join(name), "{}").expect("room");
+        });
+        let name = "a".to_owned();
+        let config = Files { name, directory: directory.path().to_owned(), ..Files::default() };
+        let layout = Layout::all(Stream::Slices);
+        let mut files = SegmentFiles::new(&config, layout, "b", Counted::default());
+        files.probe(&Stop::default()).expect("a folder");
+        let there = |name: &&str| directory.path().join(name).exists();
+        assert!(stay.iter().all(there) && !there(&goes));
     }
 }

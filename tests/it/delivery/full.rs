@@ -138,6 +138,13 @@ fn whoever_loses_records_is_named_by_readyz_and_once_in_the_log() {
         });
     }
     drop(feed);
+    // What is told comes down a pipe.
+    sensor.says(
+        "records are shed: counted by reason on /metrics sink=\"late\" reason=\"spool_full\"",
+    );
+    sensor.says(
+        "records are shed: counted by reason on /metrics sink=\"hasty\" reason=\"queue_full\"",
+    );
     let log = sensor.log();
     for (sink, reason) in [("late", "spool_full"), ("hasty", "queue_full")] {
         let what = format!("sink=\"{sink}\" reason=\"{reason}\"");

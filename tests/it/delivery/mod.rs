@@ -241,7 +241,10 @@ fn check(rows: &[Row], fault: Fault, size: Size) {
             Fault::PowerLoss | Fault::Refused | Fault::Answers(_) => 2,
             _ => 0,
         };
-        let window = breaks * unit.min(*sent);
+        // Of few slices a unit is no bound: of those that are acknowledged most are at any time, and those
+        // that are not may come again with each break, but seldom all of them.
+        let share = if ["syslog", "ipfix"].contains(&sink.as_str()) { 2 * sent } else { sent / 2 };
+        let window = (breaks * unit.min(*sent)).min(share);
         assert!(*raw_duplicates <= window, "{}", of("more than the unacknowledged window"));
         if !["hec", "syslog", "kafka", "ipfix"].contains(&sink.as_str()) {
             assert_eq!(*raw_duplicates, 0, "{}", of("what has a name is there once"));
