@@ -386,7 +386,7 @@ metrics! {
         "The share of alerts that the label says took no longer, since the start"
         = |s| named([("0.5", 0.5), ("0.99", 0.99), ("0.999", 0.999), ("1", 1.0)]
             .map(|(label, quantile)| (label, s.alert_latency.quantile_us(quantile))));
-    counter "weir_detect_rules_changed" ["change"] "Rules that reloads added, removed and changed"
+    counter "weir_detect_rules_changed" ["change"] "Rules, correlations and exclusions that reloads added, removed and changed"
         = |s| {
             let [added, removed, changed] = s.rules_changed;
             named([("added", added), ("removed", removed), ("changed", changed)])

@@ -3,15 +3,18 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
 
 use super::correlate::Correlation;
+use super::exclusions::Exclusion;
+use super::expr::Expr;
 use super::reason::Reason;
 use super::report::Rejected;
 use super::ruleset::{Rule, RuleSet};
 use crate::detect::RuleMeta;
 
-/// The difference of two rule sets, each rule and correlation by its id and title, in the order of
-/// the sets.
+/// The difference of two rule sets, each rule, correlation and exclusion by its id and title, in the
+/// order of the sets. A filter shows in the rules that it changes.
 #[derive(Clone, Debug, Default, Eq, PartialEq, serde::Serialize)]
 pub struct Changes {
     /// In the new one only.
@@ -30,39 +33,48 @@ pub struct Change {
     pub title: String,
 }
 
-impl Change {
-    fn of(meta: &RuleMeta) -> Self {
-        Self { id: meta.id.clone(), title: meta.title.clone() }
-    }
-}
-
-/// A rule or a correlation.
+/// What of a set may change.
 #[derive(Clone, Copy)]
-enum Either<'a> {
+enum Part<'a> {
     Rule(&'a Rule),
     Correlation(&'a Correlation),
+    Exclusion(&'a Exclusion),
 }
 
-impl<'a> Either<'a> {
+impl<'a> Part<'a> {
     fn all(set: &'a RuleSet) -> impl Iterator<Item = Self> {
+        let rules = set.rules().iter().map(Self::Rule);
         let correlations = set.correlations().iter().map(|of| Self::Correlation(of));
-        set.rules().iter().map(Self::Rule).chain(correlations)
+        rules.chain(correlations).chain(set.exclusions().iter().map(Self::Exclusion))
     }
 
-    fn meta(self) -> &'a RuleMeta {
-        match self {
-            Self::Rule(rule) => &rule.meta,
-            Self::Correlation(correlation) => &correlation.meta,
-        }
+    fn change(self) -> Change {
+        let (id, title) = match self {
+            Self::Rule(Rule { meta, .. }) | Self::Correlation(Correlation { meta, .. }) => {
+                (&meta.id, meta.title.clone())
+            }
+            Self::Exclusion(exclusion) => (&exclusion.meta.id, exclusion.meta.title.to_string()),
+        };
+        Change { id: id.clone(), title }
+    }
+
+    /// Its id, and whether it is of an exclusion: these have ids of their own.
+    fn key(self) -> (bool, String) {
+        (matches!(self, Self::Exclusion(_)), self.change().id.to_lowercase())
     }
 
     fn is_same(self, new: Self) -> bool {
-        let (a, b) = (self.meta(), new.meta());
-        let meta = (&a.id, &a.title, a.level, &a.author, &a.link, &a.tags)
-            == (&b.id, &b.title, b.level, &b.author, &b.link, &b.tags);
-        meta && match (self, new) {
-            (Self::Rule(a), Self::Rule(b)) => same(a, b),
-            (Self::Correlation(a), Self::Correlation(b)) => a.is_same(b),
+        let meta = |a: &RuleMeta, b: &RuleMeta| {
+            (&a.id, &a.title, a.level, &a.author, &a.link, &a.tags)
+                == (&b.id, &b.title, b.level, &b.author, &b.link, &b.tags)
+        };
+        match (self, new) {
+            (Self::Rule(a), Self::Rule(b)) => meta(&a.meta, &b.meta) && same(a, b),
+            (Self::Correlation(a), Self::Correlation(b)) => meta(&a.meta, &b.meta) && a.is_same(b),
+            (Self::Exclusion(a), Self::Exclusion(b)) => {
+                let names = |of: &Exclusion| (of.meta.id.clone(), Arc::clone(&of.meta.title));
+                names(a) == names(b) && digest(a.condition()) == digest(b.condition())
+            }
             _ => false,
         }
     }
@@ -72,19 +84,18 @@ impl Changes {
     /// What changed from `old` to `new`. Where a rule stands is no part of it.
     #[must_use]
     pub fn between(old: &RuleSet, new: &RuleSet) -> Self {
-        let id = |rule: Either<'_>| rule.meta().id.to_lowercase();
-        let mut before: HashMap<String, Either<'_>> =
-            Either::all(old).map(|rule| (id(rule), rule)).collect();
+        let mut before: HashMap<_, Part<'_>> =
+            Part::all(old).map(|part| (part.key(), part)).collect();
         let mut changes = Self::default();
-        for rule in Either::all(new) {
-            match before.remove(&id(rule)) {
-                None => changes.added.push(Change::of(rule.meta())),
-                Some(old) if !old.is_same(rule) => changes.changed.push(Change::of(rule.meta())),
+        for part in Part::all(new) {
+            match before.remove(&part.key()) {
+                None => changes.added.push(part.change()),
+                Some(old) if !old.is_same(part) => changes.changed.push(part.change()),
                 Some(_) => {}
             }
         }
-        let gone = Either::all(old).filter(|&rule| before.contains_key(&id(rule)));
-        changes.removed.extend(gone.map(|rule| Change::of(rule.meta())));
+        let gone = Part::all(old).filter(|part| before.contains_key(&part.key()));
+        changes.removed.extend(gone.map(Part::change));
         changes
     }
 
@@ -159,7 +170,8 @@ struct Names<'a> {
 
 impl<'a> Names<'a> {
     fn of(set: &'a RuleSet) -> Self {
-        let rules = Either::all(set).map(Either::meta);
+        let rules = set.rules().iter().map(|rule| &rule.meta);
+        let rules = rules.chain(set.correlations().iter().map(|correlation| &correlation.meta));
         let rules = rules.map(|meta| (&*meta.id, &*meta.title, &*meta.file));
         let exclusions = set.exclusions().iter().map(|exclusion| &*exclusion.meta);
         let exclusions = exclusions.map(|meta| (&*meta.id, &*meta.title, &*meta.file));
@@ -188,7 +200,7 @@ fn same(old: &Rule, new: &Rule) -> bool {
     let condition = || match (old.indicators(), new.indicators()) {
         // A million intervals are compared, not written out.
         (Some(a), Some(b)) => a == b && outline(old) == outline(new),
-        (None, None) => digest(old) == digest(new),
+        (None, None) => digest(old.condition()) == digest(new.condition()),
         _ => false,
     };
     kind && condition()
@@ -204,7 +216,7 @@ fn outline(rule: &Rule) -> Vec<(String, String, bool)> {
 }
 
 /// A hash of the condition as it is written out for debugging, which shows all of it.
-fn digest(rule: &Rule) -> u64 {
+fn digest(condition: &Expr) -> u64 {
     struct Sink(DefaultHasher);
     impl Write for Sink {
         fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -213,14 +225,12 @@ fn digest(rule: &Rule) -> u64 {
         }
     }
     let mut sink = Sink(DefaultHasher::new());
-    write!(sink, "{:?}", rule.condition()).expect("a hasher takes everything");
+    write!(sink, "{condition:?}").expect("a hasher takes everything");
     sink.0.finish()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::detect::sigma::{Interner, Options, Source};
 
@@ -271,6 +281,23 @@ mod tests {
         assert_eq!(ids(&changes.removed), ["a", "y"]);
         assert_eq!(ids(&changes.changed), ["b", "x"]);
         assert_eq!(changes.added[0].title, "T d");
+        let exclusion = |id: &str, port: u16| {
+            let text = format!(
+                "title: E {id}\nid: {id}\ndetection: {{s: {{dst_port: {port}}}, condition: s}}\n"
+            );
+            Source { file: "e.yml".to_owned(), text }
+        };
+        let with = |exclusions: &[Source]| {
+            let options = Options { exclusions: exclusions.to_vec(), ..Options::default() };
+            RuleSet::compile(&[], &options, &mut Interner::default())
+        };
+        let old = with(&[exclusion("a", 1), exclusion("b", 2), exclusion("c", 3)]);
+        let new = with(&[exclusion("c", 4), exclusion("b", 2), exclusion("d", 3)]);
+        let of = Changes::between(&old, &new);
+        assert_eq!(
+            (ids(&of.added), ids(&of.removed), ids(&of.changed)),
+            (vec!["d"], vec!["a"], vec!["c"])
+        );
         assert!(Changes::between(&old, &old.clone()).is_empty());
     }
 

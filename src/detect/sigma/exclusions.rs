@@ -46,6 +46,12 @@ pub struct Exclusion {
 }
 
 impl Exclusion {
+    /// Its condition.
+    #[must_use]
+    pub const fn condition(&self) -> &Expr {
+        &self.expr
+    }
+
     /// Whether it takes the flow away from rules.
     #[must_use]
     pub fn holds(&self, record: &Record<'_>) -> bool {
