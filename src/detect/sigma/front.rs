@@ -269,7 +269,10 @@ fn document<'a>(part: &Part<'a>, found: SigmaCollection, terms: Terms) -> Option
 /// Tells what the parser passed over, and rejects what it took for another than it is. A level counts
 /// in any case of its letters.
 fn look_over(document: &mut Document<'_>, part: Part<'_>) {
-    let facts = shape::facts(&part.whole);
+    let (passed, facts) = match &part.whole {
+        Cow::Borrowed(text) => shape::both(text, part.line),
+        Cow::Owned(whole) => (shape::read(part.text, part.line), shape::facts(whole)),
+    };
     let level = facts.level.and_then(|word| word.to_lowercase().parse().ok());
     match &mut document.body {
         Ok(Body::Rule(rule)) => rule.level = rule.level.or(level),
@@ -277,7 +280,7 @@ fn look_over(document: &mut Document<'_>, part: Part<'_>) {
         _ => {}
     }
     document.passed.extend(part.passed);
-    document.passed.extend(shape::read(part.text, part.line));
+    document.passed.extend(passed);
     if let Some((field, what)) = facts.nested {
         document.line = line_of_key(part.text, part.line, &field);
         let expected = "a text, a number, true, false or null, or a list of these".into();

@@ -61,9 +61,23 @@ pub(super) struct Facts {
     pub level: Option<String>,
 }
 
+/// [`read`] and [`facts`] of a document that inherits nothing.
+pub(super) fn both(text: &str, from: u32) -> (Vec<Passed>, Facts) {
+    match yaml_serde::from_str(text) {
+        Ok(Value::Mapping(top)) => (passed(&top, text, from), facts_of(&top)),
+        _ => (Vec::new(), Facts::default()),
+    }
+}
+
 /// The facts of the document `text`; none where it is no mapping.
 pub(super) fn facts(text: &str) -> Facts {
-    let Ok(Value::Mapping(top)) = yaml_serde::from_str(text) else { return Facts::default() };
+    match yaml_serde::from_str(text) {
+        Ok(Value::Mapping(top)) => facts_of(&top),
+        _ => Facts::default(),
+    }
+}
+
+fn facts_of(top: &Mapping) -> Facts {
     let nested =
         [("detection", "timeframe"), ("filter", "rules")].iter().find_map(|(key, other)| {
             let items = top.get(key)?.as_mapping()?.iter();
@@ -85,10 +99,16 @@ pub(super) fn text_of(text: &str, key: &str) -> Option<String> {
 /// What is passed over in the document `text`, which begins at the line `from`. Nothing where it is no
 /// mapping.
 pub(super) fn read(text: &str, from: u32) -> Vec<Passed> {
-    let Ok(Value::Mapping(top)) = yaml_serde::from_str(text) else { return Vec::new() };
+    match yaml_serde::from_str(text) {
+        Ok(Value::Mapping(top)) => passed(&top, text, from),
+        _ => Vec::new(),
+    }
+}
+
+fn passed(top: &Mapping, text: &str, from: u32) -> Vec<Passed> {
     let mut found: Vec<(String, String)> = Vec::new();
     let known: Vec<&str> = TOP.iter().chain(SHORT).copied().collect();
-    slips("", &top, &known, TOP, &mut found);
+    slips("", top, &known, TOP, &mut found);
     if let Some(Value::Mapping(source)) = top.get("logsource") {
         slips("logsource.", source, LOGSOURCE, LOGSOURCE, &mut found);
         not_texts("logsource.", source, LOGSOURCE, &mut found);
@@ -101,9 +121,9 @@ pub(super) fn read(text: &str, from: u32) -> Vec<Passed> {
             slips(&format!("{key}."), of, &wanted, &wanted, &mut found);
         }
     }
-    not_texts("", &top, TEXTS, &mut found);
-    words(&top, "level", LEVELS, "medium is taken", &mut found);
-    words(&top, "status", STATUSES, "it is passed over", &mut found);
+    not_texts("", top, TEXTS, &mut found);
+    words(top, "level", LEVELS, "medium is taken", &mut found);
+    words(top, "status", STATUSES, "it is passed over", &mut found);
     let line = |key: &str| line_of_key(text, from, key);
     found.into_iter().map(|(key, text)| Passed { line: line(&key), text }).collect()
 }
