@@ -20,10 +20,16 @@ use crate::output::files::is_full;
 /// whole segments.
 pub(super) type Wanted<'a> = (&'a str, Select, bool);
 
+/// An error of a file with the file's name, so that whoever reads it knows which of the spool's it is.
+pub(super) fn of(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 /// Makes the spool's directories. That of dead letters can wait for the first one.
 pub(super) fn make(directory: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory.join("segments"))?;
-    match fs::create_dir_all(directory.join("dead")) {
+    let (segments, dead) = (directory.join("segments"), directory.join("dead"));
+    fs::create_dir_all(&segments).map_err(of(&segments))?;
+    match fs::create_dir_all(&dead).map_err(of(&dead)) {
         Err(error) if !is_full(&error) => Err(error),
         _ => Ok(()),
     }
@@ -52,12 +58,13 @@ pub(super) fn take_late(directory: &Path) -> io::Result<File> {
 pub(super) fn lock(directory: &Path) -> io::Result<File> {
     const TRIES: u32 = 50;
     const PAUSE: Duration = Duration::from_millis(10);
-    let file = File::create(directory.join("lock"))?;
+    let path = directory.join("lock");
+    let file = File::create(&path).map_err(of(&path))?;
     for _ in 0..TRIES {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
-            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::Error(error)) => return Err(of(&path)(error)),
         }
     }
     Err(io::Error::new(io::ErrorKind::AddrInUse, "in use by another weir"))
@@ -83,7 +90,7 @@ pub(super) fn id(directory: &Path) -> io::Result<(u64, bool)> {
                 Err(error) => Err(error),
             }
         }
-        Err(error) => Err(error),
+        Err(error) => Err(of(&path)(error)),
     }
 }
 
@@ -159,7 +166,10 @@ pub(super) fn book(directory: &Path, sinks: &[Wanted<'_>]) -> io::Result<(Book, 
             Ok(()) => book.takers[index].noted = true,
             // Nothing is appended before it stands there.
             Err(error) if is_full(&error) => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                let path = cursor::path(directory, &book.takers[index].name);
+                return Err(of(&path)(error));
+            }
         }
     }
     // What is lost is told of once: from now on what is there is what there was.
@@ -196,7 +206,8 @@ fn entry(
 ) -> io::Result<Option<Entry>> {
     let (from, to) = (open_path(segments, number), sealed_path(segments, number));
     let path = if sealed { &to } else { &from };
-    let segment = Segment::of(File::options().read(true).write(true).open(path)?, u64::MAX);
+    let file = File::options().read(true).write(true).open(path).map_err(of(path))?;
+    let segment = Segment::of(file, u64::MAX);
     let segment = match segment {
         Ok(segment) => segment,
         // Made, and nothing written yet; or damaged from its first octet on.
@@ -288,7 +299,7 @@ fn taker(
             told = false;
             new(Cursor::at(first))
         }
-        Err(error) => return Err(error),
+        Err(error) => return Err(of(&cursor::path(directory, name))(error)),
     };
     // It had settled of another selection.
     saved.settled = saved.settled.filter(|_| saved.select == *select || saved.sink.is_empty());

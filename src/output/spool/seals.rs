@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::cursor::Saved;
 use super::log::sync_directory;
+use super::recover::of;
 use super::segment::Sums;
 
 /// Lines of segments that are gone, at most, before the file is written anew; and as many again as there
@@ -52,10 +53,11 @@ fn path(directory: &Path) -> PathBuf {
 /// # Errors
 /// Of the file system.
 pub(super) fn read(directory: &Path) -> io::Result<BTreeMap<u64, Seal>> {
-    match fs::read(path(directory)) {
+    let place = path(directory);
+    match fs::read(&place) {
         Ok(text) => Ok(text.split(|&octet| octet == b'\n').filter_map(parse).collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
-        Err(error) => Err(error),
+        Err(error) => Err(of(&place)(error)),
     }
 }
 

@@ -169,6 +169,21 @@ fn a_damaged_spool_is_told_of_as_it_is() {
     assert_eq!(told["delivery"]["sinks"]["hec"]["shed"]["damaged"], lost);
     world.stop();
 
+    // A sensor that cannot begin names the file that it could not use.
+    for name in ["hec.cursor", "seals"] {
+        let (path, aside) = (spool.join(name), spool.join("aside"));
+        std::fs::rename(&path, &aside).expect("there");
+        std::fs::create_dir(&path).expect("made");
+        let ended = world.bench.weir("run -c weir.toml", 3);
+        assert!(
+            ended.err.contains(&format!("{}: Is a directory", path.display())),
+            "{}",
+            ended.err
+        );
+        std::fs::remove_dir(&path).expect("empty");
+        std::fs::rename(&aside, &path).expect("there");
+    }
+
     // What cannot be looked at is not what is not there.
     std::fs::remove_file(spool.join("id")).expect("there");
     std::fs::create_dir(spool.join("id")).expect("made");
