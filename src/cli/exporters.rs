@@ -15,7 +15,9 @@ pub(super) fn run(args: &Exporters) -> Result<(), Failure> {
     match args.format {
         LogFormat::Json => super::print(format!("{}\n", text.trim_end()).as_bytes()),
         LogFormat::Text => {
-            let reports: Value = serde_json::from_str(&text).map_err(std::io::Error::from)?;
+            let reports: Value = serde_json::from_str(&text).map_err(|error| {
+                Failure::Invalid(format!("what answers at {address} is no sensor: {error}"))
+            })?;
             super::print(table(&reports).as_bytes())
         }
     }

@@ -12,6 +12,11 @@ pub(super) fn run(args: &Health) -> Result<(), Failure> {
     let (status, body) = api::ask(address, path).map_err(|error| {
         Failure::Invalid(format!("no running sensor answers at {address}: {error}"))
     })?;
+    let verdict: Value = serde_json::from_str(&body).unwrap_or_default();
+    if status == 200 && verdict["status"] != "ok" {
+        let message = format!("what answers at {address} is no sensor: {path} is not as expected");
+        return Err(Failure::Invalid(message));
+    }
     if status == 200 {
         return super::print(if args.ready { b"ready\n" } else { b"alive\n" });
     }

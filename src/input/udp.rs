@@ -59,6 +59,10 @@ pub fn bind_all(
     readers: usize,
 ) -> io::Result<Vec<Bound>> {
     let shared = readers > 1;
+    if shared {
+        // Sockets that share a port let those of another process join, who would take its part in silence.
+        drop(bind(address, receive_buffer_bytes, false)?);
+    }
     let first = bind(address, receive_buffer_bytes, shared)?;
     // Where any port was asked for, all have the one that the first got.
     let address = first.socket.local_addr()?;
@@ -520,6 +524,19 @@ mod tests {
             let mut receiver = Receiver::new(Bound { outlives, ..bound });
             assert_eq!(receiver.discard(until).expect("read"), want, "outlives: {outlives}");
         }
+    }
+
+    #[test]
+    fn an_address_is_shared_with_no_other_sensor() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let group = bind_all(any, 65_536, 3).expect("bind");
+        let taken = group[0].socket.local_addr().expect("bound");
+        for readers in [1, 2, 3, 4] {
+            let error = bind_all(taken, 65_536, readers).expect_err("taken").to_string();
+            assert!(error.contains("in use"), "{readers} readers: {error}");
+        }
+        drop(group);
+        assert_eq!(bind_all(taken, 65_536, 2).expect("free again").len(), 2);
     }
 
     #[test]

@@ -74,6 +74,9 @@ pub fn startable(path: &Path) -> Result<Config, LoadError> {
             let message = message.strip_prefix("sensor.workers: ").unwrap_or(&message).to_owned();
             problems.push(problem("sensor.workers", message));
         }
+        if let Err(message) = fits_address_space(config) {
+            problems.push(problem("flow.entries_max", message));
+        }
         let input = &config.input;
         let reads = !input.netflow.listen.is_empty() || input.capture.is_some();
         if !reads && config.detect.engine.is_none() {
@@ -240,6 +243,26 @@ pub fn warn_of_memory(config: &Config) -> u64 {
     mebibytes
 }
 
+/// Whether the address space that this process may have, by `RLIMIT_AS`, holds the flow table: it is
+/// taken at the start, and a process that gets none ends.
+fn fits_address_space(config: &Config) -> Result<(), String> {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let octets = Params::from_config(config).table_octets();
+    let Some(limit) = address_space(&limits).filter(|&limit| limit < octets) else { return Ok(()) };
+    let flows = config.flow.entries_max;
+    let (takes, has) = (octets >> 20, limit >> 20);
+    Err(format!(
+        "is {flows}, which takes {takes} MiB of address space, expected at most the {has} MiB that \
+         this process may have (RLIMIT_AS, LimitAS=)"
+    ))
+}
+
+/// The limit of a process's address space that is in force, if there is one.
+fn address_space(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// Octets of memory that this process may have, where the kernel tells: of the host, or of its control
 /// group or one around it, if that has less.
 fn memory() -> Option<u64> {
@@ -273,6 +296,18 @@ mod tests {
         assert_eq!(memory_of_host(text), Some(24_737_824 << 10));
         assert_eq!(memory_of_host("MemTotal: lots"), None);
         assert!(memory().is_some_and(|octets| octets > 64 << 20), "{:?}", memory());
+    }
+
+    #[test]
+    fn the_limit_of_address_space_is_read() {
+        let text = |limit: &str| {
+            format!(
+                "Limit       Soft Limit  Hard Limit  Units\nMax address space  {limit}  unlimited  bytes\n"
+            )
+        };
+        assert_eq!(address_space(&text("1500000000")), Some(1_500_000_000));
+        assert_eq!(address_space(&text("unlimited")), None);
+        assert_eq!(address_space(""), None);
     }
 
     #[test]

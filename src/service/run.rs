@@ -21,7 +21,7 @@ use crate::config::{Config, Durability};
 use crate::decode::netflow::Collector;
 use crate::flow::params::Params;
 #[cfg(feature = "capture")]
-use crate::input::capture::{CaptureError, port::Share};
+use crate::input::capture::{CaptureError, Listener, port::Share};
 use crate::input::steer::reader_of;
 use crate::input::udp::{Bound, Receiver};
 use crate::metrics::Ledgers;
@@ -383,11 +383,18 @@ impl Sensor {
     }
 }
 
+/// Where the sensor itself is reached.
+#[cfg(feature = "capture")]
+fn listeners(config: &Config) -> Vec<Listener> {
+    let netflow = config.input.netflow.listen.iter().copied().map(Listener::netflow);
+    config.admin.listen.map(Listener::admin).into_iter().chain(netflow).collect()
+}
+
 /// Opens the interface that the configuration names, if it names one.
 #[cfg(feature = "capture")]
 fn open_capture(config: &Config) -> Result<Vec<Share>, RunError> {
     let Some(capture) = &config.input.capture else { return Ok(Vec::new()) };
-    let shares = crate::input::capture::port::open(capture, config.admin.listen)
+    let shares = crate::input::capture::port::open(capture, listeners(config))
         .map_err(|error| RunError::Capture(error.to_string()))?;
     tracing::info!(interface = capture.interface, readers = shares.len(), "capturing");
     Ok(shares)

@@ -4,17 +4,23 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Microseconds that each thread was ready to run and had no core, by its name without `weir-`: what
-/// other work on the host took of it. Empty where the kernel does not tell (`schedstat` of a task, see
-/// the kernel's Documentation/scheduler/sched-stats.rst).
+/// Microseconds that each thread was ready to run and had no core: what other work on the host took of
+/// it. By its name without `weir-`; the kernel cuts names to 15 octets, and threads of one name add up.
+/// Empty where the kernel does not tell (`schedstat` of a task, see the kernel's
+/// Documentation/scheduler/sched-stats.rst).
 pub(super) fn run_delays_us() -> BTreeMap<String, u64> {
     let Ok(tasks) = fs::read_dir("/proc/self/task") else { return BTreeMap::new() };
-    tasks.flatten().filter_map(|task| of(&task.path())).collect()
+    let mut delays = BTreeMap::new();
+    for (name, delay) in tasks.flatten().filter_map(|task| of(&task.path())) {
+        *delays.entry(name).or_default() += delay;
+    }
+    delays
 }
 
 fn of(task: &Path) -> Option<(String, u64)> {
     let name = fs::read_to_string(task.join("comm")).ok()?;
-    let name = name.trim().strip_prefix("weir-")?.to_owned();
+    let name = name.trim();
+    let name = name.strip_prefix("weir-").unwrap_or(name).to_owned();
     Some((name, delay_us(&fs::read_to_string(task.join("schedstat")).ok()?)?))
 }
 

@@ -205,7 +205,7 @@ fn has_xdp() -> bool {
         backend: weir::config::Backend::AfXdp,
         ..Default::default()
     };
-    let error = weir::input::capture::Live::open(&config, None).expect_err("not Ethernet");
+    let error = weir::input::capture::Live::open(&config, &[]).expect_err("not Ethernet");
     let can = !error.to_string().contains("no AF_XDP");
     if !can {
         eprintln!("SKIPPED: {error}");

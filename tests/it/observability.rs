@@ -60,11 +60,17 @@ fn both_files_are_well_formed() {
     let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();
     assert_eq!(ids.len(), panels.len(), "ids are unique");
     let alerts = fs::read_to_string(ALERTS).expect("readable");
-    let names: Vec<&str> =
-        alerts.lines().filter_map(|l| l.trim_start().strip_prefix("- alert: ")).collect();
-    assert!(names.len() > 5 && names.iter().all(|name| name.starts_with("Weir")), "{names:?}");
-    let count = |key: &str| alerts.lines().filter(|l| l.trim_start().starts_with(key)).count();
-    for key in ["expr:", "labels:", "annotations:", "summary:", "description:"] {
-        assert_eq!(count(key), names.len(), "each alert has {key}");
+    let alerts: serde_json::Value = yaml_serde::from_str(&alerts).expect("YAML");
+    let alerts = alerts["groups"][0]["rules"].as_array().expect("rules");
+    assert!(alerts.len() > 5, "{} alerts", alerts.len());
+    for alert in alerts {
+        let name = alert["alert"].as_str().expect("a name");
+        assert!(name.starts_with("Weir"), "{name}");
+        for place in
+            ["/expr", "/labels/severity", "/annotations/summary", "/annotations/description"]
+        {
+            let text = alert.pointer(place).and_then(|text| text.as_str()).unwrap_or_default();
+            assert!(!text.is_empty(), "{name} has no {place}");
+        }
     }
 }

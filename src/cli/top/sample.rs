@@ -31,7 +31,10 @@ impl Sample {
             })
         };
         let json = |path| -> Result<Value, Failure> {
-            Ok(serde_json::from_str(&fetch(path)?).map_err(std::io::Error::from)?)
+            serde_json::from_str(&fetch(path)?).map_err(|error| {
+                let text = format!("what answers at {address} is no sensor: {path}: {error}");
+                Failure::Invalid(text)
+            })
         };
         Ok(Self {
             metrics: parse(&fetch("/metrics")?),
@@ -44,7 +47,8 @@ impl Sample {
 
     /// The sum of a metric over its labels.
     fn sum(&self, name: &str) -> f64 {
-        self.series(name).iter().map(|(_, value)| value).sum()
+        // The sum of nothing is -0 otherwise.
+        self.series(name).iter().map(|(_, value)| value).sum::<f64>() + 0.0
     }
 
     fn series(&self, name: &str) -> &[(String, f64)] {
@@ -113,12 +117,13 @@ const RATES: [(&str, &str); 8] = [
 ];
 
 /// Metrics of what is given up, with the word for their stage; "" takes the sink's name.
-const LOSSES: [(&str, &str); 6] = [
+const LOSSES: [(&str, &str); 7] = [
     ("kernel", "weir_input_kernel_drops_total"),
     ("datagrams", "weir_decode_datagrams_rejected_total"),
     ("packets", "weir_decode_packets_excepted_total"),
     ("data sets", "weir_decode_data_sets_dropped_total"),
     ("records", "weir_flow_records_dropped_total"),
+    ("flows: table full", "weir_flow_evicted_total"),
     ("", "weir_output_records_shed_total"),
 ];
 
@@ -179,7 +184,7 @@ fn loss(stage: &str, labels: &str) -> String {
         "" => label(labels, "input"),
         reason => reason,
     };
-    format!("{stage}: {reason}")
+    if reason.is_empty() { stage.to_owned() } else { format!("{stage}: {reason}") }
 }
 
 /// The value of a label; "" where it is not there.

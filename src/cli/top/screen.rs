@@ -9,14 +9,10 @@ use ratatui::widgets::{Block, Borders, Paragraph, Row, Table};
 use super::sample::View;
 
 pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
-    let rows = Layout::vertical([
-        Constraint::Length(1),
-        Constraint::Length(11),
-        Constraint::Min(14),
-        Constraint::Min(6),
-    ]);
+    let rows = Layout::vertical(heights(frame.area().height).map(Constraint::Length));
     let [head, first, second, third] = rows.areas(frame.area());
     let halves = Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)]);
+    let halves = halves.spacing(1);
     header(frame, head, view);
     let [left, right] = halves.areas(first);
     rates(frame, left, view);
@@ -30,6 +26,17 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
     let [left, right] = halves.areas(third);
     talkers(frame, left, view);
     rules(frame, right, view);
+}
+
+/// Lines of the head and the three rows below it, of so many: rates and losses keep theirs longest.
+fn heights(lines: u16) -> [u16; 4] {
+    const RATES: u16 = 11;
+    const PARTS: u16 = 14;
+    let head = lines.min(1);
+    let first = (lines - head).min(RATES);
+    let left = lines - head - first;
+    let second = if left > PARTS + 6 { left / 2 + PARTS / 4 } else { left }.max(left.min(PARTS));
+    [head, first, second, left - second]
 }
 
 fn header(frame: &mut Frame<'_>, area: Rect, view: &View) {
@@ -56,7 +63,16 @@ fn given_up(frame: &mut Frame<'_>, area: Rect, view: &View) {
         let style = if *per_second > 0.0 { Style::new().fg(Color::Red) } else { Style::default() };
         Row::new([what.clone(), number(*per_second), number(*total)]).style(style)
     };
-    let mut rows: Vec<Row<'_>> = view.given_up.iter().map(row).collect();
+    // Below the border and the titles.
+    let (fits, losses) = (usize::from(area.height.saturating_sub(2)), view.given_up.len());
+    let shown = if losses <= fits { losses } else { fits.saturating_sub(1) };
+    let mut rows: Vec<Row<'_>> = view.given_up.iter().take(shown).map(row).collect();
+    if shown < losses {
+        let more = format!("and {} more", losses - shown);
+        rows.push(
+            Row::new([more, String::new(), String::new()]).style(Style::new().fg(Color::Red)),
+        );
+    }
     if rows.is_empty() {
         rows.push(Row::new(["nothing", "", ""]).style(Style::new().fg(Color::Green)));
     }
@@ -130,7 +146,23 @@ fn number(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::number;
+    use super::{heights, number};
+
+    #[test]
+    fn rates_and_losses_keep_their_lines_longest() {
+        for (lines, want) in [
+            (0, [0, 0, 0, 0]),
+            (1, [1, 0, 0, 0]),
+            (10, [1, 9, 0, 0]),
+            (24, [1, 11, 12, 0]),
+            (26, [1, 11, 14, 0]),
+            (40, [1, 11, 17, 11]),
+            (60, [1, 11, 27, 21]),
+        ] {
+            assert_eq!(heights(lines), want, "{lines} lines");
+            assert_eq!(want.iter().sum::<u16>(), lines);
+        }
+    }
 
     #[test]
     fn numbers_are_short() {

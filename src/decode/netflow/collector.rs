@@ -162,16 +162,21 @@ impl Collector {
         let exporter = self.admit(source, stamp, ledgers).ok_or("exporters_full")?;
         self.used += 1;
         let state = self.exporters[exporter as usize].as_mut().expect("an admitted exporter");
-        state.see(&header, stamp, self.used);
+        state.see(header.version, stamp, self.used);
         let window = self.settings.reorder_window;
         let domain = state.domain(header.version, header.domain, self.settings.domains_max);
         let arrival = domain.sequence.arrive(header.sequence, header.uptime_ms, window);
+        let export = match (header.version, header.uptime_ms) {
+            (Version::V9, Some(uptime_ms)) => domain.boot.refine(header.export_time, uptime_ms),
+            _ => header.export_time,
+        };
+        state.compare_clocks(export);
         if arrival == Arrival::Restart {
             self.templates.doubt(exporter, header.version, header.domain);
         }
         let time = MessageTime {
             arrival: stamp,
-            export: header.export_time,
+            export,
             uptime_ms: header.uptime_ms,
             boot: state.options.boot(header.domain),
             window_us: self.settings.window_us,

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::boot::Boot;
 use super::options::Options;
 use super::sequence::{Sequence, SequenceCounts};
 use super::timeout::ActiveTimeout;
 use super::totals::Totals;
-use super::wire::{Header, Version};
+use super::wire::Version;
 use crate::config::{Config, Profile};
 use crate::flow::record::Name;
 use crate::metrics::Counts;
@@ -85,6 +86,7 @@ pub(super) struct Learnt {
 #[derive(Debug)]
 pub(super) struct Domain {
     pub(super) sequence: Sequence,
+    pub(super) boot: Boot,
     pub(super) last_seen: Micros,
     pub(super) datagrams: u64,
     pub(super) records: u64,
@@ -187,11 +189,15 @@ impl Exporter {
     }
 
     /// Takes in that a datagram came.
-    pub(super) fn see(&mut self, header: &Header, stamp: Micros, used: u64) {
+    pub(super) const fn see(&mut self, version: Version, stamp: Micros, used: u64) {
         (self.last_seen, self.used) = (stamp, used);
         self.datagrams += 1;
-        self.versions[header.version as usize] = true;
-        let skew_us = header.export_time.since(stamp);
+        self.versions[version as usize] = true;
+    }
+
+    /// Takes in that the last one was sent at `sent` by the exporter's clock.
+    pub(super) fn compare_clocks(&mut self, sent: Micros) {
+        let skew_us = sent.since(self.last_seen);
         self.skew_us = Some(match self.skew_us {
             Some(smooth) => smooth.saturating_add(skew_us.saturating_sub(smooth) / 16),
             None => skew_us,
@@ -218,6 +224,7 @@ impl Exporter {
             }
         }
         let domain = self.domains.entry(key).or_insert_with(|| Domain {
+            boot: Boot::default(),
             sequence: Sequence::default(),
             last_seen: self.last_seen,
             datagrams: 0,

@@ -11,6 +11,7 @@ pub mod value;
 pub mod wire;
 
 mod assemble;
+mod boot;
 mod collector;
 mod direct;
 mod exporter;

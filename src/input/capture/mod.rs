@@ -99,6 +99,30 @@ impl CaptureError {
     }
 }
 
+/// Where the sensor itself is reached, by way of an interface of this host.
+#[derive(Clone, Copy, Debug)]
+pub struct Listener {
+    /// What for, as the end of a sentence.
+    what: &'static str,
+    at: SocketAddr,
+    /// Whether it is reached at one address only, whichever of the host's that is.
+    alone: bool,
+}
+
+impl Listener {
+    /// The admin listener.
+    #[must_use]
+    pub const fn admin(at: SocketAddr) -> Self {
+        Self { what: "the admin listener is reached", at, alone: true }
+    }
+
+    /// One that receives NetFlow.
+    #[must_use]
+    pub const fn netflow(at: SocketAddr) -> Self {
+        Self { what: "NetFlow is received", at, alone: false }
+    }
+}
+
 /// Packets that never reached us, since the capture began.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Drops {
@@ -123,15 +147,14 @@ impl Live {
     /// Opens the interface of `config` with its filter, snap length, mode and buffer: one capture
     /// for each of `config.readers`. Each packet comes to one of them, and both directions of an
     /// address pair to the same (with AF_XDP as the interface spreads them over its queues).
-    /// `admin` is where the admin listener is to be reached: AF_XDP takes no interface that is
-    /// needed for that.
+    /// AF_XDP takes no interface that is needed for one of `listeners`.
     ///
     /// # Errors
     /// [`CaptureError`] if the interface does not exist or cannot be opened, or the filter does not
     /// compile.
     pub fn open(
         config: &config::Capture,
-        admin: Option<SocketAddr>,
+        listeners: &[Listener],
     ) -> Result<Vec<Self>, CaptureError> {
         let opened = match config.backend {
             Backend::AfPacket => {
@@ -140,7 +163,7 @@ impl Live {
             }
             Backend::Libpcap => vec![Self::Libpcap(Box::new(Libpcap::open(config)?))],
             Backend::AfXdp => {
-                let readers = xdp::open(config, admin)?;
+                let readers = xdp::open(config, listeners)?;
                 readers.into_iter().map(|reader| Self::Xdp(Box::new(reader))).collect()
             }
         };
@@ -314,7 +337,7 @@ mod tests {
     #[test]
     fn an_interface_that_does_not_exist_is_named() {
         let config = config::Capture { interface: "weir-none0".into(), ..Default::default() };
-        let error = Live::open(&config, None).expect_err("does not exist");
+        let error = Live::open(&config, &[]).expect_err("does not exist");
         match error.reason() {
             "permission" => eprintln!("SKIPPED: no permission to capture"),
             reason => {
@@ -329,7 +352,7 @@ mod tests {
     fn captured(config: &config::Capture, pairs: usize) -> Option<Vec<Vec<(u16, u16)>>> {
         let socket = || UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let ends: Vec<_> = (0..pairs).map(|_| (socket(), socket())).collect();
-        let mut lives = match Live::open(config, None) {
+        let mut lives = match Live::open(config, &[]) {
             Ok(lives) => lives,
             Err(error) => {
                 eprintln!("SKIPPED: {error}");

@@ -5,12 +5,12 @@
 //! their sockets. So the first that finds the interface made anew opens it for all of them, and each
 //! takes its own part.
 
-use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{CaptureError, Drops, Filter, Live, socket};
+use super::socket::{self, Link};
+use super::{CaptureError, Drops, Filter, Listener, Live};
 use crate::config::{self, Backend};
 use crate::input::pcap::Packet;
 
@@ -21,6 +21,8 @@ const ERRORS_MAX: u32 = 3;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Standing {
     Up,
+    /// Packets may come again at any time.
+    NoCarrier,
     Down,
     /// It is not there, or another of its name is.
     Gone,
@@ -30,7 +32,7 @@ enum Standing {
 #[derive(Debug)]
 struct Port {
     config: config::Capture,
-    admin: Option<SocketAddr>,
+    listeners: Vec<Listener>,
     opened: Mutex<Opened>,
 }
 
@@ -68,11 +70,11 @@ pub struct Share {
 /// filter does not compile.
 pub fn open(
     config: &config::Capture,
-    admin: Option<SocketAddr>,
+    listeners: Vec<Listener>,
 ) -> Result<Vec<Share>, CaptureError> {
     let readers = if config.backend == Backend::Libpcap { 1 } else { config.readers };
     let index = socket::index_of(&config.interface).ok();
-    let lives = match Live::open(config, admin) {
+    let lives = match Live::open(config, &listeners) {
         Ok(lives) => lives.into_iter().map(Some).collect(),
         Err(CaptureError::Down { .. }) => {
             if !config.filter.is_empty() {
@@ -83,7 +85,7 @@ pub fn open(
         Err(error) => return Err(error),
     };
     let opened = Mutex::new(Opened { generation: 0, index, lives });
-    let port = Arc::new(Port { config: config.clone(), admin, opened });
+    let port = Arc::new(Port { config: config.clone(), listeners, opened });
     let share = |reader: usize| {
         let port = Arc::clone(&port);
         let live = port.lock().lives[reader].take();
@@ -107,8 +109,11 @@ impl Port {
         if socket::index_of(name).ok() != index {
             return Standing::Gone;
         }
-        let up = UnixDatagram::unbound().and_then(|asking| socket::is_up(&asking, name));
-        if up.unwrap_or(true) { Standing::Up } else { Standing::Down }
+        match UnixDatagram::unbound().and_then(|asking| socket::link(&asking, name)) {
+            Ok(Link::Down) => Standing::Down,
+            Ok(Link::NoCarrier) => Standing::NoCarrier,
+            Ok(Link::Up) | Err(_) => Standing::Up,
+        }
     }
 
     /// The part of `reader` of a later generation than `known`: of one that another reader opened, or
@@ -117,7 +122,7 @@ impl Port {
         let mut opened = self.lock();
         if opened.generation == known {
             let index = socket::index_of(&self.config.interface).ok();
-            let lives = Live::open(&self.config, self.admin)?.into_iter().map(Some).collect();
+            let lives = Live::open(&self.config, &self.listeners)?.into_iter().map(Some).collect();
             *opened = Opened { generation: known + 1, index, lives };
         }
         let Opened { generation, index, .. } = *opened;
@@ -213,10 +218,14 @@ impl Share {
             self.last = Drops::default();
             self.live = None;
         }
+        let carries = |standing| match standing {
+            Standing::NoCarrier => Some("it has no carrier".to_owned()),
+            _ => None,
+        };
         match standing {
             Standing::Down => Ok(Some("it is down".to_owned())),
-            Standing::Up if self.live.is_some() => Ok(None),
-            Standing::Up | Standing::Gone => Ok(self.reopen()),
+            Standing::Up | Standing::NoCarrier if self.live.is_some() => Ok(carries(standing)),
+            _ => Ok(self.reopen().or_else(|| carries(standing))),
         }
     }
 
@@ -226,7 +235,7 @@ impl Share {
         if there.is_none() {
             return Some("it is not there".to_owned());
         }
-        if self.port.standing(there) != Standing::Up {
+        if !matches!(self.port.standing(there), Standing::Up | Standing::NoCarrier) {
             return Some("it is down".to_owned());
         }
         match self.port.reopen(self.reader, self.generation) {

@@ -88,13 +88,27 @@ pub(super) fn mtu(socket: &OwnedFd, name: &str) -> io::Result<usize> {
     Ok(usize::try_from(unsafe { request.ifr_ifru.ifru_mtu }).unwrap_or(0))
 }
 
-/// Whether the interface called `name` is up.
-pub(super) fn is_up(socket: &impl AsRawFd, name: &str) -> io::Result<bool> {
+/// How an interface that exists stands: its administrator's word, and its carrier's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Link {
+    Down,
+    /// Up, but nothing is at the other end.
+    NoCarrier,
+    Up,
+}
+
+/// How the interface called `name` stands.
+pub(super) fn link(socket: &impl AsRawFd, name: &str) -> io::Result<Link> {
     let mut request = request(name)?;
     ioctl(socket, libc::SIOCGIFFLAGS, &mut request)?;
     // SAFETY: SIOCGIFFLAGS succeeded, so this member is the one that was written.
     let flags = unsafe { request.ifr_ifru.ifru_flags };
-    Ok(c_int::from(flags) & libc::IFF_UP != 0)
+    let has = |flag: c_int| c_int::from(flags) & flag != 0;
+    Ok(match (has(libc::IFF_UP), has(libc::IFF_RUNNING)) {
+        (false, _) => Link::Down,
+        (true, false) => Link::NoCarrier,
+        (true, true) => Link::Up,
+    })
 }
 
 /// Puts interface `index` into promiscuous mode for as long as `socket` is open.

@@ -16,14 +16,13 @@ mod queue;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use self::program::Attached;
 use self::queue::{PACKET_OCTETS, Queue};
-use super::{CaptureError, Drops, Filter, explain, offload, read_error, socket};
+use super::{CaptureError, Drops, Filter, Listener, explain, offload, read_error, socket};
 use crate::config;
 use crate::decode::packet::LinkType;
 use crate::input::pcap::Packet;
@@ -74,20 +73,20 @@ impl fmt::Debug for Xdp {
 }
 
 /// Opens `config.readers` readers of the interface of `config`, which share its receive queues.
-/// `admin` is where the admin listener is to be reached.
+/// `listeners` are where the sensor itself is to be reached.
 ///
 /// # Errors
 /// [`CaptureError`] if the host needs the interface, it does not exist, has too few queues or too
 /// long packets, the process may not, or the filter does not compile.
 pub(super) fn open(
     config: &config::Capture,
-    admin: Option<SocketAddr>,
+    listeners: &[Listener],
 ) -> Result<Vec<Xdp>, CaptureError> {
     let interface = config.interface.as_str();
     let refuse = |detail| CaptureError::Open { interface: interface.to_owned(), detail };
     let failed = |error: io::Error| failed(interface, &error);
     let index = socket::index_of(interface).map_err(failed)?;
-    if let Some(why) = needed::why(interface, admin) {
+    if let Some(why) = needed::why(interface, listeners) {
         return Err(refuse(why));
     }
     let asking = Arc::new(socket::open().map_err(failed)?);
@@ -103,7 +102,7 @@ pub(super) fn open(
              `ethtool -L {interface} combined {count}`"
         )));
     }
-    if !socket::is_up(&asking, interface).map_err(failed)? {
+    if socket::link(&asking, interface).map_err(failed)? == socket::Link::Down {
         return Err(CaptureError::Down { interface: interface.to_owned() });
     }
     let attached = Arc::new(Attached::new(index, queues).map_err(failed)?);

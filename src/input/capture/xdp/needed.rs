@@ -1,12 +1,14 @@
 //! Interfaces that the host itself needs: what AF_XDP takes never reaches it.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ptr;
 
+use crate::input::capture::Listener;
+
 /// Why the host needs `interface`, or what stands on it (a bond, a bridge, a VLAN); `None` if it does
-/// not. `admin` is where the admin listener is to be reached.
-pub(super) fn why(interface: &str, admin: Option<SocketAddr>) -> Option<String> {
+/// not.
+pub(super) fn why(interface: &str, listeners: &[Listener]) -> Option<String> {
     let routes = [
         ("/proc/net/route", default_of_v4 as fn(&str) -> Option<&str>),
         ("/proc/net/ipv6_route", default_of_v6),
@@ -19,7 +21,7 @@ pub(super) fn why(interface: &str, admin: Option<SocketAddr>) -> Option<String> 
     let mut above = vec![interface.to_owned()];
     let mut next = 0;
     while let Some(name) = above.get(next).cloned() {
-        let found = reason(&name, &defaults, &addresses(&name), admin);
+        let found = reason(&name, &defaults, &addresses(&name), listeners);
         if let Some(reason) = found {
             let what =
                 if next == 0 { "it".into() } else { format!("`{name}`, which stands on it,") };
@@ -41,17 +43,18 @@ fn reason(
     name: &str,
     defaults: &[String],
     addresses: &[IpAddr],
-    admin: Option<SocketAddr>,
+    listeners: &[Listener],
 ) -> Option<String> {
     if defaults.iter().any(|device| device == name) {
         return Some("carries the default route".into());
     }
-    let admin = admin?;
-    let all = admin.ip().is_unspecified();
-    let reached = |address: &&IpAddr| all && !is_link_local(address) || **address == admin.ip();
-    let address = addresses.iter().find(reached)?;
-    let port = admin.port();
-    Some(format!("has the address {address}, at which the admin listener is reached (port {port})"))
+    listeners.iter().find_map(|&Listener { what, at, alone }| {
+        // Of several addresses any may be the one that is used; only one for sure where it is the only.
+        let all = alone && at.ip().is_unspecified();
+        let reached = |address: &&IpAddr| all && !is_link_local(address) || **address == at.ip();
+        let address = addresses.iter().find(reached)?;
+        Some(format!("has the address {address}, at which {what} (port {})", at.port()))
+    })
 }
 
 fn is_link_local(address: &IpAddr) -> bool {
@@ -65,7 +68,10 @@ fn is_link_local(address: &IpAddr) -> bool {
 fn default_of_v4(line: &str) -> Option<&str> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (&device, destination, mask) = (fields.first()?, fields.get(1)?, fields.get(7)?);
-    (*destination == "00000000" && *mask == "00000000").then_some(device)
+    // The words are in the host's order; a half of all, as tunnels set it, is as good as all.
+    let word = |text: &str| u32::from_str_radix(text, 16).ok().map(u32::from_be);
+    let (destination, mask) = (word(destination)?, word(mask)?);
+    (destination & !(1 << 31) == 0 && mask & !(1 << 31) == 0).then_some(device)
 }
 
 /// The device of a line of `/proc/net/ipv6_route` that is a default route, and not one that rejects.
@@ -73,7 +79,12 @@ fn default_of_v6(line: &str) -> Option<&str> {
     const REJECT: u32 = 0x200;
     let fields: Vec<&str> = line.split_whitespace().collect();
     let [destination, length, .., flags, device] = fields[..] else { return None };
-    let all = length == "00" && destination.bytes().all(|digit| digit == b'0');
+    let zeros = |digits: &str| digits.bytes().all(|digit| digit == b'0');
+    let all = match length {
+        "00" => zeros(destination),
+        "01" => zeros(destination) || destination.strip_prefix('8').is_some_and(zeros),
+        _ => false,
+    };
     let rejects = u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & REJECT != 0);
     (all && !rejects).then_some(device)
 }
@@ -135,6 +146,12 @@ mod tests {
         assert_eq!(default_of_v4(v4), Some("eth0"));
         let network = "eth1\t0001A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0";
         assert_eq!(default_of_v4(network), None);
+        for half in ["00000000", "00000080"] {
+            let line = format!("tun0\t{half}\t00000000\t0001\t0\t0\t0\t00000080\t0\t0\t0");
+            assert_eq!(default_of_v4(&line), Some("tun0"), "half of all");
+        }
+        let host = "eth1\t00000000\t00000000\t0001\t0\t0\t0\tFFFFFFFF\t0\t0\t0";
+        assert_eq!(default_of_v4(host), None);
         assert_eq!(default_of_v4("Iface\tDestination\tGateway"), None);
         let (zero, one) = ("0".repeat(32), format!("{}1", "0".repeat(31)));
         let v6 = |to: &str, length, flags, device| {
@@ -143,6 +160,10 @@ mod tests {
         assert_eq!(default_of_v6(&v6(&zero, "00", "00450003", "eth0")), Some("eth0"));
         assert_eq!(default_of_v6(&v6(&zero, "00", "00200200", "lo")), None, "it rejects");
         assert_eq!(default_of_v6(&v6(&one, "80", "80200001", "lo")), None);
+        let upper = format!("8{}", "0".repeat(31));
+        assert_eq!(default_of_v6(&v6(&zero, "01", "00450003", "tun0")), Some("tun0"));
+        assert_eq!(default_of_v6(&v6(&upper, "01", "00450003", "tun0")), Some("tun0"));
+        assert_eq!(default_of_v6(&v6(&upper, "10", "00450003", "eth0")), None);
     }
 
     #[test]
@@ -158,9 +179,15 @@ mod tests {
             ("eth1", &[host], None, ""),
             ("eth1", &[local], Some("[::]:9477"), ""),
         ] {
-            let admin = admin.map(|admin| admin.parse().expect("an address"));
-            let why = reason(name, &defaults, addresses, admin).unwrap_or_default();
+            let admin: Option<&str> = admin;
+            let admin = admin.map(|admin| Listener::admin(admin.parse().expect("an address")));
+            let listeners: Vec<Listener> = admin.into_iter().collect();
+            let why = reason(name, &defaults, addresses, &listeners).unwrap_or_default();
             assert!(why.starts_with(want) && why.is_empty() == want.is_empty(), "{name}: {why}");
+        }
+        for (listen, needed) in [("192.0.2.7:2055", true), ("0.0.0.0:2055", false)] {
+            let listener = Listener::netflow(listen.parse().expect("an address"));
+            assert_eq!(reason("eth1", &[], &[host], &[listener]).is_some(), needed, "{listen}");
         }
         assert!(addresses("lo").contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)));
     }
