@@ -234,6 +234,9 @@ fn entry(
     // What is missing at the end of a sealed one is damage: it was whole.
     let cut_off = seal.map_or(0, |seal| seal.octets.saturating_sub(walked.end + walked.torn));
     let damaged = cut_off + walked.damaged + if sealed { walked.torn } else { 0 };
+    // An earlier start told of it, and noted what it found.
+    let told = seal.is_some_and(|seal| (seal.octets, seal.sums) == (walked.end, walked.sums));
+    let damaged = if told { 0 } else { damaged };
     Totals::add(&totals.damaged_octets, damaged);
     if damaged > 0 {
         let path = path.display();

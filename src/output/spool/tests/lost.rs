@@ -288,3 +288,37 @@ fn what_comes_after_a_gap_is_neither_missed_nor_uncounted() {
         assert_eq!(late.got().len() as u64 + first.shed.total(), all);
     }
 }
+
+#[test]
+fn what_is_lost_is_told_by_one_start_and_no_other() {
+    for taken in
+        [Taken::Cut(1, 4, 7), Taken::Cut(1, 4, 0), Taken::Flipped(1, 3, 3), Taken::Removed(1)]
+    {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config =
+            config::Spool { segment_bytes: 1 << 20, stop_s: 0, ..settings(directory.path()) };
+        let dead = Side::default();
+        dead.away(true);
+        let both: &[_] = &[
+            ("dead", Select::Slices, As::Stream, &dead),
+            ("alerts", Select::Alerts, As::Stream, &dead),
+        ];
+        fill(&config, both);
+        let gone = take(directory.path(), taken);
+        for start in 0..3 {
+            let spool = open(&config, both);
+            let damaged = Sink::spool(&spool).expect("a spool").damaged_octets;
+            let shed = [("dead", gone[0]), ("alerts", gone[2])].map(|(name, gone)| {
+                let shed = spool.ledgers()[name].shed.of(DAMAGED);
+                assert_eq!(
+                    shed,
+                    if start == 0 { gone } else { 0 },
+                    "{taken:?} {name} start {start}"
+                );
+                shed
+            });
+            assert_eq!(damaged > 0, shed != [0; 2], "{taken:?} start {start}");
+            spool.close();
+        }
+    }
+}
