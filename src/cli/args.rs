@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Format, Select};
@@ -143,7 +144,7 @@ pub(super) struct Replay {
     pub rules: Vec<PathBuf>,
     /// Write slices to FILE; `-` is standard output. Without it a report is printed. A file is written
     /// as FILE.part until it is whole.
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = output())]
     pub output: Option<PathBuf>,
     /// Format of the output; by default from its name, else NDJSON.
     #[arg(long, value_name = "FORMAT")]
@@ -155,13 +156,13 @@ pub(super) struct Replay {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "output")]
     pub fields: Vec<String>,
     /// Write alerts, too, to FILE.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output())]
     pub alerts: Option<PathBuf>,
     /// Order records by (slice end, flow id, slice); holds all of them in memory.
     #[arg(long)]
     pub sorted: bool,
     /// Write the ledgers as JSON to FILE; `-` is standard output.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output())]
     pub summary: Option<PathBuf>,
     /// Worker threads: 1 to 64.
     #[arg(long, value_name = "N", default_value_t = 1,
@@ -214,7 +215,7 @@ pub(super) struct Score {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Write one row for each pair and window to FILE; `-` is standard output.
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = output())]
     pub output: PathBuf,
     /// Format of the output, ndjson, csv or parquet; by default from its name, else NDJSON.
     #[arg(long, value_name = "FORMAT", value_parser = format_of_scores)]
@@ -450,4 +451,13 @@ fn endpoint(text: &str) -> Result<SocketAddr, String> {
     // A listener of this host has an address of IPv4, by default.
     let first = all.iter().find(|address| address.is_ipv4()).or_else(|| all.first());
     first.copied().ok_or_else(|| format!("`{text}` has no address"))
+}
+
+/// Where an output goes. The names of standard output are `-`: what lies behind one is not replaced
+/// as a file is.
+fn output() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|path| {
+        let names = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+        if names.iter().any(|name| path.as_os_str() == *name) { PathBuf::from("-") } else { path }
+    })
 }

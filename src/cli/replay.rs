@@ -86,7 +86,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
         let text = format!("ledgers do not balance: {}", imbalances.join("; "));
         return Err(io::Error::other(text).into());
     }
-    if let Some(why) = unusable(args, &ledgers) {
+    if let Some(why) = unusable(args.netflow, &ledgers) {
         return Err(Failure::Invalid(why));
     }
     match args.fail_on_alert && ledgers.detections.alerts.total() > 0 {
@@ -111,10 +111,10 @@ fn tell_rules(report: &LoadReport) {
 
 /// Why nothing of what was read could be used, if so. A capture without a packet, or without one that
 /// is metered, is an ordinary one.
-fn unusable(args: &ReplayArgs, ledgers: &Ledgers) -> Option<String> {
+pub(super) fn unusable(netflow: Option<u16>, ledgers: &Ledgers) -> Option<String> {
     let (records, packets) = (&ledgers.records, &ledgers.packets);
     let received = ledgers.datagrams.received;
-    if args.netflow.is_some() && received == 0 && packets.read > 0 {
+    if netflow.is_some() && received == 0 && packets.read > 0 {
         let hint = "is --netflow meant, and the port right?";
         return Some(format!("none of {} packets is an export datagram: {hint}", packets.read));
     }
@@ -122,7 +122,7 @@ fn unusable(args: &ReplayArgs, ledgers: &Ledgers) -> Option<String> {
     unusable_rows(records).filter(|_| of_rows)
 }
 
-pub(super) fn unusable_rows(records: &ledger::Records) -> Option<String> {
+fn unusable_rows(records: &ledger::Records) -> Option<String> {
     let used = records.merged + records.duplicate;
     let none = records.decoded > 0 && used == 0;
     none.then(|| format!("none of {} rows tells of a flow", records.decoded))

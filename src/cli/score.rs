@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::args::Score as Args;
-use super::replay::{distinct, end_on_signal, part_of, unusable_rows};
+use super::replay::{distinct, end_on_signal, part_of, unusable};
 use super::{Failure, load};
 use crate::config::{Config, Format};
 use crate::decode::netflow::Collector;
@@ -44,6 +44,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let book = book.ok_or_else(|| invalid(&"this build has no feature `model`"))?;
     let format = args.format.unwrap_or_else(|| named_format(&args.output));
     distinct(&args.files, &[("--output", Some(&args.output))])?;
+    args.files.iter().try_for_each(|path| can_be_opened(path))?;
     let mut table = Table::default();
     let mut files = args.files.iter();
     // What was read before an input that is cut short counts, as in a replay; an output is only begun,
@@ -51,11 +52,28 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let alone = args.files.len() == 1;
     let failure =
         files.find_map(|path| read(path, (alone, args.netflow), &config, &mut table).err());
+    let unread = files.len();
     if table.pairs() > 0 || failure.is_none() {
+        if failure.is_some() {
+            let output = args.output.display();
+            tracing::warn!(unread, "the input is cut short: {output} holds what was read before");
+        }
         let (pairs, windows) = write(table, &book, format, &args.output)?;
         tracing::info!(pairs, windows, "scored");
     }
     failure.map_or(Ok(()), Err)
+}
+
+/// Whether a file is there and may be read. Pipes are left alone: what is read of one is gone.
+fn can_be_opened(path: &Path) -> Result<(), Failure> {
+    if path.as_os_str() == "-" {
+        return Ok(());
+    }
+    let metadata = fs::metadata(path).map_err(|error| named(path, &error))?;
+    if metadata.is_file() || metadata.is_dir() {
+        Source::open(path, Arc::default())?;
+    }
+    Ok(())
 }
 
 /// Scores `table` and writes the rows to `path`, which is replaced once they are whole. Returns the
@@ -180,13 +198,18 @@ fn rows(path: &Path, mut source: Source, table: &mut Table) -> Result<(), Failur
         decoder.push_named(&chunk[..octets], &mut take).map_err(|error| named(&error))?;
     }
     decoder.finish_named(&mut take).map_err(|error| named(&error))?;
-    if rejected > 0 {
-        tracing::warn!(rejected, "{}: rows that tell of no flow", path.display());
-    }
+    tell_rejected(path, rejected);
     if rejected > 0 && taken == 0 {
         return Err(named(&format!("none of {rejected} rows tells of a flow")));
     }
     Ok(())
+}
+
+/// Says how many rows are skipped: not all of them are named.
+fn tell_rejected(path: &Path, rejected: u64) {
+    if rejected > 0 {
+        tracing::warn!(rejected, "{}: rows that tell of no flow", path.display());
+    }
 }
 
 fn of_record(record: &FlowRecord) -> Row {
@@ -250,12 +273,13 @@ fn metered(
         progress: Arc::new(AtomicU64::new(0)),
         stop: Arc::new(AtomicBool::new(false)),
     };
-    let (_, result) = replay.run_opened(path, source);
+    let (replayed, result) = replay.run_opened(path, source);
+    tell_rejected(path, replayed.rejected_rows);
     shared.outputs.close();
     let taken = std::mem::take(&mut *slices.0.lock().unwrap_or_else(PoisonError::into_inner));
     taken.into_iter().for_each(|row| table.push(row));
     result.map_err(|error| Failure::Invalid(error.to_string()))?;
-    match unusable_rows(&shared.board.ledgers().records) {
+    match unusable(netflow, &shared.board.ledgers()) {
         Some(why) => Err(Failure::Invalid(format!("{}: {why}", path.display()))),
         None => Ok(()),
     }

@@ -69,8 +69,8 @@ pub fn locate(file: &str, text: &str, problems: &mut [Problem]) {
 
 /// The deserializer's message without the names of Rust's types.
 fn in_plain_words(message: &str) -> String {
-    const NUMBERS: [&str; 6] = ["usize", "u64", "u32", "u16", "u8", "i128"];
-    let mut plain = message.to_owned();
+    const NUMBERS: [&str; 5] = ["usize", "u64", "u32", "u8", "i128"];
+    let mut plain = message.replace("expected u16", "expected a whole number from 0 to 65535");
     for number in NUMBERS {
         plain = plain.replace(
             &format!("expected {number}"),
@@ -189,6 +189,13 @@ mod tests {
             &[
                 "weir.toml:2: sensor.name: must not be empty",
                 "weir.toml:4: input.netflow.listen[1]: `[::]:1` is used twice",
+            ],
+        );
+        check(
+            "[[model.allow]]\nports = [443, 70000]\n",
+            &[
+                "weir.toml:2: model.allow[0].ports[1]: invalid value: integer `70000`, expected a whole \
+               number from 0 to 65535",
             ],
         );
         check("[flow\n", &["weir.toml:1: "]);

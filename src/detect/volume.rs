@@ -243,7 +243,7 @@ fn alert(sent: &Sent, host: &Host, limit: u64) -> Alert {
             evidence("octets_out", &above, megabytes(host.out as f64)),
             evidence(
                 "usual",
-                &format!("median and highest of its last {} hours", host.history.len()),
+                &format!("median and highest that count of its last {} hours", host.history.len()),
                 format!("{}, {}", megabytes(usual), megabytes(highest)),
             ),
             evidence(

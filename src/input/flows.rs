@@ -28,14 +28,23 @@ use crate::time::Micros;
 /// Rows that are decoded at once.
 const BATCH_ROWS: usize = 8_192;
 
+/// Milliseconds that a flow may last: 100 years, as in CSV.
+const DURATION_MS_MAX: f64 = 3_153_600_000_000.0;
+/// What must stand where octets and packets are counted.
+const COUNT: &str = "a whole number, 0 or more";
+/// What must stand in `ts_start`.
+const START: &str = "microseconds since the epoch, 0 or more";
+/// What must stand in `duration_ms`.
+const DURATION: &str = "a number of milliseconds, 0 to 3153600000000";
+
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FlowsError {
     /// It cannot be opened.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It is damaged.
-    #[error("{0}")]
+    /// Its footer is damaged, or not there.
+    #[error("cut short or no Parquet: {0}")]
     Parquet(#[from] ParquetError),
     /// Its columns are compressed in a way that is not read here.
     #[error("{0}")]
@@ -140,10 +149,19 @@ impl Columns {
         let integers = |array, column| integers(array, column, before);
         let whole = |column| integers(required(batch, column, "a whole number")?, column);
         let text = |column| texts(required(batch, column, "text")?, column);
-        let counter = |column| batch.column_by_name(column).map(|array| integers(array, column));
+        let some = |column| batch.column_by_name(column).filter(|a| !a.data_type().is_null());
         let none = || vec![0; batch.num_rows()];
         let scenario = batch.column_by_name("scenario").filter(|a| !a.data_type().is_null());
-        let counter = |column| counter(column).unwrap_or_else(|| Ok(none()));
+        let present = |column, expected| no_null(batch, column, expected, before);
+        present("ts_start", START)?;
+        present("duration_ms", DURATION)?;
+        present("fwd_bytes", COUNT)?;
+        let counter = |column| {
+            let Some(array) = some(column) else { return Ok(none()) };
+            present(column, COUNT)?;
+            integers(array, column)
+        };
+        let flags = some("tcp_flags").map(|array| integers(array, "tcp_flags"));
         Ok(Self {
             len: batch.num_rows(),
             ts_start: whole("ts_start")?,
@@ -159,7 +177,7 @@ impl Columns {
                 counter("fwd_pkts")?,
                 counter("bwd_pkts")?,
             ],
-            tcp_flags: counter("tcp_flags")?,
+            tcp_flags: flags.unwrap_or_else(|| Ok(none()))?,
             cont: batch.column_by_name("cont").map(|array| integers(array, "cont")).transpose()?,
             scenario: scenario.map(|array| texts(array, "scenario")).transpose()?,
         })
@@ -181,22 +199,27 @@ impl Columns {
             let value = values[at];
             u8::try_from(value).map_err(|_| wrong(column, value.to_string(), "0 to 255"))
         };
-        let [fwd_octets, bwd_octets, fwd_packets, bwd_packets] =
-            [0, 1, 2, 3].map(|which: usize| self.counters[which][at].max(0).unsigned_abs());
+        let count = |column, which: usize| {
+            let value = self.counters[which][at];
+            u64::try_from(value).map_err(|_| wrong(column, value.to_string(), COUNT))
+        };
         let (protocol, flags) =
             (octet("proto", &self.proto)?, octet("tcp_flags", &self.tcp_flags)?);
         let first = Micros(self.ts_start[at]);
+        if first < Micros(0) {
+            return Err(wrong("ts_start", first.0.to_string(), START));
+        }
         Ok(Row {
             scenario,
             src: address("src_ip", &self.src_ip)?,
             dst: address("dst_ip", &self.dst_ip)?,
             record: Record {
                 first,
-                last: first.plus(self.duration_us[at].max(0)),
-                fwd_octets,
-                bwd_octets,
-                fwd_packets,
-                bwd_packets,
+                last: first.plus(self.duration_us[at]),
+                fwd_octets: count("fwd_bytes", 0)?,
+                bwd_octets: count("bwd_bytes", 1)?,
+                fwd_packets: count("fwd_pkts", 2)?,
+                bwd_packets: count("bwd_pkts", 3)?,
                 initiator_port: port("src_port", &self.src_port)?,
                 responder_port: port("dst_port", &self.dst_port)?,
                 protocol,
@@ -216,6 +239,24 @@ fn required<'a>(
 ) -> Result<&'a ArrayRef, FlowsError> {
     let absent = || FlowsError::Column { column, found: "not there".to_owned(), expected };
     batch.column_by_name(column).ok_or_else(absent)
+}
+
+/// Nothing stands in for a value that a column lacks. `before`: rows of the file before this batch.
+fn no_null(
+    batch: &RecordBatch,
+    column: &'static str,
+    expected: &'static str,
+    before: u64,
+) -> Result<(), FlowsError> {
+    let Some(array) = batch.column_by_name(column) else { return Ok(()) };
+    let is_null = |at: usize| array.data_type().is_null() || array.is_null(at);
+    match (1..).zip(0..array.len()).find(|&(_, at)| is_null(at)) {
+        None => Ok(()),
+        Some((row, _)) => {
+            let (row, value) = (before + row, "null".to_owned());
+            Err(FlowsError::Value { row, column, value, expected })
+        }
+    }
 }
 
 fn other(array: &ArrayRef, column: &'static str, expected: &'static str) -> FlowsError {
@@ -264,21 +305,29 @@ fn integers(array: &ArrayRef, column: &'static str, before: u64) -> Result<Vec<i
         }
         // A column in which nothing stands.
         DataType::Null => vec![0; array.len()],
+        _ if column == "cont" => return Err(other(array, column, "a truth value")),
         _ => return Err(other(array, column, "a whole number")),
     })
 }
 
-/// Milliseconds as whole microseconds, rounded to even.
+/// Milliseconds as whole microseconds, rounded to even. `before`: rows of the file before these.
 fn micros(array: &ArrayRef, before: u64) -> Result<Vec<i64>, FlowsError> {
-    let us = |ms: Option<f64>| (ms.unwrap_or(0.0) * 1_000.0).round_ties_even() as i64;
-    Ok(match array.data_type() {
+    let ms: Vec<f64> = match array.data_type() {
         DataType::Float32 => {
-            array.as_primitive::<Float32Type>().iter().map(|v| us(v.map(f64::from))).collect()
+            array.as_primitive::<Float32Type>().values().iter().copied().map(f64::from).collect()
         }
-        DataType::Float64 => array.as_primitive::<Float64Type>().iter().map(us).collect(),
+        DataType::Float64 => array.as_primitive::<Float64Type>().values().to_vec(),
         _ => {
             let ms = integers(array, "duration_ms", before)?;
-            ms.into_iter().map(|ms| ms.saturating_mul(1_000)).collect()
+            ms.into_iter().map(|ms| ms as f64).collect()
         }
-    })
+    };
+    let us = |(row, ms): (u64, f64)| {
+        if (0.0..=DURATION_MS_MAX).contains(&ms) {
+            return Ok((ms * 1_000.0).round_ties_even() as i64);
+        }
+        let (row, value) = (before + row, ms.to_string());
+        Err(FlowsError::Value { row, column: "duration_ms", value, expected: DURATION })
+    };
+    (1..).zip(ms).map(us).collect()
 }

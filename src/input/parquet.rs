@@ -33,8 +33,8 @@ pub enum SlicesError {
     /// It cannot be opened.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It is damaged.
-    #[error("{0}")]
+    /// Its footer is damaged, or not there.
+    #[error("cut short or no Parquet: {0}")]
     Parquet(#[from] ParquetError),
     /// Its columns are compressed in a way that is not read here.
     #[error("{0}")]

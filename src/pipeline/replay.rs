@@ -177,6 +177,8 @@ pub struct Replayed {
     pub collector: Collector,
     /// The input clock at the end.
     pub now: Micros,
+    /// Rows that tell of no flow.
+    pub rejected_rows: u64,
 }
 
 impl Run {
@@ -203,6 +205,7 @@ impl Replay {
     }
 
     /// As [`Replay::run`], of one input whose first octets were looked at: a stream has them but once.
+    /// What an early end means is for the caller to say: it knows of the other inputs.
     ///
     /// # Errors
     /// As [`Replay::run`].
@@ -217,6 +220,7 @@ impl Replay {
     ) -> (Replayed, Result<(), ReplayError>) {
         self.router.settle();
         let mut run = Run::default();
+        let told = opened.is_some();
         let (mut result, mut cut, mut empty, mut some) = (Ok(()), None, None, false);
         for (index, path) in files.iter().enumerate() {
             if self.stopped() {
@@ -237,7 +241,7 @@ impl Replay {
             some = true;
             if result.is_err() {
                 let unread = files.len() - index - 1;
-                if run.clock.now() > Micros::MIN {
+                if !told && run.clock.now() > Micros::MIN {
                     tracing::warn!(unread, "the input is cut short: what was read before counts");
                 }
                 break;
@@ -251,7 +255,8 @@ impl Replay {
         let slot = &self.shared.board.slots()[self.slot];
         slot.publish(&run.ledgers);
         self.router.finish(now);
-        (Replayed { collector: self.collector, now }, result)
+        let rejected_rows = run.rejected_rows;
+        (Replayed { collector: self.collector, now, rejected_rows }, result)
     }
 
     pub(super) fn stopped(&self) -> bool {

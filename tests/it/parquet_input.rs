@@ -56,6 +56,16 @@ fn labelled(flags: u8) -> RecordBatch {
     RecordBatch::try_from_iter(columns).expect("columns of one length")
 }
 
+/// The same with another column `name`, in which values may be missing.
+fn with_column(batch: &RecordBatch, name: &str, other: ArrayRef) -> RecordBatch {
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
+        let column = if field.name() == name { &other } else { column };
+        (field.name(), Arc::clone(column), true)
+    });
+    RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
+}
+
 fn write(path: &Path, batches: &[RecordBatch], codec: Compression) {
     let file = File::create(path).expect("a file");
     let properties = WriterProperties::builder().set_compression(codec).build();
@@ -228,19 +238,13 @@ fn a_codec_that_is_not_read_is_named() {
 fn doubles_that_are_whole_numbers_are_read_as_these() {
     let bench = Bench::new();
     let flows = labelled(27);
-    let with = |packets: &dyn Fn(usize) -> Option<f64>| {
-        let doubles: ArrayRef =
-            Arc::new(Float64Array::from_iter((0..flows.num_rows()).map(packets)));
-        let schema = flows.schema();
-        let columns = schema.fields().iter().zip(flows.columns()).map(|(field, column)| {
-            let column = if field.name() == "bwd_pkts" { &doubles } else { column };
-            (field.name(), Arc::clone(column), true)
-        });
-        RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
+    let with = |packets: &dyn Fn(usize) -> f64| {
+        let doubles = Float64Array::from_iter_values((0..flows.num_rows()).map(packets));
+        with_column(&flows, "bwd_pkts", Arc::new(doubles))
     };
-    let half = |row| if row == 2 { Some(0.5) } else { None };
+    let half = |row| if row == 2 { 0.5 } else { 8.0 };
     for (name, batch) in
-        [("flows", flows.clone()), ("doubles", with(&|_| Some(8.0))), ("halves", with(&half))]
+        [("flows", flows.clone()), ("doubles", with(&|_| 8.0)), ("halves", with(&half))]
     {
         write(&bench.path(&format!("{name}.parquet")), &[batch], Compression::SNAPPY);
     }
@@ -249,6 +253,71 @@ fn doubles_that_are_whole_numbers_are_read_as_these() {
     let told = bench.weir("--quiet score halves.parquet -o -", 3).err;
     let says = "weir: halves.parquet: row 3: `bwd_pkts` is `0.5`, expected a whole number\n";
     assert_eq!(told, says);
+}
+
+/// What no flow can be is refused by row, column and value, and not scored as something else.
+#[test]
+fn impossible_values_are_refused_by_name() {
+    let bench = Bench::new();
+    let flows = labelled(27);
+    let n = flows.num_rows();
+    let doubles = |second: Option<f64>| -> ArrayRef {
+        let value = |row| if row == 1 { second } else { Some(1.0) };
+        Arc::new(Float64Array::from_iter((0..n).map(value)))
+    };
+    let longest = 3_153_600_000_000.0;
+    let ms = "a number of milliseconds, 0 to 3153600000000";
+    let since = "microseconds since the epoch, 0 or more";
+    let count = "a whole number, 0 or more";
+    for (column, value, shown, expected) in [
+        ("duration_ms", Some(f64::INFINITY), "inf", ms),
+        ("duration_ms", Some(f64::NAN), "NaN", ms),
+        ("duration_ms", Some(-0.5), "-0.5", ms),
+        ("duration_ms", Some(longest + 1.0), "3153600000001", ms),
+        ("duration_ms", None, "null", ms),
+        ("ts_start", Some(-1.0), "-1", since),
+        ("ts_start", None, "null", since),
+        ("fwd_bytes", Some(-1.0), "-1", count),
+        ("fwd_bytes", None, "null", count),
+        ("bwd_bytes", Some(-2.0), "-2", count),
+        ("bwd_bytes", None, "null", count),
+        ("fwd_pkts", Some(-3.0), "-3", count),
+        ("fwd_pkts", None, "null", count),
+        ("bwd_pkts", Some(-4.0), "-4", count),
+        ("bwd_pkts", None, "null", count),
+    ] {
+        let batch = with_column(&flows, column, doubles(value));
+        write(&bench.path("bad.parquet"), &[batch], Compression::SNAPPY);
+        let told = bench.weir("--quiet score bad.parquet -o -", 3).err;
+        let want =
+            format!("weir: bad.parquet: row 2: `{column}` is `{shown}`, expected {expected}\n");
+        assert_eq!(told, want);
+    }
+    let of_type = |column, array| {
+        write(
+            &bench.path("bad.parquet"),
+            &[with_column(&flows, column, array)],
+            Compression::SNAPPY,
+        );
+    };
+    of_type("duration_ms", doubles(Some(longest)));
+    bench.weir("--quiet score bad.parquet -o -", 0);
+    of_type("cont", Arc::new(StringArray::from(vec!["no"; n])));
+    let told = bench.weir("--quiet score bad.parquet -o -", 3).err;
+    assert_eq!(told, "weir: bad.parquet: column `cont` is Utf8, expected a truth value\n");
+}
+
+/// The footer is at the end: without it nothing of a file can be read.
+#[test]
+fn parquet_without_its_footer_is_told_as_cut_short() {
+    let bench = Bench::new();
+    slices(&bench);
+    let octets = std::fs::read(bench.path("slices.parquet")).expect("a file");
+    bench.write("cut.parquet", &octets[..octets.len() - 100]);
+    for command in COMMANDS {
+        let told = bench.weir(&format!("{command} cut.parquet -o -"), 3).err;
+        assert!(told.starts_with("weir: cut.parquet: cut short or no Parquet: "), "{told}");
+    }
 }
 
 /// pandas writes snappy, texts with other offsets, doubles where whole numbers lack one, and columns

@@ -104,6 +104,12 @@ fn exports_in_a_capture_are_scored() {
     let exports = pcaps.join("exports-ipfix.pcap").display().to_string();
     assert_eq!(pairs(&exports), 1, "the exporter and its collector");
     assert!(pairs(&format!("{exports} --netflow")) > 20);
+    let mixed = pcaps.join("mixed.pcap.zst").display().to_string();
+    for command in ["score", "replay"] {
+        let told = bench.weir(&format!("--quiet {command} {mixed} --netflow -o -"), 3).err;
+        let says = " packets is an export datagram: is --netflow meant, and the port right?\n";
+        assert!(told.contains("none of ") && told.ends_with(says), "{command}: {told}");
+    }
 }
 
 /// Of a capture every pair that spoke IP has its row, and all formats say the same.
@@ -245,6 +251,67 @@ fn of_an_input_that_is_cut_short_what_was_read_is_scored() {
     let found = rows(&bench.read("scores.ndjson"));
     found.iter().for_each(check);
     assert!(found.len() > 20, "{}", found.len());
+    // Of several, what was read before one that is refused or cut short; an older result stands where
+    // there is nothing, or one is not there at all.
+    let csv = deepmitre();
+    bench.write("flows.csv", &csv).write("bad.csv", "timestamp,src_ip,dest_ip\n");
+    let whole = bench.weir("--quiet score flows.csv -o -", 0).out;
+    for (files, unread) in [
+        ("flows.csv bad.csv flows.csv flows.csv", Some(2)),
+        ("flows.csv bad.csv", Some(0)),
+        ("bad.csv flows.csv", None),
+        ("flows.csv none.csv", None),
+        ("flows.csv .", None),
+    ] {
+        bench.write("out.ndjson", "older\n");
+        let told = bench.weir(&format!("score {files} -o out.ndjson"), 3).err;
+        let says = "WARN the input is cut short: out.ndjson holds what was read before unread=";
+        let said = told.lines().find_map(|line| line.split_once(says)?.1.parse::<usize>().ok());
+        assert_eq!(said, unread, "{files}: {told}");
+        let want = if unread.is_some() { &whole } else { "older\n" };
+        assert!(bench.read("out.ndjson") == want, "{files}");
+    }
+    let told = bench.weir("score cut.pcap flows.csv -o out.ndjson", 3).err;
+    assert_eq!(told.matches("unread=").count(), 1, "{told}");
+    assert!(told.contains("out.ndjson holds what was read before unread=1"), "{told}");
+}
+
+/// The names of standard output are `-`: the file that it goes to is not replaced.
+#[test]
+fn the_names_of_standard_output_are_standard_output() {
+    let bench = Bench::new();
+    bench.write("flows.csv", deepmitre());
+    for command in ["score flows.csv", "replay flows.csv"] {
+        for name in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+            let mut file = std::fs::File::create(bench.path("out")).expect("a file");
+            writeln!(file, "before").expect("written");
+            let mut weir = crate::system::weir();
+            weir.current_dir(bench.path("")).args(["--quiet"]).args(command.split(' '));
+            let ended = weir.args(["-o", name]).stdout(file).status().expect("runs");
+            assert!(ended.success(), "{command} -o {name}");
+            let out = bench.read("out");
+            assert!(out.starts_with("before\n{"), "{command} -o {name}: {out}");
+            assert!(!bench.path("out.part").exists());
+        }
+    }
+}
+
+/// Rows that are skipped are counted, more than are named.
+#[test]
+fn rows_of_slices_that_tell_of_no_flow_are_totalled() {
+    let bench = Bench::new();
+    let mut csv = deepmitre();
+    csv.push_str(&"soon\n".repeat(12));
+    bench.write("flows.csv", &csv);
+    bench.weir("--quiet replay flows.csv -o slices.ndjson", 0);
+    let bad = "{\"flow_id\":\"none\"}\n".repeat(12);
+    bench.write("rows.ndjson", bench.read("slices.ndjson") + &bad);
+    for name in ["flows.csv", "rows.ndjson"] {
+        let told = bench.weir(&format!("score {name} -o -"), 0).err;
+        assert_eq!(told.matches(&format!("WARN {name}: ")).count(), 11, "{told}");
+        let says = format!("WARN {name}: rows that tell of no flow rejected=12");
+        assert!(told.contains(&says), "{told}");
+    }
 }
 
 /// A model that cannot be run is told of before a sensor stops for it.
