@@ -315,7 +315,8 @@ pub(super) enum RulesCommand {
         /// Flows as JSON, one a line, in any dialect; `-` is standard input.
         #[arg(long, value_name = "FILE.jsonl")]
         events: PathBuf,
-        /// Take log sources, enabled ids and home networks from this configuration.
+        /// Take log sources, enabled ids, exclusions and home networks from this configuration: no rule
+        /// looks at what an exclusion matches, so that prints `[]`, and a warning names the exclusion.
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },

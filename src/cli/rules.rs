@@ -62,7 +62,7 @@ pub(super) fn test(
     let mut out = BufWriter::new(io::stdout().lock());
     let mut rehearsal = Rehearsal::new(&set);
     let sites = Context::of(&config).sites;
-    let (mut bad, mut told) = (0, HashSet::new());
+    let (mut bad, mut told, mut excluded) = (0, HashSet::new(), 0);
     for (number, line) in BufReader::new(source).split(b'\n').enumerate() {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
@@ -88,6 +88,15 @@ pub(super) fn test(
                 tracing::warn!("{file}:{line}: no rule sees `{key}` (did you mean `{near}`?)");
             }
         }
+        if let Some(by) = set.exclusions().iter().find(|by| by.holds(&event.record())) {
+            excluded += 1;
+            if excluded <= NAMED_MAX {
+                let (file, line, title) = (events.display(), number + 1, &by.meta.title);
+                tracing::warn!("{file}:{line}: exclusion `{title}` keeps it from every rule");
+            }
+            out.write_all(b"[]\n")?;
+            continue;
+        }
         let (hits, alerts) = rehearsal.event(&event);
         let rules = hits.into_iter().map(|hit| set.rule(hit).meta.id.as_str());
         let ids: Vec<&str> = rules.chain(alerts.iter().map(|alert| &*alert.rule.id)).collect();
@@ -95,6 +104,9 @@ pub(super) fn test(
         out.write_all(b"\n")?;
     }
     out.flush()?;
+    if excluded > NAMED_MAX {
+        tracing::warn!("{}: exclusions keep {excluded} lines from every rule", events.display());
+    }
     match bad {
         0 if let Some(none) = set.report().no_rule() => Err(Failure::Invalid(none.to_owned())),
         0 => verdict(failed(set.report())),

@@ -75,6 +75,18 @@ impl Report {
             }
         }
     }
+
+    /// As [`Self::unique`], of ids of rules, which are compared without regard to case.
+    fn unique_ids<'a>(&mut self, keys: impl Iterator<Item = (String, &'a str)>) {
+        let mut seen = BTreeSet::new();
+        for (key, id) in keys {
+            if id.is_empty() {
+                self.add(&key, "must not be empty".into());
+            } else if !seen.insert(id.to_lowercase()) {
+                self.add(&key, format!("`{id}` is used twice"));
+            }
+        }
+    }
 }
 
 impl Config {
@@ -177,7 +189,7 @@ impl Config {
         report.within("rules.suppress_groups_max", rules.suppress_groups_max, 1..=1_000_000);
         let names = rules.suppress.iter().enumerate();
         let names = names.map(|(i, s)| (format!("rules.suppress[{i}].rule"), s.rule.as_str()));
-        report.unique(names);
+        report.unique_ids(names);
         for (index, suppress) in rules.suppress.iter().enumerate() {
             let key = |name: &str| format!("rules.suppress[{index}].{name}");
             report.within(&key("alerts"), suppress.alerts, 1..=100);

@@ -212,6 +212,10 @@ mod tests {
                flow.packets.active_timeout_s (120)"],
         );
         check(
+            "[[rules.suppress]]\nrule = \"a\"\n[[rules.suppress]]\nrule = \"A\"\n",
+            &["weir.toml:4: rules.suppress[1].rule: `A` is used twice"],
+        );
+        check(
             "[[output.files]]\nname = \"a\"\n[[output.files]]\nname = \"a\"\n",
             &["weir.toml:4: output.files[1].name: `a` is used twice"],
         );

@@ -89,6 +89,12 @@ fn filters_are_added_as_written() {
     check("a field that flows lack", process, inside, &["a", "b"], "unknown_under_not");
     let process = process.replace("not s", "s");
     check("never satisfied", &process, inside, &["a", "b"], "silencing_filter");
+    let all = "rules: [a]\ns:\n    dest_ip: '*'\ncondition: not s";
+    check("not any address", all, inside, &["a", "b"], "silencing_filter");
+    let most = "rules: [a]\ns:\n    bytes_out|gte: 1\ncondition: not s";
+    check("not any octet", most, inside, &["a", "b"], "hardly any flow satisfies it");
+    let most = "rules: [a]\ns:\n    proto: [tcp, udp, icmp]\ncondition: not s";
+    check("not the usual protocols", most, inside, &["b"], "hardly any flow satisfies it");
     let always = "rules: [a]\ns:\n    dst_port|gte: 0\ncondition: s";
     check("always satisfied", always, inside, &["a", "b"], "changes no rule");
     let bad = "rules: [a]\ns:\n    src_ip: x\ncondition: not s";
@@ -292,6 +298,10 @@ fn exclusions_ask_for_what_is_final_at_the_first_record() {
     check("s:\n    application: dns", "not_final");
     check("s:\n    - dns", "not_final");
     check("s:\n    dst_port|gte: 0", "every_flow");
+    check("s:\n    dest_ip: '*'", "every_flow");
+    check("s:\n    src_ip|contains: '*'", "every_flow");
+    check("s:\n    src_ip|re: '.*'", "every_flow");
+    check("s:\n    src_ip|re: '.'", "every_flow");
     check("s:\n    Image: x", "never_matches");
     check("s:\n    src_ip: x", "value");
     check("t:\n    src_ip: 10.0.0.1", "identifier");

@@ -391,6 +391,10 @@ mod tests {
             ..file("b.yml", "R", 1)
         };
         let c = || file("c.yml", "c", 3);
+        let with = |more: &str| Source {
+            text: file("b.yml", "R", 1).text + more,
+            ..file("b.yml", "R", 1)
+        };
         for (name, sources, want, says) in [
             (
                 "earlier",
@@ -411,6 +415,18 @@ mod tests {
                 vec!["is 1", "is 3", "is 2"],
                 "",
             ),
+            (
+                "broken meanwhile, and later",
+                vec![broken.clone(), file("bb.yml", "r", 2), c()],
+                vec!["is 3"],
+                "bb.yml:2",
+            ),
+            (
+                "no YAML meanwhile, and later",
+                vec![with("x: [\n"), file("bb.yml", "r", 2), c()],
+                vec!["is 3"],
+                "bb.yml:2",
+            ),
             ("broken meanwhile", vec![file("a.yml", "r", 2), broken, c()], vec!["is 3"], "a.yml:2"),
         ] {
             let new = load(&sources);
@@ -421,7 +437,8 @@ mod tests {
             assert_eq!(at, says, "{name}: {report}");
             let in_words = report.contains("its id is that of the rule at b.yml:");
             assert_eq!(in_words, !says.is_empty(), "{name}: {report}");
-            assert_eq!(lost(&old, &new).is_empty(), name != "broken meanwhile", "{name}: {report}");
+            let broken = name.contains("meanwhile");
+            assert_eq!(lost(&old, &new).is_empty(), !broken, "{name}: {report}");
         }
         // At a start the first file has it, and the other is named.
         let start = [file("a.yml", "r", 2), file("b.yml", "R", 1)];

@@ -64,12 +64,13 @@ pub(super) fn compile(
     compiler: &Compiler<'_>,
     interner: &mut Interner,
     report: &mut LoadReport,
+    rules: &Ids<'_>,
     seen: &mut impl FnMut(&str),
 ) -> Vec<Exclusion> {
     let options = compiler.options;
     let files = options.exclusions.iter().map(|source| &*source.file);
     let ids = Ids::new(&options.in_force.exclusions, files);
-    let mut loader = Loader { compiler, interner, report, ids, all: Vec::new() };
+    let mut loader = Loader { compiler, interner, report, rules, ids, all: Vec::new() };
     let mut waiting = Vec::new();
     for source in &options.exclusions {
         let documents = front::documents(&source.text);
@@ -95,6 +96,8 @@ struct Loader<'a> {
     compiler: &'a Compiler<'a>,
     interner: &'a mut Interner,
     report: &'a mut LoadReport,
+    /// The ids of rules, correlations and filters.
+    rules: &'a Ids<'a>,
     ids: Ids<'a>,
     all: Vec<Exclusion>,
 }
@@ -111,7 +114,8 @@ impl Loader<'_> {
                 if self.is_disabled(&id) {
                     return;
                 }
-                self.made(&rule, &id, owner).map(|(uid, compiled)| (id, uid, compiled))
+                self.made(&rule, &id, owner.map(|owner| (owner, &*source.file)))
+                    .map(|(uid, compiled)| (id, uid, compiled))
             }
             Ok(Body::Correlation(..) | Body::Filter(_)) => Err(Reason::Misplaced.into()),
             Err(_) if known_by.is_some_and(|id| self.is_disabled(&id)) => return,
@@ -130,7 +134,13 @@ impl Loader<'_> {
         let broad = "nearly every flow satisfies it, and no rule looks at these: to keep from rules what \
                      stands under `not`, leave the `not` out";
         let broad = breadth::is_broad(&compiled.expr).then(|| broad.to_owned());
-        let others = notes.into_iter().chain(compiled.warnings).chain(broad);
+        let shared = self.rules.place(&id).map(|place| {
+            format!(
+                "its id is also that of the rule at {place}, and `rules.disable` would turn both off: give it \
+                 an id of its own"
+            )
+        });
+        let others = notes.into_iter().chain(compiled.warnings).chain(broad).chain(shared);
         let others = others.map(|text| (line, text));
         for (line, text) in passed.chain(others) {
             let (file, title) = (file.clone(), title.clone());
@@ -156,11 +166,11 @@ impl Loader<'_> {
         &mut self,
         rule: &SigmaRule,
         id: &str,
-        owner: Option<&str>,
+        waited: Option<(&str, &str)>,
     ) -> Result<(u16, Compiled), Fault> {
-        match owner {
+        match waited {
             None => self.ids.is_free(id)?,
-            Some(owner) => self.ids.is_left(id, owner, &self.report.rejected)?,
+            Some(waited) => self.ids.is_left(id, waited, &self.report.rejected)?,
         }
         if self.all.len() == EXCLUSIONS_MAX {
             let what = "the number of exclusions";

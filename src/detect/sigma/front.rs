@@ -192,11 +192,11 @@ fn parts(text: &str) -> Vec<Part<'_>> {
     chunks.into_iter().filter_map(|(line, chunk)| trimmed(line, chunk)).collect()
 }
 
-/// Moves the first line past comments, blank lines and the marker; `None` if nothing is left.
+/// Moves the first line past comments, directives, blank lines and the marker; `None` if nothing is left.
 fn trimmed(line: u32, chunk: &str) -> Option<Part<'_>> {
     let idle = |l: &&str| {
         let l = l.trim();
-        l.is_empty() || l.starts_with('#') || l == "---" || l == "..."
+        l.is_empty() || l.starts_with(['#', '%']) || l == "---" || l == "..."
     };
     let (mut skipped, mut octets) = (0, 0);
     for line in chunk.split_inclusive('\n').take_while(idle) {
@@ -430,6 +430,7 @@ mod tests {
         check("comment first", &format!("# c\n\n{rule}"), &[(3, "rule")]);
         check("two", &format!("{rule}---\n{rule}"), &[(1, "rule"), (7, "rule")]);
         check("trailing marker", &format!("---\n{rule}---\n# end\n"), &[(2, "rule")]);
+        check("a directive", &format!("%YAML 1.2\n---\n{rule}"), &[(3, "rule")]);
         check("empty", "", &[]);
         check("broken second", &format!("{rule}---\na: [\n"), &[(1, "rule"), (8, "syntax")]);
         check("no mapping", "- a\n- b\n", &[(1, "syntax")]);

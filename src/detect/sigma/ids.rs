@@ -43,14 +43,14 @@ impl<'a> Ids<'a> {
         Self { in_force, order, taken: HashMap::new() }
     }
 
-    /// The file that the document's id is in force from, if that is read after `file`: its document goes
+    /// The file that the document's id is in force from, if that is another than `file`: its document goes
     /// first.
     pub(super) fn owner(&self, document: &Document<'_>, file: &str) -> Option<&'a str> {
         if self.in_force.is_empty() {
             return None;
         }
         let owner = self.in_force.get(&document.known_by()?.to_lowercase())?;
-        (self.order.get(&**owner)? > self.order.get(file)?).then_some(owner)
+        (owner != file && self.order.contains_key(&**owner)).then_some(owner)
     }
 
     /// # Errors
@@ -62,27 +62,36 @@ impl<'a> Ids<'a> {
         }
     }
 
-    /// As [`Self::is_free`], of a document that waited for that of `owner`. Where that was `rejected`,
-    /// its id is not free either: else this one would be taken for its new version.
+    /// As [`Self::is_free`], of a document of `file` that waited for that of `owner`. Where that was
+    /// `rejected`, its id is not free either: else this one would be taken for its new version. What is too
+    /// broken to have a name may be it.
     ///
     /// # Errors
     /// If the document of `owner` is still there.
     pub(super) fn is_left(
         &self,
         id: &str,
-        owner: &str,
+        (owner, file): (&str, &str),
         rejected: &[Rejected],
     ) -> Result<(), Reason> {
         let has_it = |r: &Rejected| match r.id.is_empty() {
-            true => meta::title_id(&r.title) == id,
+            true => r.title.is_empty() || meta::title_id(&r.title) == id,
             false => r.id.eq_ignore_ascii_case(id),
         };
         let is_it = |r: &&Rejected| r.file == owner && has_it(r);
         let broken = || rejected.iter().find(is_it).map(|r| format!("{}:{}", r.file, r.line));
         match self.taken.get(&id.to_lowercase()).cloned().or_else(broken) {
             None => Ok(()),
+            Some(place) if self.order.get(owner) < self.order.get(file) => {
+                Err(Reason::Duplicate(place))
+            }
             Some(place) => Err(Reason::Standing(place)),
         }
+    }
+
+    /// Where the document with the id stands.
+    pub(super) fn place(&self, id: &str) -> Option<&str> {
+        self.taken.get(&id.to_lowercase()).map(String::as_str)
     }
 
     /// The document at `place` has the id.

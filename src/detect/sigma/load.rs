@@ -151,7 +151,9 @@ impl<'a> Loader<'a> {
             self.linker.rule(&meta.id, name.as_deref(), Fate::Disabled);
             return Ok(());
         }
-        self.is_new(&meta.id)?;
+        let own = rule.id.is_some();
+        self.is_new(&meta.id, &place.source.file)
+            .map_err(|reason| if own { reason } else { reason.of_title() })?;
         let compiled = self.compiler.rule(&rule, &meta.id);
         let fate = match &compiled {
             Ok(_) => Fate::Rule(self.loaded.rules.len()),
@@ -179,7 +181,7 @@ impl<'a> Loader<'a> {
                 self.linker.rule(&meta.id, None, Fate::Disabled);
                 continue;
             }
-            if let Err(reason) = self.is_new(&meta.id) {
+            if let Err(reason) = self.is_new(&meta.id, &meta.file) {
                 let RuleMeta { file, line, title, id, .. } = meta;
                 self.loaded.report.rejected.push(Rejected { file, line, title, id, reason });
                 continue;
@@ -204,7 +206,9 @@ impl<'a> Loader<'a> {
             self.linker.rule(&meta.id, rule.name.as_deref(), Fate::Disabled);
             return Ok(());
         }
-        self.is_new(&meta.id)?;
+        let own = rule.id.is_some();
+        self.is_new(&meta.id, &place.source.file)
+            .map_err(|reason| if own { reason } else { reason.of_title() })?;
         self.ids.take(&meta.id, place.to_string());
         let from = (place.source, place.line, place.text);
         self.linker.correlation(from, meta, (rule, thresholds), notes);
@@ -222,7 +226,7 @@ impl<'a> Loader<'a> {
             if self.is_disabled(id) {
                 return Ok(());
             }
-            self.is_new(id)?;
+            self.is_new(id, &place.source.file)?;
         }
         let file: Arc<str> = place.source.file.as_str().into();
         let named = Named {
@@ -250,10 +254,10 @@ impl<'a> Loader<'a> {
         disabled
     }
 
-    fn is_new(&self, id: &str) -> Result<(), Reason> {
+    fn is_new(&self, id: &str, file: &str) -> Result<(), Reason> {
         match self.owner {
             None => self.ids.is_free(id),
-            Some(owner) => self.ids.is_left(id, owner, &self.loaded.report.rejected),
+            Some(owner) => self.ids.is_left(id, (owner, file), &self.loaded.report.rejected),
         }
     }
 
@@ -269,7 +273,7 @@ impl<'a> Loader<'a> {
 
     /// Adds to each rule the filters that are meant for it, wherever they stood.
     fn finish(mut self, mut wanted: Wanted<'_>) -> Loaded {
-        let Self { options, compiler, interner, mut filters, targets, linker, .. } = self;
+        let Self { options, compiler, interner, ids, mut filters, targets, linker, .. } = self;
         let Loaded { rules, correlations, exclusions, filters: named, report } = &mut self.loaded;
         if filters.len() > 0 {
             for (rule, target) in rules.iter_mut().zip(&targets) {
@@ -284,7 +288,8 @@ impl<'a> Loader<'a> {
         report.rejected.extend(filters.refused());
         report.placeholders = options.placeholders.len();
         report.warnings.extend(filters.notes(&targets, options.traffic.as_deref()));
-        *exclusions = exclusions::compile(&compiler, interner, report, &mut |id| wanted.see(id));
+        let see = &mut |id: &str| wanted.see(id);
+        *exclusions = exclusions::compile(&compiler, interner, report, &ids, see);
         report.warnings.extend(wanted.notes());
         self.loaded
     }

@@ -151,6 +151,12 @@ pub enum Reason {
     /// Its id is taken.
     #[error("its id is that of the rule at {0}")]
     Duplicate(String),
+    /// The id that is made of its title is taken.
+    #[error(
+        "it has no id, and its title, of which one is made, is that of the rule at {0}: give it an id of \
+         its own"
+    )]
+    Titled(String),
     /// Its id is that of a rule in force, whose file comes later.
     #[error(
         "its id is that of the rule at {0}, which is in force and stays; at the next start this one \
@@ -160,6 +166,14 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The same of a document whose id is made of its title.
+    pub(super) fn of_title(self) -> Self {
+        match self {
+            Self::Duplicate(place) => Self::Titled(place),
+            other => other,
+        }
+    }
+
     /// A short label, for metrics and tables.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
@@ -189,7 +203,7 @@ impl Reason {
             Self::Quantifier(_) => "quantifier",
             Self::UnknownUnderNot { .. } => "unknown_under_not",
             Self::NeverMatches(_) => "never_matches",
-            Self::Duplicate(_) | Self::Standing(_) => "duplicate_id",
+            Self::Duplicate(_) | Self::Titled(_) | Self::Standing(_) => "duplicate_id",
         }
     }
 }

@@ -36,6 +36,14 @@ impl Pattern {
         self.cased
     }
 
+    /// Whether every text of two characters or more matches.
+    #[must_use]
+    pub fn takes_any(&self) -> bool {
+        let ones = self.glyphs.iter().filter(|glyph| **glyph == Glyph::One).count();
+        let many = self.glyphs.iter().filter(|glyph| **glyph == Glyph::Many).count();
+        many > 0 && ones <= 2 && ones + many == self.glyphs.len()
+    }
+
     /// The text itself, if there is no wildcard.
     #[must_use]
     pub fn literal(&self) -> Option<String> {
@@ -138,6 +146,24 @@ impl Matcher {
         match self {
             Self::Glob(pattern) => Some(pattern.longest_literal()),
             Self::Regex(_) => None,
+        }
+    }
+
+    /// Whether every address matches, as far as it shows: of regular expressions only the plainest.
+    #[must_use]
+    pub fn takes_any(&self) -> bool {
+        match self {
+            Self::Glob(pattern) => pattern.takes_any(),
+            Self::Regex(regex) => {
+                // The flags stand first, in parentheses.
+                let text = regex.as_str();
+                let flags = text.strip_prefix("(?").and_then(|rest| rest.split_once(')'));
+                let bare = flags.map_or(text, |(_, rest)| rest);
+                let bare = bare.strip_prefix('^').unwrap_or(bare);
+                let (bare, ends) = bare.strip_suffix('$').map_or((bare, false), |b| (b, true));
+                matches!(bare, ".*" | ".+" | ".*?" | ".+?" | "(.*)" | "(.+)")
+                    || !ends && matches!(bare, "" | "." | ".?")
+            }
         }
     }
 

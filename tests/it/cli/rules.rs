@@ -134,6 +134,20 @@ fn a_trial_runs_events_through_correlations() {
     assert_eq!(ended.out, "[\"telnet\"]\n[\"telnet\",\"twice\"]\n[\"telnet\"]\n");
 }
 
+#[test]
+fn exclusions_of_the_configuration_apply_to_events() {
+    let bench = Bench::new();
+    bench.write("r/a.yml", TELNET);
+    let lab = "title: Lab\ndetection: {s: {src_ip: 10.0.0.1}, condition: s}\n";
+    bench.write("x/lab.yml", lab);
+    bench.write("weir.toml", "[rules]\nexclusions = [\"x\"]\n");
+    let event = |src: &str| format!("{{\"src_ip\": \"{src}\", \"dst_port\": 23, \"proto\": 6}}\n");
+    bench.write("e.jsonl", event("10.0.0.1") + &event("10.0.0.2"));
+    let ended = bench.weir("rules test r -c weir.toml --events e.jsonl", 0);
+    assert_eq!(ended.out, "[]\n[\"telnet\"]\n");
+    assert!(ended.err.contains("e.jsonl:1: exclusion `Lab` keeps it"), "{}", ended.err);
+}
+
 /// What a sensor wrote is what rules are tried on: sites by name, all that it knows of a flow, and times
 /// as other formats write them.
 #[test]

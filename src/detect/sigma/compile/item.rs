@@ -189,7 +189,15 @@ impl Item<'_> {
         let single = groups.iter().all(|group| group.len() == 1);
         if !self.all || single {
             let all = groups.iter().map(|group| matchers(group)).collect::<Result<Vec<_>, _>>()?;
-            return Ok(self.leaf(test(all.into_iter().flatten().collect(), self.all), words));
+            let all: Vec<Matcher> = all.into_iter().flatten().collect();
+            let any = |matcher: &Matcher| matcher.takes_any();
+            let every = if self.all { all.iter().all(any) } else { all.iter().any(any) };
+            // Every address is a text that these match.
+            if self.field.kind() == Kind::Address && every {
+                let set = IntervalSet::range(0, self.field.max());
+                return Ok(self.leaf(Test::In { set, null: false }, words));
+            }
+            return Ok(self.leaf(test(all, self.all), words));
         }
         let leaf = |group: &Cow<'_, [SigmaValue]>| {
             let any = Item { all: false, ..self.clone() };

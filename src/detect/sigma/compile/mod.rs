@@ -44,6 +44,7 @@ impl Fault {
                 Some("condition")
             }
             Reason::Duplicate(_) | Reason::Standing(_) => Some("id"),
+            Reason::Titled(_) => Some("title"),
             _ => None,
         };
         let value = match &self.reason {
