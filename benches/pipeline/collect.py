@@ -115,15 +115,29 @@ def metrics():
     return {name: float(value) for name, value in parts}
 
 
+def start(bench, command, log):
+    """Waits until the collector receives. The sensor binds its sockets first, takes the memory of its table then, and
+    says when it is ready; what came before would be lost for want of a reader, and the taking be counted as cost."""
+    if not wait_until(lambda: socket_state(PORT), 20) or command[0] == bench.weir and not wait_until(is_ready, 60):
+        raise RuntimeError(f"{command[0]} does not listen: see {log.name}")
+    time.sleep(1)
+
+
+def is_ready():
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{ADMIN}/readyz", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
 def measure(bench, command, version, rate, seconds, more=(), before=None, stop=signal.SIGTERM):
     """Starts a collector, sends to it, and says what it cost from the first datagram until its socket is empty.
 
     `before` are options of a first round of sending that is not measured.
     """
     with open(bench.work / "collector.log", "w") as log, Process(command, bench.collect_core, log, stop) as collector:
-        if not wait_until(lambda: socket_state(PORT), 20):
-            raise RuntimeError(f"{command[0]} does not listen: see {log.name}")
-        time.sleep(1)
+        start(bench, command, log)
         if before:
             send(bench, version, *before)
             wait_until(lambda: (socket_state(PORT) or (0,))[0] == 0, 20)
@@ -151,9 +165,7 @@ def agrees(cost):
 def loses(bench, command, version, rate, seconds):
     """Sends so long, or until the kernel drops a datagram of the collector: what went wrong, None if nothing did."""
     with open(bench.work / "collector.log", "w") as log, Process(command, bench.collect_core, log) as collector:
-        if not wait_until(lambda: socket_state(PORT), 20):
-            raise RuntimeError(f"{command[0]} does not listen: see {log.name}")
-        time.sleep(1)
+        start(bench, command, log)
         with subprocess.Popen(sender(bench, version, rate, seconds), stdout=subprocess.PIPE, text=True) as sending:
             while sending.poll() is None:
                 time.sleep(0.2)
