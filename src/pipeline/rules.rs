@@ -1,6 +1,6 @@
 //! The rule set in force, swapped by pointer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -399,7 +399,10 @@ pub fn gather(config: &Config) -> io::Result<(Vec<Source>, Options)> {
     let excluding = files(&rules.exclusions).map_err(|error| under("rules.exclusions", error))?;
     // A folder of exclusions may lie among rules: what is one is not the other.
     let mut ruling = files(&rules.directories)?;
-    ruling.files.retain(|file| excluding.files.binary_search(file).is_err());
+    if !excluding.files.is_empty() {
+        let places: HashSet<PathBuf> = excluding.files.iter().map(|file| whole(file)).collect();
+        ruling.files.retain(|file| !places.contains(&whole(file)));
+    }
     ruling.unreadable.retain(|one| !excluding.unreadable.contains(one));
     unreadable.extend(ruling.unreadable);
     unreadable.extend(excluding.unreadable);
@@ -507,7 +510,17 @@ pub fn files(directories: &[PathBuf]) -> io::Result<Found> {
     }
     found.files.sort();
     found.files.dedup();
+    if directories.len() > 1 {
+        // They may overlap, and be spelled otherwise.
+        let mut places = HashSet::new();
+        found.files.retain(|file| places.insert(whole(file)));
+    }
     Ok(found)
+}
+
+/// The path without links and points, where it leads to something.
+fn whole(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// A folder, whatever path leads to it.

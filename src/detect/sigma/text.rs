@@ -44,6 +44,32 @@ impl Pattern {
         many > 0 && ones <= 2 && ones + many == self.glyphs.len()
     }
 
+    /// Whether, as far as it shows, no address matches as addresses are written (RFC 5952): small letters,
+    /// groups without leading zeros, `::` for the longest run of zeros, IPv4 in points only.
+    #[must_use]
+    pub fn is_no_address(&self) -> bool {
+        let mut text = String::new();
+        for glyph in &self.glyphs {
+            match *glyph {
+                Glyph::Char(c) if self.cased => text.push(c),
+                Glyph::Char(c) => text.push(c.to_ascii_lowercase()),
+                Glyph::One | Glyph::Many => text.push('*'),
+            }
+        }
+        let is_wild = |part: &str| part.contains('*');
+        let leading =
+            |part: &str| part.starts_with('0') && part.len() > 1 && !part.starts_with("0*");
+        let octet = |part: &str| part.parse::<u32>().is_ok_and(|octet| octet <= 0xff);
+        let (colon, dot) = (text.contains(':'), text.contains('.'));
+        let parts: Vec<&str> = text.split([':', '.']).collect();
+        !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b':' | b'.' | b'*'))
+            || colon && dot
+            || text.contains(":0:*")
+            || parts.iter().any(|part| leading(part))
+            || dot && parts.iter().any(|part| !part.is_empty() && !is_wild(part) && !octet(part))
+            || colon && parts.iter().any(|part| !is_wild(part) && part.len() > 4)
+    }
+
     /// The text itself, if there is no wildcard.
     #[must_use]
     pub fn literal(&self) -> Option<String> {
@@ -259,6 +285,23 @@ mod tests {
         assert!(!pattern("TCP", true).matches("tcp"));
         assert_eq!(pattern("10.*", false).prefix().as_deref(), Some("10."));
         assert_eq!(pattern("1?.*", false).prefix(), None);
+        for (text, want) in [
+            ("2001:0db8:*", true),
+            ("::ffff:10.*", true),
+            ("fe80:0:*", true),
+            ("300.*", true),
+            ("*g*", true),
+            ("2001:db8:*", false),
+            ("FE80::*", false),
+            ("*:0", false),
+            ("0*", false),
+            ("10.?.0.*", false),
+            ("*.0.0.1", false),
+            ("*.*", false),
+            ("1*", false),
+        ] {
+            assert_eq!(pattern(text, false).is_no_address(), want, "{text}");
+        }
     }
 
     proptest! {

@@ -192,6 +192,9 @@ impl Item<'_> {
             let all: Vec<Matcher> = all.into_iter().flatten().collect();
             let any = |matcher: &Matcher| matcher.takes_any();
             let every = if self.all { all.iter().all(any) } else { all.iter().any(any) };
+            if self.field.kind() == Kind::Address {
+                self.note_unwritten(groups, &all);
+            }
             // Every address is a text that these match.
             if self.field.kind() == Kind::Address && every {
                 let set = IntervalSet::range(0, self.field.max());
@@ -207,6 +210,21 @@ impl Item<'_> {
         let leaves = groups.iter().map(leaf).collect::<Result<Vec<_>, Reason>>()?;
         // "Not each of them": one of them does not hold.
         Ok(if self.neq { Expr::Or(leaves) } else { Expr::And(leaves) })
+    }
+
+    /// Notes patterns that no address matches as it is written.
+    fn note_unwritten(&self, groups: &Groups<'_>, matchers: &[Matcher]) {
+        let values = groups.iter().flat_map(|group| group.iter());
+        for (value, matcher) in values.zip(matchers) {
+            if matches!(matcher, Matcher::Glob(pattern) if pattern.is_no_address()) {
+                let words = self.words_of(1, [value].into_iter());
+                self.work.note(format!(
+                    "`{}` {words}: hardly any address is written so: small letters, no leading zeros, `::` \
+                     for the longest run of zeros, IPv4 in points (RFC 5952); a network takes `cidr`",
+                    self.name
+                ));
+            }
+        }
     }
 
     fn flags(&self, groups: &Groups<'_>) -> Result<Expr, Reason> {
