@@ -36,6 +36,14 @@ const WRONG: &[(&str, &str)] = &[
         "weir.toml:16: output.hec[0].token: no secret in the environment variable WEIR_NO_SUCH_SECRET",
     ),
     (
+        "[[output.hec]]\nurl = \"https://a:8088\"\ntoken = { file = \"fifo\" }\n",
+        "weir.toml:16: output.hec[0].token: cannot read the secret in fifo: it is no regular file",
+    ),
+    (
+        "[[output.s3]]\nurl = \"s3://flows\"\ncredentials_file = \"fifo\"\n",
+        "weir.toml:16: output.s3[0].credentials_file: fifo: it is no regular file",
+    ),
+    (
         "[[output.webhook]]\nurl_secret = { file = \"secret\" }\n",
         "weir.toml:15: output.webhook[0].url_secret: what stands there must be https://HOST",
     ),
@@ -109,6 +117,8 @@ fn bench(table: &str) -> Bench {
     let bench = Bench::new();
     bench.write("weir.toml", text + table).write("secret", "hunter2\n").write("empty", "\n");
     bench.write("lines", "hunter2\nhunter3\n");
+    let fifo = std::process::Command::new("mkfifo").arg(bench.path("fifo")).status();
+    assert!(fifo.expect("mkfifo").success());
     bench
 }
 

@@ -1,10 +1,15 @@
 //! Secrets, read from where the configuration says they are.
 
 use std::fmt;
-use std::fs;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use crate::config::Secret;
+
+/// Octets that a secret may have.
+const OCTETS_MAX: u64 = 64 << 10;
 
 /// A secret's value. It is never shown: printing gives `***`.
 #[derive(Clone, Eq, PartialEq)]
@@ -39,7 +44,7 @@ pub enum SecretError {
         /// Which.
         path: PathBuf,
         /// Why.
-        error: std::io::Error,
+        error: io::Error,
     },
     /// The environment variable is not there, or not UTF-8.
     #[error(
@@ -54,13 +59,30 @@ pub enum SecretError {
     Empty(String),
 }
 
+/// Reads the file at `path`. What is no file may keep whoever reads it waiting, or have no end.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut octets = Vec::new();
+    file.take(OCTETS_MAX + 1).read_to_end(&mut octets)?;
+    if octets.len() as u64 > OCTETS_MAX {
+        let message = format!("it has more than {OCTETS_MAX} octets, which no secret has");
+        return Err(io::Error::other(message));
+    }
+    Ok(octets)
+}
+
 /// Reads `secret`, without line ends after it.
 ///
 /// # Errors
 /// [`SecretError`]; it names the place, never the value.
 pub fn reveal(secret: &Secret) -> Result<Revealed, SecretError> {
+    let text = |octets| String::from_utf8(octets).map_err(|_| io::Error::other("it is not UTF-8"));
     let file = |path: PathBuf| {
-        fs::read_to_string(&path).map_err(|error| SecretError::File { path, error })
+        read(&path).and_then(text).map_err(|error| SecretError::File { path, error })
     };
     let (text, place) = match secret {
         Secret::File(path) => (file(path.clone())?, path.display().to_string()),
@@ -81,6 +103,8 @@ pub fn reveal(secret: &Secret) -> Result<Revealed, SecretError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -94,6 +118,8 @@ mod tests {
         fs::write(&path, "\n").expect("room");
         for (place, want) in [
             (Secret::File(path), "is empty"),
+            (Secret::File("/dev/zero".into()), "in /dev/zero: it is no regular file"),
+            (Secret::File("/".into()), "in /: it is no regular file"),
             (Secret::File("/no/such".into()), "cannot read the secret in /no/such"),
             (
                 Secret::Env("WEIR_NO_SUCH".into()),
@@ -103,5 +129,22 @@ mod tests {
             let error = reveal(&place).expect_err("none").to_string();
             assert!(error.contains(want), "{error}");
         }
+    }
+
+    #[test]
+    fn what_has_no_end_or_waits_is_no_secret() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let fifo = directory.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.expect("mkfifo").success());
+        let error = reveal(&Secret::File(fifo)).expect_err("nobody writes").to_string();
+        assert!(error.contains("fifo: it is no regular file"), "{error}");
+        let path = directory.path().join("long");
+        fs::write(&path, vec![b'a'; 65_536]).expect("room");
+        let secret = reveal(&Secret::File(path.clone())).expect("a long one");
+        assert_eq!(secret.expose().len(), 65_536);
+        fs::write(&path, vec![b'a'; 65_537]).expect("room");
+        let error = reveal(&Secret::File(path)).expect_err("longer").to_string();
+        assert!(error.contains("long: it has more than 65536 octets"), "{error}");
     }
 }

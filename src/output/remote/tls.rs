@@ -55,7 +55,7 @@ pub fn client(tls: &Tls) -> Result<ClientConfig, TlsError> {
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let key = PrivateKeyDer::from_pem_file(file);
+    let key = regular(file).and_then(|()| PrivateKeyDer::from_pem_file(file));
     key.map_err(|error| wrong(file, "a private key that is not encrypted", error))
 }
 
@@ -128,12 +128,24 @@ pub fn hint(text: &str, authority: &str, plain: &str) -> Option<String> {
 /// [`TlsError::File`].
 pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let wrong = |error| wrong(file, "certificates", error);
+    regular(file).map_err(wrong)?;
     let found = CertificateDer::pem_file_iter(file).map_err(wrong)?;
     let found = found.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
     if found.is_empty() {
         return Err(wrong(rustls::pki_types::pem::Error::NoItemsFound));
     }
     Ok(found)
+}
+
+/// What is no file may keep whoever reads it waiting, or have no end.
+fn regular(file: &Path) -> Result<(), rustls::pki_types::pem::Error> {
+    match std::fs::metadata(file) {
+        Ok(about) if !about.is_file() => {
+            let error = std::io::Error::other("it is no regular file");
+            Err(rustls::pki_types::pem::Error::Io(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn wrong(file: &Path, expected: &'static str, error: rustls::pki_types::pem::Error) -> TlsError {

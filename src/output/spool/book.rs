@@ -65,6 +65,14 @@ pub(super) struct Flight {
     pub(super) records: u64,
     /// When its first frame was written.
     pub(super) written: Micros,
+    /// Why it is lost, if its segment is given up and it is not delivered.
+    pub(super) lost: &'static str,
+}
+
+impl Flight {
+    pub(super) const fn new(segment: u64, records: u64, written: Micros) -> Self {
+        Self { segment, records, written, lost: SPOOL_FULL }
+    }
 }
 
 /// What there is to read for a sink.
@@ -214,6 +222,31 @@ impl Book {
         self.settle_all();
     }
 
+    /// The file of the segment `number` is gone, and with it what sinks had not read.
+    pub(super) fn vanished(&mut self, number: u64) {
+        let Some(sums) = self.sums(number) else { return };
+        for index in 0..self.takers.len() {
+            let taker = &mut self.takers[index];
+            if !taker.cursor.needs(number) {
+                continue;
+            }
+            let stands = taker.cursor.segment == number;
+            let flying = taker.flight.filter(|flight| flight.segment == number);
+            let all = if stands { taker.left } else { sums.select(taker.select) };
+            taker.shed(all - flying.map_or(0, |flight| flight.records), DAMAGED);
+            if let Some(flight) = taker.flight.as_mut().filter(|_| flying.is_some()) {
+                flight.lost = DAMAGED;
+            }
+            if stands {
+                let mut cursor = taker.cursor.clone();
+                cursor.go(number + 1);
+                self.move_to(index, cursor);
+            }
+        }
+        self.segments.retain(|entry| entry.number != number);
+        self.settle_all();
+    }
+
     /// The segment `number` is sealed.
     pub(super) fn sealed(&mut self, number: u64) {
         if let Some(entry) = self.segments.iter_mut().find(|entry| entry.number == number) {
@@ -294,7 +327,7 @@ impl Book {
     pub(super) fn abandon(&mut self, index: usize) {
         let Some(flight) = self.takers[index].flight.take() else { return };
         if self.entry(flight.segment).is_none() {
-            self.takers[index].shed(flight.records, SPOOL_FULL);
+            self.takers[index].shed(flight.records, flight.lost);
         }
     }
 

@@ -201,7 +201,9 @@ impl Courier {
         let mut settled = Settled { segment: work.segment, end: at, ..Settled::default() };
         let Some(unit) = unit.filter(|unit| unit.len() > 0) else { return Ok(Ok(settled)) };
         let (records, written) = (unit.len() as u64, written.expect("of the first frame"));
-        log.fly(index, Flight { segment: work.segment, records, written });
+        if !log.fly(index, Flight::new(work.segment, records, written)) {
+            return Ok(Ok(settled));
+        }
         let Place::Stream(target) = &mut self.place else { unreachable!("asked before") };
         let delivered = persist(
             &log.stop,
@@ -233,7 +235,9 @@ impl Courier {
         let (log, index, select) = (Arc::clone(&self.log), self.index, self.select);
         let segment = Segment::open(&log.segments(), work.segment, work.end)?;
         let written = segment.next(0, work.end).map_or(segment.head.created, |f| f.header.written);
-        log.fly(index, Flight { segment: work.segment, records: work.left, written });
+        if !log.fly(index, Flight::new(work.segment, work.left, written)) {
+            return Ok(Ok(settled));
+        }
         let objects = Objects::new(&segment, select, work.end);
         let Place::Objects(target) = &mut self.place else { unreachable!("asked before") };
         let delivered = persist(

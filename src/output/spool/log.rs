@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use super::book::{Book, Flight, Settled, Work};
 use super::cursor;
 use super::recover;
 use super::seals::Seals;
-use super::segment::{open_path, sealed_path};
+use super::segment::{Sums, open_path, sealed_path};
 use super::slots::Slots;
 use super::target::Stop;
 use super::wall;
@@ -168,6 +169,50 @@ impl Log {
         }
     }
 
+    /// Somebody took the file of the segment `number` away, of `octets`: what no sink had read is lost, and
+    /// counted.
+    pub(super) fn vanished(&self, number: u64, octets: u64) {
+        let path = open_path(&self.segments(), number);
+        self.error("gone");
+        Totals::add(&self.counts.damaged_octets, octets);
+        let mut book = self.book();
+        let records = book.sums(number).map_or(0, Sums::records);
+        book.vanished(number);
+        drop(book);
+        tracing::error!(path = %path.display(), octets, records, "a segment of the spool was taken away while it \
+                        was written: what sinks had not read is lost, counted as damaged");
+        if let Err(error) = self.make_again() {
+            tracing::error!(%error, "cannot make the spool's folders again");
+        }
+        self.save_all();
+        self.sync_cursors();
+        self.notify();
+    }
+
+    /// Makes the spool's folders again, if somebody took them away. Without our lock nothing in it is ours: all is
+    /// noted anew.
+    ///
+    /// # Errors
+    /// Of the file system; if another process has it.
+    pub(super) fn make_again(&self) -> io::Result<()> {
+        let there = fs::metadata(self.directory.join("lock"));
+        let mut lock = self.lock();
+        let ours = lock.as_ref().map(File::metadata).transpose()?;
+        let same = |ours: &fs::Metadata| {
+            there.as_ref().is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()))
+        };
+        if ours.as_ref().is_some_and(same) {
+            return recover::make(&self.directory);
+        }
+        *lock = None;
+        drop(lock);
+        self.noted.store(false, Ordering::Relaxed);
+        (0..self.cursors.len()).for_each(|index| *self.cursor(index) = None);
+        self.book().takers.iter_mut().for_each(|taker| taker.noted = false);
+        self.seals().anew();
+        self.note()
+    }
+
     fn cursor(&self, index: usize) -> MutexGuard<'_, Option<Slots>> {
         self.cursors[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -213,9 +258,12 @@ impl Log {
         }
     }
 
-    /// A unit of the sink at `index` is under way.
-    pub(super) fn fly(&self, index: usize, flight: Flight) {
-        self.book().takers[index].flight = Some(flight);
+    /// A unit of the sink at `index` is under way; not if its segment was given up since it was read.
+    pub(super) fn fly(&self, index: usize, flight: Flight) -> bool {
+        let taker = &mut self.book().takers[index];
+        let due = taker.cursor.segment == flight.segment;
+        taker.flight = due.then_some(flight);
+        due
     }
 
     /// An attempt of the sink at `index` failed.

@@ -16,6 +16,7 @@ pub use moves::{Goal, Moved, discard, replay};
 
 use super::cursor::{self, Cursor, Saved};
 use super::frame::{Header, Kind};
+use super::recover::of;
 use super::seals::{self, Seal};
 use super::segment::{Segment, Sums, Walk, list, walk};
 use super::unit;
@@ -163,7 +164,7 @@ pub fn survey(directory: &Path, verify: bool) -> io::Result<Survey> {
         let Saved { sink, select, whole, cursor, .. } = saved;
         sinks.push(SinkReport { sink, select, whole, cursor, waiting, lost, oldest });
     }
-    let broken = fs::read_dir(&place)?.filter_map(|entry| {
+    let broken = fs::read_dir(&place).map_err(of(&place))?.filter_map(|entry| {
         let path = entry.ok()?.path();
         let broken = path.extension().is_some_and(|extension| extension == "broken");
         broken.then(|| path.display().to_string())
@@ -194,7 +195,7 @@ fn segment_report(
             .or_else(|_| fs::metadata(super::segment::sealed_path(place, number)))?;
         return Ok(SegmentReport::without_head(number, sealed, seal, octets.len()));
     };
-    let walked = walk(&segment, 0, verify)?;
+    let walked = walk(&segment, 0, verify).map_err(named(place, number))?;
     let Walk { sums, frames, first, last, end, damaged, torn } = walked;
     let created = segment.head.created;
     let (octets, unfinished) = (end, torn);
@@ -222,8 +223,15 @@ fn open(place: &Path, number: u64) -> io::Result<Option<Segment>> {
     match Segment::open(place, number, u64::MAX) {
         Ok(segment) => Ok(Some(segment)),
         Err(error) if is_headless(&error) => Ok(None),
-        Err(error) => Err(error),
+        Err(error) => Err(named(place, number)(error)),
     }
+}
+
+/// An error of the segment `number` with its file's name.
+fn named(place: &Path, number: u64) -> impl Fn(io::Error) -> io::Error {
+    let sealed = super::segment::sealed_path(place, number);
+    let path = if sealed.exists() { sealed } else { super::segment::open_path(place, number) };
+    move |error| of(&path)(error)
 }
 
 /// Whether a segment could not be opened since it has no head.
@@ -279,7 +287,10 @@ fn lost(
 /// no head.
 fn ahead(place: &Path, number: u64, offset: u64) -> io::Result<Option<Sums>> {
     match there(open(place, number))?.flatten() {
-        Some(segment) => Ok(Some(walk(&segment, offset, false)?.sums)),
+        Some(segment) => {
+            let walked = walk(&segment, offset, false).map_err(named(place, number))?;
+            Ok(Some(walked.sums))
+        }
         None => Ok(None),
     }
 }

@@ -147,6 +147,11 @@ impl Seals {
         written
     }
 
+    /// The file is gone: what is known is written anew with the next seal.
+    pub(super) fn anew(&mut self) {
+        self.file = None;
+    }
+
     /// The segment `number` is gone as it should.
     pub(super) fn forget(&mut self, number: u64) {
         self.known.remove(&number);

@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use super::columns::{Block, Builder, schema};
 use super::frame::{self, HEADER, Header, Kind, MAGIC, Press};
+use super::recover::of;
 use crate::config::Select;
 use crate::output::schema::Stream;
 use crate::time::Micros;
@@ -128,7 +129,7 @@ pub(super) fn sealed_path(directory: &Path, number: u64) -> PathBuf {
 /// The segments in `directory`, in their order, each with whether it is sealed.
 pub(super) fn list(directory: &Path) -> io::Result<Vec<(u64, bool)>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory)? {
+    for entry in fs::read_dir(directory).map_err(of(directory))? {
         let name = entry?.file_name();
         let Some((number, state)) = name.to_str().and_then(|name| name.split_once('.')) else {
             continue;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::path::Path;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -66,6 +67,17 @@ fn seal(log: &Log, number: u64, octets: u64) -> io::Result<()> {
     let sealed = rename(log, number, octets);
     if !log.book().has(number) {
         // Given up, perhaps just now: whoever did so removes it, under either name.
+        return Ok(());
+    }
+    let gone = |error: &io::Error| {
+        let there = |path: &Path| path.try_exists().unwrap_or(true);
+        let place = log.segments();
+        error.kind() == io::ErrorKind::NotFound
+            && !there(&open_path(&place, number))
+            && !there(&sealed_path(&place, number))
+    };
+    if sealed.as_ref().is_err_and(gone) {
+        log.vanished(number, octets);
         return Ok(());
     }
     sealed?;

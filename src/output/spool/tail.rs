@@ -1,6 +1,7 @@
 //! The end of the log: the segment that is written, under one lock. Frames are made before.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use crossbeam_channel::Sender;
 
 use super::frame::Header;
 use super::log::{Log, Totals};
-use super::segment::{Appender, Head};
+use super::segment::{Appender, Head, open_path};
 use super::sync::Sync;
 use super::wall;
 use crate::config;
@@ -40,6 +41,8 @@ pub(super) struct End {
     active: Option<Appender>,
     begun: Instant,
     last: Instant,
+    /// When it was looked whether the file is still there.
+    looked: Instant,
     /// When the disk took something not, last.
     failed: Option<Instant>,
     /// Threads that still append.
@@ -54,9 +57,9 @@ impl Tail {
         scribes: usize,
     ) -> Self {
         let now = Instant::now();
-        let (begun, last) = (now, now);
+        let (begun, last, looked) = (now, now, now);
         let (active, failed) = (None, None);
-        Self(Mutex::new(End { log, config, sealer, active, begun, last, failed, scribes }))
+        Self(Mutex::new(End { log, config, sealer, active, begun, last, looked, failed, scribes }))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, End> {
@@ -68,14 +71,39 @@ impl End {
     /// When there is something to do without a record: a segment to seal, or a disk to look at.
     pub(super) fn due_at(&self) -> Option<Instant> {
         let looks = self.failed.map(|_| Instant::now() + LOOK);
-        self.seals_at().into_iter().chain(looks).min()
+        let there = self.active.as_ref().map(|_| self.looked + LOOK);
+        self.seals_at().into_iter().chain(looks).chain(there).min()
     }
 
     /// Does it, if it is time.
     pub(super) fn tend(&mut self) {
+        if self.looked.elapsed() >= LOOK {
+            self.look();
+        }
         self.seal_if_due();
         if self.failed.is_some_and(|at| at.elapsed() >= WELL) {
             self.probe();
+        }
+    }
+
+    /// Looks whether the file that is written is still where it was made, and gives it up if not: records would
+    /// go where nobody finds them.
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        let Some(Appender { head, file, octets, .. }) = &self.active else { return };
+        let there = std::fs::symlink_metadata(open_path(&self.log.segments(), head.number));
+        let gone = match (there, file.metadata()) {
+            (Ok(there), Ok(ours)) => (there.dev(), there.ino()) != (ours.dev(), ours.ino()),
+            (Err(error), _) => {
+                matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+            }
+            (Ok(_), Err(_)) => false,
+        };
+        if gone {
+            let (number, octets) = (head.number, *octets);
+            self.active = None;
+            self.log.unsynced.lock().unwrap_or_else(PoisonError::into_inner).take();
+            self.log.vanished(number, octets);
         }
     }
 
@@ -188,15 +216,25 @@ impl End {
         self.log.note()?;
         let number = self.log.book().next;
         let head = Head { number, created: wall(), spool: self.log.id };
-        let active = Appender::create(&self.log.segments(), head)?;
+        let made = Appender::create(&self.log.segments(), head);
+        let active = match made {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                tracing::error!(%error, "the spool's folder was taken away: made again");
+                self.log.make_again()?;
+                Appender::create(&self.log.segments(), head)?
+            }
+            made => made?,
+        };
         self.log.book().begin(active.octets);
         self.active = Some(active);
-        (self.begun, self.last) = (Instant::now(), Instant::now());
+        let now = Instant::now();
+        (self.begun, self.last, self.looked) = (now, now, now);
         Ok(())
     }
 
     /// Hands the segment over to be synced and sealed.
     fn seal(&mut self) {
+        self.look();
         let Some(Appender { head, octets, .. }) = self.active.take() else { return };
         self.log.unsynced.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut book = self.log.book();

@@ -16,7 +16,7 @@ use object_store::{Certificate, ClientOptions, CredentialProvider, Error, RetryC
 use super::Place;
 use crate::config::output::{Compression, Encryption};
 use crate::config::{Format, S3, Secret};
-use crate::output::remote::secret::{Revealed, reveal};
+use crate::output::remote::secret::{self, Revealed, reveal};
 use crate::output::remote::tls;
 
 /// The store that `config` names.
@@ -142,8 +142,12 @@ fn secret(config: &S3, secret: Option<&Secret>) -> io::Result<Option<Revealed>> 
     revealed.map_err(|error| io::Error::other(format!("output.s3 {}: {error}", config.name)))
 }
 
+fn named(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    fs::read(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
+    fs::read(path).map_err(named(path))
 }
 
 /// A profile in a credentials file of Amazon's. The file is read for each request: what refreshes
@@ -158,7 +162,8 @@ impl Profile {
     /// # Errors
     /// If the file cannot be read, or has no such profile, or that no keys.
     pub(super) fn read(&self) -> io::Result<AwsCredential> {
-        let text = String::from_utf8_lossy(&read(&self.path)?).into_owned();
+        let text = secret::read(&self.path).map_err(named(&self.path))?;
+        let text = String::from_utf8_lossy(&text);
         let header = format!("[{}]", self.name);
         let lines = text.lines().map(str::trim).skip_while(|line| *line != header).skip(1);
         let (mut id, mut key, mut token) = (None, None, None);

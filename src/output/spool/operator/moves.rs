@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::super::cursor::{self, Cursor, Saved};
 use super::super::log::sync_directory;
 use super::super::segment::{Segment, list};
-use super::{SegmentReport, ahead, invalid, segment_report, take, waiting};
+use super::{SegmentReport, ahead, invalid, named, segment_report, take, waiting};
 use crate::time::Micros;
 
 /// Where a cursor is to go.
@@ -86,7 +86,7 @@ fn shift(
     }
     let from = saved.cursor.clone();
     let mut to = from.clone();
-    (to.segment, to.offset) = aim(&place, &segments, goal, saved.whole)?;
+    (to.segment, to.offset) = aim(&place, &segments, goal, &saved)?;
     to.gaps.retain(|&(_, last)| last >= to.segment);
     let message = |reason| invalid(format!("sink `{sink}`: {reason} (segment {})", from.segment));
     let times = allowed(&from, &to).map_err(message)?;
@@ -130,9 +130,11 @@ fn aim(
     place: &Path,
     segments: &[SegmentReport],
     goal: Goal,
-    whole: bool,
+    &Saved { whole, ref cursor, .. }: &Saved,
 ) -> io::Result<(u64, u64)> {
     let next = segments.last().map_or(0, |segment| segment.number + 1);
+    // What the cursor has passed may be gone, and its numbers are used.
+    let next = next.max(cursor.segment + u64::from(cursor.offset > 0));
     match goal {
         Goal::End => Ok((next, 0)),
         Goal::Segment(number) if segments.iter().any(|segment| segment.number == number) => {
@@ -150,7 +152,7 @@ fn aim(
             if whole {
                 return Ok((number, 0));
             }
-            let found = Segment::open(place, number, u64::MAX)?;
+            let found = Segment::open(place, number, u64::MAX).map_err(named(place, number))?;
             let (end, mut at) = (segment.octets, found.start);
             while let Some(frame) = found.next(at, end) {
                 if frame.header.written >= time {

@@ -322,3 +322,98 @@ fn what_is_lost_is_told_by_one_start_and_no_other() {
         }
     }
 }
+
+/// The file that is written, or the whole spool, is taken away while the sensor runs: what sinks had not read is
+/// counted, and what comes then is kept and delivered.
+#[test]
+fn what_is_taken_away_while_it_is_written_is_counted_and_what_follows_is_kept() {
+    for whole_spool in [false, true] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = directory.path().join("spool");
+        let config =
+            config::Spool { segment_idle_s: 60, segment_bytes: 1 << 20, ..settings(&place) };
+        let sides: [Side; 3] = Default::default();
+        let sinks: &[_] = &[
+            ("away", Select::Slices, As::Stream, &sides[0]),
+            ("there", Select::Slices, As::Stream, &sides[1]),
+            ("objects", Select::Tagged, As::Objects, &sides[2]),
+        ];
+        sides[0].away(true);
+        let spool = open(&config, sinks);
+        spool.offer(&batch(0..12));
+        wait_for("the delivery", || spool.ledgers()["there"].acknowledged == 12);
+        if whole_spool {
+            std::fs::remove_dir_all(&place).expect("there");
+        } else {
+            std::fs::remove_file(segment::open_path(&place.join("segments"), 0)).expect("there");
+        }
+        wait_for("the look", || spool.ledgers()["objects"].shed.of(DAMAGED) == 4);
+        spool.offer(&batch(12..24));
+        wait_for("what follows", || spool.ledgers()["there"].acknowledged == 24);
+        let ledgers = spool.close();
+        ledgers.values().for_each(balanced);
+        assert_eq!(ledgers["there"].shed.total(), 0, "{whole_spool}");
+        assert_eq!(ledgers["objects"].acknowledged, 4, "{whole_spool}");
+        // The unit that was under way was tried until the stop.
+        let away = &ledgers["away"];
+        assert_eq!((away.shed.of(DAMAGED), away.spooled), (12, 12), "{whole_spool}: {away:?}");
+        assert_eq!(sides[1].got(), (0..24).collect::<Vec<_>>());
+        // The next start has what followed, and tells of no loss again.
+        sides[0].away(false);
+        let spool = open(&config, sinks);
+        wait_for("the rest", || spool.ledgers()["away"].spooled == 0);
+        let ledgers = spool.close();
+        assert!(ledgers.values().all(|ledger| ledger.shed.total() == 0), "{ledgers:?}");
+        assert_eq!(sides[0].got(), (12..24).collect::<Vec<_>>(), "{whole_spool}");
+    }
+}
+
+/// Where all is read and gone, there is nothing to set a cursor back to.
+#[test]
+fn a_cursor_is_not_set_back_to_what_is_gone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = settings(directory.path());
+    let side = Side::default();
+    let sinks: &[_] = &[("a", Select::Slices, As::Stream, &side)];
+    fill(&config, sinks);
+    assert_eq!(segments(directory.path()), 0, "nothing is kept");
+    let before =
+        operator::survey(directory.path(), false).expect("a spool").sinks[0].cursor.clone();
+    assert_eq!(before.segment, SEGMENTS);
+    let goal = operator::Goal::Time(Micros::default());
+    let error = operator::replay(directory.path(), "a", goal).expect_err("nothing").to_string();
+    assert!(error.contains("nothing would be delivered again"), "{error}");
+    let dropped = operator::discard(directory.path(), "a", goal).expect("nothing to do");
+    assert_eq!((dropped.records, &dropped.to), (0, &before));
+    let after = operator::survey(directory.path(), false).expect("a spool");
+    assert_eq!((&after.sinks[0].cursor, after.sinks[0].lost), (&before, 0));
+    let ledger = open(&config, sinks).close()["a"].clone();
+    assert_eq!((ledger.selected, ledger.shed.total()), (0, 0));
+}
+
+/// Whoever looks at a spool that is not as it should be is told which file it is.
+#[test]
+fn what_cannot_be_looked_at_is_named() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let side = Side::default();
+    let config = settings(directory.path());
+    open(&config, &[("a", Select::Slices, As::Stream, &side)]).close();
+    let place = directory.path().join("segments");
+    let tell = |path: &Path| {
+        let goal = operator::Goal::End;
+        let errors = [
+            operator::survey(directory.path(), false).map(drop).expect_err("cannot be read"),
+            operator::discard(directory.path(), "a", goal).map(drop).expect_err("nor moved"),
+        ];
+        for error in errors.map(|error| error.to_string()) {
+            assert!(error.starts_with(&format!("{}: ", path.display())), "{error}");
+        }
+    };
+    let segment = segment::sealed_path(&place, 7);
+    std::fs::create_dir(&segment).expect("made");
+    tell(&segment);
+    std::fs::remove_dir_all(&place).expect("there");
+    tell(&place);
+    std::fs::write(&place, "").expect("written");
+    tell(&place);
+}
