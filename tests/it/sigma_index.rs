@@ -172,6 +172,7 @@ fn rules_that_cost_or_match_much_are_warned_of() {
         rule("rare", "s:\n    dst_port: 4444", "s"),
         rule("web", "s:\n    dst_port: 443", "s"),
         rule("any", "s:\n    bytes_out|fieldref: bytes_in", "s"),
+        rule("most", "s:\n    dst_port|gte: 1", "s"),
     ]
     .join("---\n");
     let flow = |port| Biflow { dst_port: port, ..Biflow::default() };
@@ -183,10 +184,14 @@ fn rules_that_cost_or_match_much_are_warned_of() {
     };
     let everywhere =
         "Rule any: no predicate of it is selective: it is looked at for every flow".to_owned();
-    assert_eq!(warned(None), std::slice::from_ref(&everywhere));
+    let broad =
+        "Rule most: nearly every flow satisfies it, so it would raise an alert on nearly each";
+    let broad = broad.to_owned();
+    assert_eq!(warned(None), [everywhere.clone(), broad.clone()]);
     let mixed: Vec<u16> = (0..100).map(|n| if n < 20 { 443 } else { 1_000 + n }).collect();
     let frequent = |id, n| format!("Rule {id}: it matches {n} of a sample of 100 recent flows");
-    let want = [everywhere, frequent("web", 20), frequent("any", 100)];
+    let want =
+        [everywhere, broad, frequent("web", 20), frequent("any", 100), frequent("most", 100)];
     assert_eq!(warned(Some(traffic(&mixed))), want);
 }
 

@@ -128,7 +128,7 @@ const WARNINGS: &[Case] = &[
     ("s:\n    src_ip: ['', 192.0.2.1]", "s", ""),
     ("s:\n    dst_port: 1\nt:\n    dst_port: 2", "s or not s", "matches every flow"),
     ("s:\n    dst_port|lt: 9\nt:\n    dst_port|gt: 5", "s or t", "matches every flow"),
-    ("s:\n    dst_port|lt: 5\nt:\n    dst_port|gt: 5", "s or t", ""),
+    ("s:\n    dst_port|lt: 5\nt:\n    dst_port|gt: 5", "s or t", "nearly every flow satisfies it"),
     ("s:\n    dst_port: 1\nt:\n    dst_port: 2", "s", "no condition names `t`, which is ignored"),
     ("s:\n    dst_port: 1\n_t:\n    dst_port: 2", "s", ""),
     ("s:\n    dst_port: 1\nt_a:\n    dst_port: 2", "s or 1 of t*", ""),
@@ -143,7 +143,7 @@ const WARNINGS: &[Case] = &[
     ("s:\n    application: ['%', '100%']", "s", ""),
     ("s:\n    rtt_us|neq|all: [22, 23]", "s", "`neq` without `all` means none of them"),
     ("s:\n    application|neq|all: [x, y]", "s", "no flow has all of them at once"),
-    ("s:\n    application|contains|neq|all: [x, y]", "s", ""),
+    ("s:\n    application|contains|neq|all: [x, y]", "s", "nearly every flow satisfies it"),
     ("s:\n    application: 'Mapping {x}'", "s", ""),
     ("s:\n    application: ['Sequence [', 'Tagged(']", "s", ""),
     (

@@ -1,10 +1,11 @@
 //! The loaded rules, and the plain scan over them: the slow twin that any index must equal.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::already::Already;
+use super::breadth;
 use super::correlate::{Correlation, Taps};
 use super::costs::Costs;
 use super::exclusions::{Exclusion, ExclusionMeta};
@@ -244,6 +245,7 @@ impl RuleSet {
         self.index = Arc::new(Index::new(&filings, traffic));
         self.wakes = Arc::new(WakeIndex::new(&filings, traffic));
         self.warn_of_unselective();
+        self.warn_of_broad();
         if let Some(traffic) = traffic {
             self.warn_of_frequent(traffic);
             self.warn_of_excluding(traffic);
@@ -279,6 +281,22 @@ impl RuleSet {
         });
         let text = "no predicate of it is selective: it is looked at for every flow";
         let notes: Vec<Note> = asking.map(|rule| self.note(rule, text.to_owned())).collect();
+        self.report.warnings.extend(notes);
+    }
+
+    /// Notes the rules that nearly every flow satisfies, as far as their predicates tell. Those that only
+    /// feed correlations may: these count what is common. Feeds have a bound of their own.
+    fn warn_of_broad(&mut self) {
+        let told =
+            self.report.warnings.iter().filter(|note| note.text.starts_with("matches every"));
+        let told: HashSet<(&str, u32)> = told.map(|note| (note.file.as_str(), note.line)).collect();
+        let broad = self.indices().filter(|&index| {
+            let rule = self.rule(index);
+            let told = told.contains(&(rule.meta.file.as_str(), rule.meta.line));
+            !told && !rule.silent && rule.indicators.is_none() && breadth::is_broad(&rule.expr)
+        });
+        let text = "nearly every flow satisfies it, so it would raise an alert on nearly each";
+        let notes: Vec<Note> = broad.map(|rule| self.note(rule, text.to_owned())).collect();
         self.report.warnings.extend(notes);
     }
 
