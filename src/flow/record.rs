@@ -149,6 +149,18 @@ pub enum TunnelKind {
 }
 
 impl TunnelKind {
+    /// All of them, as declared.
+    pub const ALL: [Self; 8] = [
+        Self::Gre,
+        Self::Erspan,
+        Self::IpInIp,
+        Self::SixInFour,
+        Self::Vxlan,
+        Self::Geneve,
+        Self::GtpU,
+        Self::Teredo,
+    ];
+
     /// The name on the way out.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

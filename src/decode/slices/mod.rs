@@ -151,16 +151,6 @@ const END_REASONS: [EndReason; 5] = [
     EndReason::Forced,
     EndReason::LackOfResources,
 ];
-const TUNNELS: [TunnelKind; 8] = [
-    TunnelKind::Gre,
-    TunnelKind::Erspan,
-    TunnelKind::IpInIp,
-    TunnelKind::SixInFour,
-    TunnelKind::Vxlan,
-    TunnelKind::Geneve,
-    TunnelKind::GtpU,
-    TunnelKind::Teredo,
-];
 
 impl Columns<'_> {
     /// The slice that the row tells of. `sites` are the names of the sites, by index.
@@ -283,7 +273,8 @@ impl Columns<'_> {
     }
 
     fn tunnel(&self) -> Result<Option<Tunnel>, SliceError> {
-        let Some(kind) = some_of("tunnel", &self.tunnel, &TUNNELS, TunnelKind::as_str)? else {
+        let Some(kind) = some_of("tunnel", &self.tunnel, &TunnelKind::ALL, TunnelKind::as_str)?
+        else {
             return Ok(None);
         };
         Ok(Some(Tunnel {

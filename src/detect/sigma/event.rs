@@ -307,7 +307,7 @@ impl Reader<'_> {
                     _ => {}
                 }
             }
-            Field::Tunnel => tunnel(flow).kind = TUNNELS[value],
+            Field::Tunnel => tunnel(flow).kind = TunnelKind::ALL[value],
             // What follows from others is set once all is read.
             _ => {}
         }
@@ -446,16 +446,6 @@ fn tunnel(flow: &mut Biflow) -> &mut Tunnel {
     flow.tunnel.get_or_insert(Tunnel { kind: TunnelKind::Gre, src, dst, id: 0 })
 }
 
-const TUNNELS: [TunnelKind; 8] = [
-    TunnelKind::Gre,
-    TunnelKind::Erspan,
-    TunnelKind::IpInIp,
-    TunnelKind::SixInFour,
-    TunnelKind::Vxlan,
-    TunnelKind::Geneve,
-    TunnelKind::GtpU,
-    TunnelKind::Teredo,
-];
 const TCP_STATES: [TcpState; 4] =
     [TcpState::Attempt, TcpState::Established, TcpState::Closed, TcpState::Reset];
 
